@@ -1,0 +1,42 @@
+# `make demo`, `make test`, `make check`, `make bench`. The first run makes .venv;
+# PYTHON=/path/to/python chooses its interpreter, else the newest that works is taken.
+
+BIN := .venv/bin
+MADE := .venv/.made
+
+.PHONY: help venv demo test check bench clean
+
+help:
+	@echo 'make demo    see the balancer at work against a stand-in server on this machine'
+	@echo 'make test    run the tests'
+	@echo 'make check   format, lint, types, layers, then the tests with branch coverage (what CI runs)'
+	@echo 'make bench   measure against the yardsticks'
+	@echo 'make venv    make .venv, or bring it up to date with pyproject.toml'
+	@echo 'make clean   remove .venv and whatever the tools left behind'
+
+venv: $(MADE)
+
+# The stamp makes the environment follow pyproject.toml, and nothing else.
+$(MADE): pyproject.toml
+	@PYTHON='$(PYTHON)' sh .ci/venv
+	@touch $@
+
+demo: $(MADE)
+	@$(BIN)/balancer demo
+
+test: $(MADE)
+	$(BIN)/python -m pytest
+
+check: $(MADE)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python -m pytest --cov
+
+bench: $(MADE)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,157 @@
+"""Which accounts there are, how fresh that knowledge is, and when to ask again.
+
+MUTABLE 2 of 2 (the other is the ledger). It decides and never acts: no thread, no request, no
+waiting in here. Its owner calls it under a lock, starts what it asks for, and tells it the outcome.
+
+Two windows, as for credentials that expire: until ``ttl`` the table is fresh and nobody asks. From
+there until ``stale_if_error`` later one caller asks while the others go on with the old table.
+After that nobody goes on without an answer.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+
+from cachetools import TTLCache
+
+from balancer.errors import BalancerError, SourceError, SourceUnavailable, SubscriptionRequired, Unauthorized
+from balancer.model import Table
+
+FETCH_DEADLINE = 60.0
+"""Seconds after which a fetch is given up, whatever it is doing."""
+PATIENCE = 5.0
+"""Seconds that the caller who started a refresh waits for it before it goes on with the old table."""
+CONFIRMED = 5.0
+"""Age in seconds up to which a table is recent enough to turn a caller away by it."""
+_BACKOFF_FIRST, _BACKOFF_MOST = 1.0, 30.0
+
+
+class Flight:
+    """One thing that is asked for at most once at a time, and given up after a while.
+
+    The outcome of an attempt that was given up is not taken: a newer one may have landed.
+    """
+
+    __slots__ = ("_most", "deadline", "number", "running")
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self.number = 0
+        self.running = False
+        self.deadline = math.inf
+
+    def start(self, now: float) -> int:
+        """Begin an attempt and return its number."""
+        self.number += 1
+        self.running, self.deadline = True, now + self._most
+        return self.number
+
+    def land(self, number: int) -> bool:
+        """End an attempt. False: it had been given up, and what it brings is void."""
+        if not self.running or number != self.number:
+            return False
+        self.running, self.deadline = False, math.inf
+        return True
+
+    def overdue(self, now: float) -> bool:
+        """Give the attempt up if it is over its deadline; True if it was."""
+        return self.running and now >= self.deadline and self.land(self.number)
+
+
+class Advice(enum.Enum):
+    """What a caller who needs the table should do."""
+
+    USE = "go on with the table in force"
+    START = "start a fetch and wait for it for a while"
+    WAIT = "wait for the fetch that is under way"
+    RAISE = "raise the trouble"
+
+
+class Catalog:
+    """The table in force and its freshness."""
+
+    def __init__(self, ttl: float, stale_if_error: float, timer: Callable[[], float]) -> None:
+        self.ttl, self.stale_if_error = ttl, stale_if_error
+        self.flight = Flight(FETCH_DEADLINE)
+        self._kept: TTLCache[str, Table] = TTLCache(1, ttl + stale_if_error, timer)
+        """The table, until it is too old to be used even when no newer one can be had."""
+        self.fetched_at: float | None = None
+        self.fresh_until = -math.inf
+        self.retry_at = -math.inf
+        self.failures = 0
+        """Failures in a row."""
+        self.refreshes = self.refresh_failures = 0
+        self.trouble: BalancerError | None = None
+        """Why the last fetch failed; None after one that succeeded."""
+
+    @property
+    def table(self) -> Table | None:
+        """The table in force, or None while there is none that may be used."""
+        return self._kept.get("table")
+
+    @property
+    def denied(self) -> bool:
+        """Whether the server refuses the token: no outage, so the old table does not help."""
+        return isinstance(self.trouble, Unauthorized | SubscriptionRequired)
+
+    def age(self, now: float) -> float | None:
+        """Seconds since the table in force was read."""
+        return None if self.fetched_at is None else max(0.0, now - self.fetched_at)
+
+    def advise(self, now: float) -> Advice:
+        """Say what a caller who needs the table should do at ``now``."""
+        if self.flight.overdue(now):
+            self._fail(SourceUnavailable(f"no answer within {FETCH_DEADLINE:.0f} s"), now)
+        usable = self.table is not None and not self.denied
+        if usable and (now < self.fresh_until or self.flight.running or now < self.retry_at):
+            return Advice.USE
+        if self.denied and self.flight.running:
+            return Advice.RAISE
+        if self.flight.running:
+            return Advice.WAIT
+        return Advice.RAISE if now < self.retry_at else Advice.START
+
+    def may_confirm(self, now: float) -> bool:
+        """Whether the table is old enough, and the source in shape, to be asked once more."""
+        age = self.age(now)
+        return age is not None and age > CONFIRMED and now >= self.retry_at
+
+    def expire(self) -> None:
+        """Have the next caller ask again: something says that the table is out of date."""
+        self.fresh_until = -math.inf
+
+    def next_due(self, now: float) -> float:
+        """Return until when :meth:`advise` says USE without a change of its own."""
+        if self.table is None or self.denied or self.fetched_at is None:
+            return -math.inf
+        end = self.fetched_at + self.ttl + self.stale_if_error
+        if self.flight.running:
+            return min(end, self.flight.deadline)
+        return min(end, max(self.fresh_until, self.retry_at))
+
+    def land(self, number: int, outcome: Table | BalancerError, now: float) -> bool:
+        """Take over what a fetch brought. False: that fetch had been given up, and nothing changed."""
+        if not self.flight.land(number):
+            return False
+        if isinstance(outcome, Table):
+            self._kept["table"] = outcome
+            self.fetched_at, self.fresh_until = now, now + self.ttl
+            self.failures, self.trouble, self.retry_at = 0, None, -math.inf
+            self.refreshes += 1
+        else:
+            self._fail(outcome, now)
+        return True
+
+    def abandon(self) -> None:
+        """Forget a fetch that will never land: its thread stayed behind in the parent of a fork."""
+        self.flight.land(self.flight.number)
+
+    def _fail(self, error: BalancerError, now: float) -> None:
+        pause = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2.0 ** min(self.failures, 10))
+        asked = error.retry_after if isinstance(error, SourceError) else None
+        self.failures += 1
+        self.refresh_failures += 1
+        self.trouble = error
+        self.retry_at = now + max(pause, asked or 0.0)

@@ -1,0 +1,205 @@
+"""The handle on a lease that users hold.
+
+It is not the row that the ledger holds, and it exists before it: an interruption between grant and
+return leaves a handle behind that nobody has, and its finalizer gives the slot back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from balancer.errors import BalancerError, LeaseLost
+from balancer.model import Account
+from balancer.options import job_text, seconds
+from balancer.tally import ENDED, HELD, Row
+from balancer.verdict import Ruling, Verdict, judge, transport
+
+if TYPE_CHECKING:
+    from balancer.core import Core, Origin
+
+
+class Handle:
+    """What the sync and the async lease have in common."""
+
+    __slots__ = ("__dict__", "__weakref__", "_origin", "_row")
+
+    _origin: Origin
+    _row: Row
+    _job_id: str | None = None
+    _max_jobs: int | None = None
+    _accepted_job: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} on {self.account.id}, {self._row.state}>"
+
+    def __del__(self) -> None:
+        # A collection may run in the middle of anything, so this only leaves a note.
+        if self._row.state is HELD:
+            self._origin.core.store.dropped.append(self._row)
+
+    @property
+    def _core(self) -> Core:
+        return self._origin.core
+
+    @property
+    def id(self) -> str:
+        """Name of the lease, unique over all processes."""
+        return self._origin.text(self._row.key)
+
+    @property
+    def account(self) -> Account:
+        """The account to run the job on, as it is configured now."""
+        return self._row.tally.account
+
+    @property
+    def job_id(self) -> str | None:
+        """The remote job that the slot follows, once bound."""
+        return self._job_id
+
+    @property
+    def label(self) -> str | None:
+        """The caller's own word for what the lease is for."""
+        return self._row.label
+
+    @property
+    def acquired_at(self) -> datetime:
+        """When the lease was granted (UTC)."""
+        return self._core.clock.instant(self._row.held_since) or datetime.now(UTC)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What to merge into the request, under the service's own names.
+
+        The account; ``replyRef`` with the lease's id where the service lists it back; the capacity
+        if ``max_jobs`` replaced it and the service takes it.
+        """
+        service = self._core.service
+        params: dict[str, Any] = {service.selector: self.account.id}
+        if service.reply_ref:
+            params["replyRef"] = self.id
+        if self._max_jobs is not None and service.max_jobs is not None:
+            params[service.max_jobs] = self._max_jobs
+        return params
+
+    @property
+    def _foreign(self) -> bool:
+        """Whether the lease belongs to the process that this one was forked from."""
+        return self._origin is not self._core.origin
+
+    def _check_alive(self) -> None:
+        if self._row.state is ENDED or self._foreign:
+            raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
+
+    def _bind(self, job_id: object, ttl: float | None) -> None:
+        text = job_text(job_id)
+        if self._job_id is not None:
+            if self._job_id == text:
+                return
+            raise ValueError(f"job_id {text!r}: the lease is bound to {self._job_id!r} already")
+        if self._foreign:
+            raise LeaseLost(f"lease {self.id} belongs to another process", lease_id=self.id)
+        life = self._core.options.job_ttl if ttl is None else seconds("ttl", ttl, above=True)
+        self._core.store.bind(self._row.key, text, life)
+        self._job_id = text
+
+    def _judge(self, answer: object) -> Ruling:
+        core = self._core
+        ruling = judge(answer, core.service, draw=core.draw, wall=core.clock.time())
+        if self._foreign:
+            return ruling
+        if ruling.verdict is Verdict.ACCEPTED and ruling.job_id is not None and not ruling.final:
+            self._accepted_job = ruling.job_id
+        core.store.judge(self._row.key, ruling)
+        if ruling.refresh:
+            core.expire()
+        return ruling
+
+    def _renew(self, ttl: float | None) -> None:
+        self._check_alive()
+        self._core.store.renew(self._row.key, None if ttl is None else seconds("ttl", ttl, above=True))
+
+    def _release(self) -> bool:
+        if self._foreign:
+            return False
+        if self._accepted_job is not None and self._row.state is HELD:
+            self._core.warn_unbound(self.id, self._accepted_job)
+        return self._core.store.give_back(self._row)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """End the block: the slot is freed unless a job has it, or may have it."""
+        if self._row.state is not HELD or self._foreign:
+            return
+        if error is not None and self._doubtful(error):
+            self._judge(error)
+        else:
+            self._release()
+
+    def _doubtful(self, error: BaseException) -> bool:
+        if isinstance(error, BalancerError):
+            return False
+        return judge_quietly(error, self._core) is Verdict.AMBIGUOUS
+
+
+def judge_quietly(error: BaseException, core: Core) -> Verdict | None:
+    """Return the verdict on an exception that a block or a call was left by; None for one that says nothing."""
+    found = transport(error)
+    if found is not None:
+        return found
+    ruling = judge(error, core.service, draw=lambda: 0.0, wall=core.clock.time())
+    return ruling.verdict if ruling.status is not None else None
+
+
+class Lease(Handle):
+    """The right to run one job on one account; a context manager.
+
+    Leaving the block frees the slot, unless the lease was bound to a job or an answer left it
+    unknown whether the job runs.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        if self._row.state is ENDED or self._foreign:
+            self._check_alive()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None and self._row.state is HELD:
+            self.release()
+        else:
+            self._leave(error)
+
+    def bind(self, job_id: str | int, ttl: float | None = None) -> None:
+        """Have the slot follow the remote job, and no longer the block or this process.
+
+        Args:
+            job_id: The job's id. The same again changes nothing.
+            ttl: Seconds after which the slot is freed if nobody releases it; default ``job_ttl``.
+
+        Raises:
+            LeaseLost: the lease has ended. ValueError: it is bound to another job.
+        """
+        self._bind(job_id, ttl)
+
+    def report(self, answer: object) -> Verdict:
+        """Put what an answer, or an exception, says about the account into effect; the lease goes on."""
+        return self._judge(answer).verdict
+
+    def renew(self, ttl: float | None = None) -> None:
+        """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now.
+
+        Raises:
+            LeaseLost: the lease has ended.
+        """
+        self._renew(ttl)
+
+    def release(self) -> bool:
+        """End the lease, whatever its state, from any thread. True once, then False."""
+        origin = self._origin
+        if self._accepted_job is None and origin is origin.core.origin:
+            return origin.core.store.give_back(self._row)
+        return self._release()
+
+

@@ -1,0 +1,157 @@
+"""Who waits, in what order, for which accounts.
+
+Waiters whose tickets are alike stand in one line: whatever serves one serves all of them, so only
+the first of a line is ever looked at. Between lines the order of arrival decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from balancer.agenda import Agenda
+from balancer.tally import NEW, Row, Ticket
+
+Alike = tuple[frozenset[str] | None, int | None, str | None]
+
+
+class Waiter:
+    """One caller that waits: what it wants, and how to wake it. Subclasses say how it sleeps."""
+
+    __slots__ = ("arrival", "counted", "line", "row", "table", "ticket")
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        """The lease that it waits for."""
+        self.ticket = Ticket(row, accounts=frozenset())
+        self.arrival = 0
+        self.line: Line | None = None
+        self.table: object = self
+        """The table that its ticket was worked out from; at first none."""
+        self.counted = False
+        """It waits for a slot, and not just for the first configuration."""
+
+    @property
+    def served(self) -> bool:
+        """Whether it has got its lease."""
+        return self.row.state is not NEW
+
+    def wake(self) -> None:
+        """Have it look around, from any thread. Raises RuntimeError if nobody is there any more."""
+        raise NotImplementedError
+
+
+class Line:
+    """Waiters whose tickets are alike, in order of arrival."""
+
+    __slots__ = ("alike", "queue")
+
+    def __init__(self, alike: Alike) -> None:
+        self.alike = alike
+        self.queue: Agenda[Waiter] = Agenda()
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    @property
+    def arrival(self) -> float:
+        """Arrival of the first in line."""
+        return self.queue.next
+
+    @property
+    def first(self) -> Waiter:
+        """The first in line."""
+        waiter = self.queue.first()
+        assert waiter is not None  # lines without waiters are taken down
+        return waiter
+
+
+class Lines:
+    """Every line of one pool, found by the account that could serve it."""
+
+    __slots__ = ("_any", "_arrivals", "_pinned", "_several", "counted", "keeper", "waiters")
+
+    def __init__(self) -> None:
+        self._any: dict[Alike, Line] = {}
+        self._pinned: dict[str, dict[Alike, Line]] = {}
+        self._several: dict[Alike, Line] = {}
+        self._arrivals = 0
+        self.waiters: dict[Waiter, None] = {}
+        self.counted = 0
+        """How many of them wait for a slot."""
+        self.keeper: Waiter | None = None
+        """The one waiter that wakes by itself when something is due, on behalf of all."""
+
+    def join(self, waiter: Waiter) -> None:
+        """Put ``waiter`` in the line of its ticket; its place is that of its first arrival."""
+        if not waiter.arrival:
+            self._arrivals += 1
+            waiter.arrival = self._arrivals
+        alike = waiter.ticket.alike
+        shelf = self._shelf(alike[0])
+        line = shelf.get(alike)
+        if line is None:
+            line = shelf[alike] = Line(alike)
+        waiter.line = line
+        line.queue.set(waiter, waiter.arrival)
+        self.waiters[waiter] = None
+
+    def step_aside(self, waiter: Waiter) -> None:
+        """Take ``waiter`` out of its line, to stand in another one later: it keeps its place in time."""
+        line, waiter.line = waiter.line, None
+        if line is not None:
+            line.queue.drop(waiter)
+            if not line:
+                self._take_down(line)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take ``waiter`` out, if it is in."""
+        self.step_aside(waiter)
+        self.waiters.pop(waiter, None)
+        if waiter.counted:
+            waiter.counted = False
+            self.counted -= 1
+        if self.keeper is waiter:
+            self.keeper = None
+
+    def count(self, waiter: Waiter) -> None:
+        """Count ``waiter`` among those who wait for a slot."""
+        if not waiter.counted:
+            waiter.counted = True
+            self.counted += 1
+
+    def serving(self, account_id: str) -> Iterator[Line]:
+        """Yield the lines that an account could serve."""
+        yield from self._any.values()
+        yield from self._pinned.get(account_id, {}).values()
+        for line in self._several.values():
+            if account_id in (line.alike[0] or ()):
+                yield line
+
+    def all(self) -> Iterator[Line]:
+        """Yield every line."""
+        yield from self._any.values()
+        for pinned in self._pinned.values():
+            yield from pinned.values()
+        yield from self._several.values()
+
+    def served_by(self, account_ids: Iterable[str]) -> list[Line]:
+        """Return the lines that any of several accounts could serve."""
+        return list({id(line): line for a in account_ids for line in self.serving(a)}.values())
+
+    def last(self) -> Waiter | None:
+        """Return the waiter that joined last."""
+        return next(reversed(self.waiters), None)
+
+    def _take_down(self, line: Line) -> None:
+        accounts = line.alike[0]
+        shelf = self._shelf(accounts)
+        shelf.pop(line.alike, None)
+        if not shelf and accounts is not None and len(accounts) == 1:
+            del self._pinned[next(iter(accounts))]
+
+    def _shelf(self, accounts: frozenset[str] | None) -> dict[Alike, Line]:
+        if accounts is None:
+            return self._any
+        if len(accounts) != 1:
+            return self._several
+        (account,) = accounts
+        return self._pinned.setdefault(account, {})

@@ -1,0 +1,36 @@
+"""Events for people and programs: ``event_name key=value …`` through structlog.
+
+An application that has configured structlog gets every event its own way. One that has not sees
+warnings and errors on stderr and nothing else: a library that prints to stdout by default breaks
+the pipes of its users. Which of the two holds is asked at each event, as applications configure
+their logging after their imports. Events are rare: none is made while a free slot is handed out.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+_PROCESSORS: list[structlog.typing.Processor] = [
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+]
+
+
+def _logger() -> Any:
+    if structlog.is_configured():
+        return structlog.get_logger("balancer")
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=_PROCESSORS,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+
+
+def emit(level: str, event: str, **keys: Any) -> None:
+    """Log ``event`` with ``keys`` at ``level`` (``debug``, ``info``, ``warning`` or ``error``)."""
+    getattr(_logger(), level)(event, **keys)

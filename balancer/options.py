@@ -1,0 +1,239 @@
+"""What a pool is made with, checked once and completed with defaults."""
+
+from __future__ import annotations
+
+import math
+import os
+import random as _random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from balancer.clock import Clock
+from balancer.model import MAX_CAPACITY, Account
+from balancer.room import STRATEGIES
+from balancer.service import Service
+from balancer.services import GENERIC, find
+from balancer.source import DEFAULT_BASE_URL, HttpSource, MappingSource, Token
+
+Where = Callable[[Account], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The checked arguments of a pool."""
+
+    service: Service
+    source: Any
+    owns_source: bool
+    token: Token | None
+    store: Any
+    ttl: float
+    stale_if_error: float
+    strategy: str
+    default_capacity: int | None
+    lease_ttl: float
+    job_ttl: float
+    ambiguous_ttl: float
+    reconcile_every: float | None
+    max_waiting: int | None
+    draw: Callable[[], float]
+    clock: Clock
+
+    @staticmethod
+    def make(
+        service: str | Service | None,
+        *,
+        token: Token | None,
+        base_url: str | None,
+        source: Any,
+        store: Any,
+        random: Callable[[], float] | None,
+        clock: Callable[[], float] | None,
+        strategy: str,
+        default_capacity: int | None,
+        max_waiting: int | None,
+        reconcile_every: float | None,
+        **durations: float,
+    ) -> Options:
+        """Check the arguments of a pool.
+
+        Raises:
+            ValueError, TypeError: naming the argument that is wrong.
+        """
+        row = _row(service, source)
+        capacity = whole("default_capacity", default_capacity, 1, MAX_CAPACITY)
+        secret = None if token is None and source is not None else _token(token)
+        if strategy not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+        if random is not None and not callable(random):
+            raise TypeError("random must be a callable that returns a number in [0, 1)")
+        return Options(
+            service=row,
+            source=_source(row, source, secret, base_url, capacity),
+            owns_source=source is None,
+            token=secret,
+            store=store or os.environ.get("BALANCER_STORE") or "memory://",
+            strategy=strategy,
+            default_capacity=capacity,
+            reconcile_every=None
+            if reconcile_every is None
+            else seconds("reconcile_every", reconcile_every, above=True),
+            max_waiting=whole("max_waiting", max_waiting, 0, None),
+            draw=_random.random if random is None else _checked(random),
+            clock=Clock(clock),
+            **{name: seconds(name, value, above=name != "ttl") for name, value in durations.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The checked arguments of one ``acquire``."""
+
+    timeout: float | None = None
+    account: str | None = None
+    exclude: frozenset[str] = frozenset()
+    where: Where | None = None
+    max_jobs: int | None = None
+    scope: str | None = None
+    label: str | None = None
+
+    @staticmethod
+    def make(
+        timeout: float | None = None,
+        account: str | Account | None = None,
+        exclude: Collection[str | Account] = (),
+        where: Where | None = None,
+        max_jobs: int | None = None,
+        scope: str | None = None,
+        label: str | None = None,
+    ) -> Wish:
+        """Check the arguments of an ``acquire``.
+
+        Raises:
+            ValueError, TypeError: naming the argument that is wrong.
+        """
+        if isinstance(exclude, str | bytes) or not isinstance(exclude, Collection):
+            raise TypeError(f"exclude must be a collection of account ids, not {type(exclude).__name__}")
+        if where is not None and not callable(where):
+            raise TypeError("where must be a callable that takes an Account")
+        for name, text in (("scope", scope), ("label", label)):
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"{name} must be a string, not {type(text).__name__}")
+        return Wish(
+            timeout=None if timeout is None else seconds("timeout", timeout),
+            account=None if account is None else account_id("account", account),
+            exclude=frozenset(account_id("exclude", each) for each in exclude),
+            where=where,
+            max_jobs=whole("max_jobs", max_jobs, 1, MAX_CAPACITY),
+            scope=scope,
+            label=label,
+        )
+
+    @property
+    def free(self) -> bool:
+        """Whether any account will do, so that no table is needed to say which."""
+        return self.account is None and not self.exclude and self.where is None
+
+    def accounts(self, table: Mapping[str, Account]) -> frozenset[str] | None:
+        """Return the ids that the constraints leave; None: any. Runs ``where``, so hold no lock."""
+        if self.free:
+            return None
+        ids: Collection[str] = table if self.account is None else (self.account,)
+        return frozenset(id for id in ids if self.why_not(id, table.get(id)) is None)
+
+    def why_not(self, id: str, account: Account | None) -> str | None:
+        """Say why an account does not satisfy the constraints, or None."""
+        if self.account is not None and id != self.account:
+            return f"pinned to {self.account}"
+        if id in self.exclude:
+            return "excluded"
+        if self.where is not None and (account is None or not self.where(account)):
+            return "where says no"
+        return None
+
+
+def seconds(name: str, value: Any, *, above: bool = False) -> float:
+    """Return a duration in seconds, or raise naming the argument."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if math.isnan(value) or value < 0 or (above and value == 0):
+        raise ValueError(f"{name} must be {'more than' if above else 'at least'} 0 seconds, not {value}")
+    return float(value)
+
+
+def whole(name: str, value: Any, least: int, most: int | None) -> int | None:
+    """Return a whole number within bounds or None, or raise naming the argument."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
+    if value < least or (most is not None and value > most):
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {bounds}, not {value}")
+    return value
+
+
+def account_id(name: str, value: Any) -> str:
+    """Return the id of an account given by id or as Account, or raise naming the argument."""
+    if isinstance(value, Account):
+        return value.id
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must name accounts by id or Account, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{name} must not be an empty account id")
+    return value
+
+
+def job_text(job_id: object) -> str:
+    """Return a job id as text.
+
+    Raises:
+        TypeError, ValueError: it is no id.
+    """
+    if isinstance(job_id, bool) or not isinstance(job_id, str | int):
+        raise TypeError(f"job_id must be a string or a whole number, not {type(job_id).__name__}")
+    text = str(job_id)
+    if not text:
+        raise ValueError("job_id must not be empty")
+    return text
+
+
+def _row(service: str | Service | None, source: Any) -> Service:
+    if service is not None:
+        return find(service)
+    if source is None:
+        raise TypeError("service is missing; it may be left out only with a source of your own")
+    return GENERIC
+
+
+def _token(token: Token | None) -> Token:
+    secret = token or Token(os.environ.get("USEAPI_TOKEN", ""))
+    problem = secret.problem() if secret.fixed else None
+    if problem is not None:
+        raise ValueError(f"token {problem}")
+    return secret
+
+
+def _source(
+    row: Service, source: Any, secret: Token | None, base_url: str | None, capacity: int | None
+) -> Any:
+    if isinstance(source, Mapping):
+        return MappingSource(source, row, capacity)
+    if source is not None:
+        if not callable(getattr(source, "accounts", None)):
+            raise TypeError("source must be a mapping or an object with accounts()")
+        return source
+    assert secret is not None  # no source of the user's, so a token was asked for
+    root = base_url or os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
+    return HttpSource(row, token=secret, base_url=root, default_capacity=capacity)
+
+
+def _checked(random: Callable[[], float]) -> Callable[[], float]:
+    def draw() -> float:
+        value = random()
+        if not 0.0 <= value < 1.0:
+            raise ValueError(f"random must return a number in [0, 1), not {value!r}")
+        return value
+
+    return draw

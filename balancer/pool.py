@@ -1,0 +1,278 @@
+"""AccountPool: the face for threads. A thin shell over the core and the flows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+from balancer import flow, run, view
+from balancer.core import Core
+from balancer.lease import Lease
+from balancer.lines import Waiter
+from balancer.model import Account, Holder, PoolStats, Reconciled
+from balancer.options import Options, Where, Wish
+from balancer.refusal import explain
+from balancer.run import Bind
+from balancer.service import Service
+from balancer.source import Token
+from balancer.tally import Row
+from balancer.waiting import ThreadWaiter
+
+T = TypeVar("T")
+_new = object.__new__
+
+
+class AccountPool:
+    """The accounts of one service, and who uses them; one for the whole process.
+
+    Args:
+        service: A key of the service table, or a :class:`Service` row of your own. May be left out
+            only with ``source``.
+        token: API token, or a callable that is asked for it at each fetch. Default ``$USEAPI_TOKEN``.
+        base_url: Host root; default ``$USEAPI_BASE_URL``, else ``https://api.useapi.net``.
+        source: Replaces the HTTP source: a mapping of account ids to capacities, or an object with
+            ``accounts()`` and perhaps ``jobs()``.
+        store: Where leases are counted; default ``$BALANCER_STORE``, else ``memory://``.
+        ttl: Seconds for which a fetched configuration is fresh.
+        stale_if_error: Seconds beyond ``ttl`` for which the old one serves while refreshes fail.
+        strategy: ``"random"`` (the server's own rule) or ``"least_loaded"``.
+        default_capacity: Capacity of accounts that do not state one; default the service's own.
+        lease_ttl: Seconds after which the leases of a dead process come back (shared stores).
+        job_ttl: Seconds after which a bound lease ends if nobody releases it.
+        ambiguous_ttl: Seconds for which a slot is kept whose job may run.
+        reconcile_every: Seconds between comparisons with the server's list of jobs; None: never.
+        max_waiting: Callers that may wait at once; None: any number.
+        random: Returns numbers in [0, 1); default ``random.random``.
+        clock: Returns monotonic seconds; default ``time.monotonic``.
+
+    Raises:
+        ValueError, TypeError: naming the argument that is wrong.
+    """
+
+    def __init__(
+        self,
+        service: str | Service | None = None,
+        *,
+        token: str | Callable[[], str] | Token | None = None,
+        base_url: str | None = None,
+        source: Any = None,
+        store: Any = None,
+        ttl: float = 60.0,
+        stale_if_error: float = 3600.0,
+        strategy: str = "random",
+        default_capacity: int | None = None,
+        lease_ttl: float = 60.0,
+        job_ttl: float = 3600.0,
+        ambiguous_ttl: float = 600.0,
+        reconcile_every: float | None = 30.0,
+        max_waiting: int | None = None,
+        random: Callable[[], float] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        # First of all the token is wrapped: should anything below raise, no frame shows it.
+        token = Token.of(token)
+        options = Options.make(
+            service,
+            token=token,
+            base_url=base_url,
+            source=source,
+            store=store,
+            ttl=ttl,
+            stale_if_error=stale_if_error,
+            strategy=strategy,
+            default_capacity=default_capacity,
+            lease_ttl=lease_ttl,
+            job_ttl=job_ttl,
+            ambiguous_ttl=ambiguous_ttl,
+            reconcile_every=reconcile_every,
+            max_waiting=max_waiting,
+            random=random,
+            clock=clock,
+        )
+        self._core = Core(options)
+        self._grab = self._core.store.grab
+        self._core.announce()
+
+    def __repr__(self) -> str:
+        return f"<AccountPool {self._core.describe()}>"
+
+    def __enter__(self) -> AccountPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- getting and giving back ----------------------------------------------------------------
+
+    def acquire(
+        self,
+        *,
+        timeout: float | None = None,
+        account: str | Account | None = None,
+        exclude: Collection[str | Account] = (),
+        where: Where | None = None,
+        max_jobs: int | None = None,
+        scope: str | None = None,
+        label: str | None = None,
+    ) -> Lease:
+        """Return a lease on a random account that has room; wait in line while none has.
+
+        Args:
+            timeout: Seconds to wait; None: for ever; 0: not at all for a slot.
+            account: Only this one.
+            exclude: Not these.
+            where: A pure function of an :class:`Account`: only those for which it is true.
+            max_jobs: Replaces the accounts' capacity for this one decision.
+            scope: What the job uses (a model), for cooldowns that concern only that.
+            label: Shown by :meth:`holders`.
+
+        Raises:
+            AcquireTimeout: no slot in time. NoAccounts: waiting cannot help.
+            TooManyWaiting: ``max_waiting`` callers wait already. PoolClosed: the pool is closed.
+            Unauthorized, SubscriptionRequired, SourceError: there is no configuration to go by.
+            RuntimeError: it would have to wait on a thread whose event loop is running.
+            ValueError, TypeError: naming the argument that is wrong.
+        """
+        plain = account is None and not exclude and where is None and max_jobs is None and scope is None
+        if plain and timeout is None and (label is None or type(label) is str):
+            lease = _new(Lease)
+            if self._grab(lease, self._core.origin, label):
+                return lease
+        return self._acquire(Wish.make(timeout, account, exclude, where, max_jobs, scope, label))
+
+    def _acquire(self, wish: Wish) -> Lease:
+        core = self._core
+        row = Row(core.store.serial(), wish.label, wish.scope)
+        lease = _new(Lease)
+        lease._origin, lease._row = core.origin, row
+        if wish.max_jobs is not None:
+            lease._max_jobs = wish.max_jobs
+        waiter = ThreadWaiter(row)
+        flow.drive(core, waiter, flow.Acquiring(core, wish, core.draw(), waiter).run())
+        return lease
+
+    def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
+        """End a lease by its id or by its job's id, in any process that shares the store.
+
+        A job that nobody has bound yet is remembered for ten minutes, and the bind then frees the
+        slot at once. Call it for a final status only: services report progress too.
+
+        Returns:
+            True if this ended a lease.
+        """
+        return self._core.release(lease_id, job_id)
+
+    def renew(
+        self, lease_id: str | None = None, *, job_id: str | int | None = None, ttl: float | None = None
+    ) -> None:
+        """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now.
+
+        Raises:
+            LeaseLost: there is no such lease.
+        """
+        self._core.renew(lease_id, job_id, ttl)
+
+    def run(
+        self,
+        call: Callable[[Lease], T],
+        *,
+        attempts: int = 3,
+        bind: Bind | None = None,
+        **acquire_options: Any,
+    ) -> T:
+        """Acquire, call ``call(lease)``, report what came back; move to another account where that is safe.
+
+        Args:
+            call: Sends the job; returns the answer.
+            attempts: How often it may be called.
+            bind: A key of the JSON answer, or a callable that takes the answer: the job's id. Without
+                it the slot ends with the call.
+            acquire_options: As for :meth:`acquire`; ``timeout`` covers all waiting of all attempts.
+
+        Raises:
+            JobRefused: the job was refused for what it is. AmbiguousOutcome: it may run.
+            AttemptsFailed: every attempt was turned away. Unauthorized, SubscriptionRequired: the
+            token. And what :meth:`acquire` raises, and what ``call`` raises that is no answer.
+        """
+        steps = run.steps(self._core, Wish.make(**acquire_options), attempts, bind)
+        step = next(steps)
+        try:
+            while True:
+                try:
+                    came: Any = call(step.lease) if isinstance(step, run.Call) else self._acquire(step.wish)
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(came)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    def with_lease(self, **acquire_options: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Wrap a function or method that takes a keyword ``lease``: it is acquired around each call."""
+        Wish.make(**acquire_options)
+
+        def wrap(function: Callable[..., T]) -> Callable[..., T]:
+            @functools.wraps(function)
+            def wrapped(*args: Any, **kwargs: Any) -> T:
+                with self.acquire(**acquire_options) as lease:
+                    return function(*args, lease=lease, **kwargs)
+
+            return wrapped
+
+        return wrap
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def stats(self) -> PoolStats:
+        """Return the pool as it is now. Reads the configuration first if nobody has yet."""
+        self._drive(flow.loaded)
+        return view.stats(self._core)
+
+    def explain(self, **acquire_options: Any) -> dict[str, str]:
+        """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
+        wish = Wish.make(**acquire_options)
+        self._drive(flow.loaded)
+        return explain(self._core, wish)
+
+    def holders(self) -> tuple[Holder, ...]:
+        """Return every live lease."""
+        return view.holders(self._core)
+
+    # -- by hand ----------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Fetch the configuration now.
+
+        Raises:
+            Unauthorized, SubscriptionRequired, SourceError: what the fetch failed with.
+        """
+        self._drive(flow.refresh)
+
+    def reconcile(self) -> Reconciled:
+        """Compare with the server's list of jobs now, and return what that did.
+
+        Raises:
+            SourceError: the list could not be had. ValueError: the source has none.
+        """
+        return self._drive(flow.reconcile)
+
+    def cool(self, account_id: str | Account, seconds: float, reason: str = "by hand") -> None:
+        """Put an account in a cooldown of ``seconds``. A longer one that runs already wins."""
+        self._core.cool(account_id, seconds, reason)
+
+    def reset(self, account_id: str | Account) -> None:
+        """End an account's cooldown and probing; what the configuration says of it stays."""
+        self._core.reset(account_id)
+
+    def close(self) -> None:
+        """Refuse new callers and send those who wait away with PoolClosed. Leases stay valid."""
+        self._core.close()
+
+    def _drive(self, algorithm: Callable[[Core, Waiter], flow.Flow[T]]) -> T:
+        waiter = ThreadWaiter(Row(None))
+        return flow.drive(self._core, waiter, algorithm(self._core, waiter))

@@ -1,0 +1,93 @@
+"""The errors that turn a caller away, with all that it may want to know."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+from balancer.core import Core
+from balancer.errors import AcquireTimeout, NoAccounts
+from balancer.ledger import Ledger
+from balancer.options import Wish
+from balancer.tally import HELD, Row, Tally, Ticket
+
+SHOWN = 20
+"""Accounts named in the error of a timeout."""
+
+
+def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> NoAccounts:
+    """Return the error for a caller whom waiting cannot help."""
+    reasons = explain(core, wish)
+    if not reasons:
+        why = "no account is configured"
+    elif wish.account is not None and wish.account not in reasons:
+        why, reasons = f"{wish.account}: not in the configuration", {wish.account: "not in the configuration"}
+    else:
+        why = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:SHOWN])
+    retry_at = core.store.inspect(lambda ledger: _retry_at(core, ledger, ticket))
+    return NoAccounts(f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at)
+
+
+def timed_out(core: Core, wish: Wish, ticket: Ticket) -> AcquireTimeout:
+    """Return the error for a caller who has waited long enough."""
+
+    def look(ledger: Ledger) -> tuple[dict[str, str], str, datetime | None]:
+        tallies = ledger.candidates(ticket)
+        states = {tally.id: _state(ledger, tally, ticket) for tally in tallies[:SHOWN]}
+        return states, _kept(core, ledger), _retry_at(core, ledger, ticket)
+
+    states, kept, retry_at = core.store.inspect(look)
+    shown = ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
+    return AcquireTimeout(
+        f"no slot of {core.service.key} within {wish.timeout:g} s ({shown}{kept})",
+        timeout=wish.timeout,
+        accounts=states,
+        retry_at=retry_at,
+    )
+
+
+def explain(core: Core, wish: Wish) -> dict[str, str]:
+    """Say for each account whether it is eligible for ``wish``, or why not."""
+    table = core.store.table
+    accounts = table.accounts if table else {}
+    barred = {id: why for id, account in accounts.items() if (why := wish.why_not(id, account))}
+    ticket = Ticket(Row(None, scope=wish.scope), max_jobs=wish.max_jobs)
+
+    def look(ledger: Ledger) -> dict[str, str]:
+        return {
+            id: barred.get(id) or ("eligible" if ledger.fits(ticket, tally) else _why(ledger, tally, ticket))
+            for id, tally in ledger.tallies.items()
+        }
+
+    return core.store.inspect(look)
+
+
+def _why(ledger: Ledger, tally: Tally, ticket: Ticket) -> str:
+    return tally.why_not(ledger.capacity_for(ticket, tally), ticket.scope)
+
+
+def _state(ledger: Ledger, tally: Tally, ticket: Ticket) -> str:
+    if ledger.fits(ticket, tally):
+        return tally.state
+    return _why(ledger, tally, ticket)
+
+
+def _kept(core: Core, ledger: Ledger) -> str:
+    """Say how many slots wait for a job rather than for code, and since when."""
+    rows = [row for row in ledger.rows.values() if row.state != HELD]
+    if not rows:
+        return ""
+    since = core.clock.instant(min(row.state_since for row in rows))
+    return f"; {len(rows)} held by bound or ambiguous jobs, the oldest since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _retry_at(core: Core, ledger: Ledger, ticket: Ticket) -> datetime | None:
+    tallies = ledger.candidates(ticket)
+    ends: list[float] = []
+    for tally in tallies:
+        if tally.usable:
+            cooling = [pause.until for pause in tally.pauses_for(ticket.scope) if pause.cooling]
+            rows = [row.end for row in tally.held.values() if row.end is not None]
+            ends.append(max(cooling) if cooling else min(rows, default=math.inf))
+    return core.clock.instant(min(ends, default=math.inf))
+

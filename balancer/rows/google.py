@@ -1,0 +1,70 @@
+"""Google's three, one row a service. Pages are those of the vendor's documentation."""
+
+from __future__ import annotations
+
+from balancer.rows import CREDITS, DOCS, DONE
+from balancer.service import Load, Rule, Service
+
+# get-google-flow-jobs, with its quarantine table. No maxJobs. A 403 for captcha is worth another account;
+# one for a model is about that model there. The summary counts also what the list does not name.
+_GOOGLE_FLOW = Service(
+    key="google-flow",
+    path="/v1/google-flow",
+    capacity=None,
+    load=Load(
+        path="jobs/?options=executing",
+        rows=("videos.executing.#", "images.executing.#"),
+        account=("email",),
+        account_in_id=r"-email:(.+)-bot:",
+        counts="combined.summary.*.executing",
+    ),
+    job_id=("jobid", "jobId"),
+    final=DONE,
+    rules=(
+        Rule(status=429, verdict="BUSY", match=r"no_eligible_account", pool_wide=True),
+        Rule(
+            status=429,
+            verdict="EXHAUSTED",
+            match=r"PER_MODEL_DAILY_QUOTA_REACHED",
+            scoped=True,
+            until="utc-midnight",
+        ),
+        Rule(status=429, verdict="EXHAUSTED", match=r"USER_QUOTA_REACHED", seconds=1800),
+        Rule(status=429, verdict="BUSY", match=r"USER_REQUESTS_THROTTLED", seconds=1800),
+        Rule(status=429, verdict="BUSY", match=r"UNUSUAL_ACTIVITY_TOO_MUCH_TRAFFIC", seconds=60),
+        *CREDITS,
+        Rule(status=403, verdict="BUSY", match=r"captcha_quality"),
+        Rule(status=403, verdict="EXHAUSTED", match=r"MODEL_ACCESS_DENIED", scoped=True),
+        Rule(status=503, verdict="BUSY", match=r'"status":\s*"UNAVAILABLE"'),
+    ),
+    docs=DOCS + "google-flow-v1",
+)
+
+# get-google-vids-accounts, get-google-vids-jobs. 429 is the month's allowance or a busy minute; 403 a
+# plan without this kind; 596 without "re-add" is being checked again and may be over in a minute.
+_GOOGLE_VIDS = Service(
+    key="google-vids",
+    path="/v1/google-vids",
+    load=Load(path="jobs", rows=("running",), job=("jobid",), account=("email",)),
+    job_id=("jobid",),
+    final=DONE,
+    rules=(
+        Rule(status=429, verdict="EXHAUSTED", match=r"allowance"),
+        Rule(status=429, verdict="BUSY", seconds=60),
+        Rule(status=403, verdict="EXHAUSTED", match=r"allowance|\bplan\b", scoped=True),
+        Rule(status=596, verdict="BROKEN", match=r"re-?add"),
+        Rule(status=596, verdict="BROKEN", seconds=60),
+    ),
+    docs=DOCS + "google-vids-v1",
+)
+
+# The account list may be a minute old, the job list is never cached.
+_GEMINI_NOTEBOOK = Service(
+    key="gemini-notebook",
+    path="/v1/gemini-notebook",
+    load=Load(path="jobs", rows=("accounts.*.jobs",)),
+    final=DONE,
+    docs=DOCS + "gemini-notebook-v1",
+)
+
+ROWS = (_GOOGLE_FLOW, _GOOGLE_VIDS, _GEMINI_NOTEBOOK)

@@ -1,0 +1,379 @@
+"""The store of one process: the ledger itself, under a lock, with the callers who wait for it.
+
+A freed slot is handed to the first caller who can use it, in the same step that frees it: nobody is
+woken to race, and no newcomer can slip in between. So at rest no waiter could use any free slot,
+and a caller who finds a slot free may take it without looking at the queue.
+
+Decisions are made under the lock; who is to be woken is noted in the outbox and woken outside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from balancer.errors import LeaseLost
+from balancer.ledger import Changes, Ledger
+from balancer.lines import Line, Waiter
+from balancer.matching import Plan
+from balancer.model import Table
+from balancer.store.base import Desk
+from balancer.room import RandomRoom
+from balancer.tally import AMBIGUOUS, ENDED, HELD, NEW, Key, Row, Tally
+from balancer.verdict import Ruling, Verdict
+
+T = TypeVar("T")
+_new = object.__new__
+
+
+class MemoryStore(Desk):
+    """Leases of one process, gone with it."""
+
+    def __init__(
+        self, ledger: Callable[[], Ledger], now: Callable[[], float], draw: Callable[[], float]
+    ) -> None:
+        super().__init__(now)
+        self._new_ledger = ledger
+        self.draw = draw
+        self.torn = False
+        """A step was cut short in its middle, and the next one must recount."""
+        self._open(ledger())
+
+    def _open(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._straight = isinstance(ledger.room, RandomRoom)
+        """Chance alone decides, so that a free slot can be taken and given back on the straight road."""
+
+    # -- the straight road --------------------------------------------------------------------
+    #
+    # Taking and giving back a free slot is all that most calls ever do, so these two are written out
+    # in full: no call but the lock's, the clock's and the random number's. They do what Ledger.take
+    # and Ledger.end do in the case that nothing else is going on; in every other case they do
+    # nothing, and the caller goes the way of everybody.
+
+    def grab(self, lease: Any, origin: object, label: str | None) -> bool:
+        """Grant ``lease`` on any account with room, if that needs no housekeeping."""
+        row = _new(Row)
+        row.key, row.label, row.state = self.serial(), label, NEW
+        lease._origin, lease._row = origin, row
+        draw, now = self.draw(), self.now()
+        with self.lock:
+            try:
+                if now >= self.quiet_until or self.dropped or not self._straight:
+                    return False
+                ledger = self.ledger
+                room = ledger.room
+                tallies = room.tallies
+                if not tallies:
+                    return False
+                tally = tallies[int(draw * len(tallies))]
+                if tally.pauses:
+                    return False
+                row.tally, row.held_since, row.state = tally, now, HELD
+                held, key = tally.held, row.key
+                ledger.rows[key] = held[key] = row
+                if len(held) >= tally.limit:
+                    room.remove(tally)
+                self.totals.acquired += 1
+                return True
+            except BaseException:
+                self._tear()
+                raise
+
+    def give_back(self, row: Row) -> bool:
+        """End a lease. True once."""
+        with self.lock:
+            try:
+                tally, ledger, key = row.tally, self.ledger, row.key
+                if (
+                    row.state is HELD
+                    and not self.lines.waiters
+                    and not tally.pauses
+                    and not tally.draining
+                    and self._straight
+                    and not self.torn
+                    and ledger.rows.get(key) is row
+                ):
+                    held = tally.held
+                    del ledger.rows[key], held[key]
+                    row.state = ENDED
+                    if tally.place < 0 and len(held) < tally.limit:
+                        ledger.room.add(tally)
+                    self.totals.released += 1
+                    return True
+            except BaseException:
+                self._tear()
+                raise
+        return self._step(lambda _: self._release(row))
+
+    # -- one step -----------------------------------------------------------------------------
+
+    def _step(self, act: Callable[[float], T]) -> T:
+        """Settle what is due, act, see when something is due next; then wake whom it concerns."""
+        try:
+            with self.lock:
+                try:
+                    now = self.now()
+                    self._settle(now)
+                    result = act(now)
+                except (ValueError, LeaseLost):
+                    raise
+                except BaseException:
+                    self._tear()
+                    raise
+                self._look_ahead(now)
+                return result
+        finally:
+            self.flush()
+
+    def _tear(self) -> None:
+        self.torn, self.quiet_until = True, -math.inf
+
+    def _settle(self, now: float) -> None:
+        if self.torn:
+            self.ledger.recount()
+            self.torn = False
+            self._serve(self.lines.all(), now)
+        while self.dropped:
+            self._abandon(self.dropped.popleft(), now)
+        expired, changed = self.ledger.due(now)
+        for row in expired:
+            self.totals.expired += 1
+            self.note("warning", "lease_expired", **self.facts(row))
+        if changed and self.lines.waiters:
+            self._serve(self.lines.served_by({tally.id for tally in changed}), now)
+
+    def _look_ahead(self, now: float) -> None:
+        self.quiet_until = min(self.ledger.agenda.next, self.other_due(now))
+        self.rouse_keeper()
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def attempt(self, waiter: Waiter) -> bool:
+        """Serve the line of ``waiter`` as far as there is room. True: it has got a lease."""
+
+        def act(now: float) -> bool:
+            if waiter.line is not None:
+                self._serve([waiter.line], now)
+            return waiter.served
+
+        return self._step(act)
+
+    def hopeless(self, waiter: Waiter) -> bool:
+        """Whether waiting cannot help ``waiter``, as far as is known."""
+        return not waiter.served and self.inspect(lambda ledger: ledger.hopeless(waiter.ticket))
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """Take ``waiter`` out of the queue; a lease that it was granted goes to the next."""
+
+        def act(now: float) -> None:
+            self.leave(waiter)
+            if waiter.row.state is HELD:
+                self._release(waiter.row)
+
+        self._step(act)
+
+    def _serve(self, lines: Iterable[Line], now: float) -> None:
+        """Hand out free slots, oldest caller first; one that cannot be served holds up only its like."""
+        waiting = [line for line in lines if line]
+        while waiting:
+            line = min(waiting, key=_arrival)
+            waiter = line.first
+            if not self.ledger.take(waiter.ticket, now):
+                waiting.remove(line)
+                continue
+            self.leave(waiter)
+            self.totals.acquired += 1
+            self.outbox.append(waiter)
+            if not line:
+                waiting.remove(line)
+
+    def _offer(self, tallies: Iterable[Tally], now: float) -> None:
+        if self.lines.waiters:
+            self._serve(self.lines.served_by({tally.id for tally in tallies}), now)
+
+    # -- leases -------------------------------------------------------------------------------
+
+    def release(self, key: Key) -> bool:
+        """End the lease ``key``, whatever its state. True once."""
+        return self._step(lambda _: self._release(self.ledger.rows.get(key)))
+
+    def release_job(self, job_id: str) -> bool:
+        """End the lease bound to a job; remember the job if there is none yet."""
+        return self._step(lambda _: self._release(self.ledger.forget_job(job_id)))
+
+    def bind(self, key: Key, job_id: str, ttl: float) -> bool:
+        """Tie a lease to its job for ``ttl`` seconds. False: the job was over already, the slot is free.
+
+        Raises:
+            LeaseLost: the lease has ended. ValueError: the job is another lease's.
+        """
+
+        def act(now: float) -> bool:
+            row = self._live(key)
+            bound = self.ledger.bind(row, job_id, now + ttl, now)
+            self.totals.released += not bound
+            self._offer([row.tally], now)
+            return bound
+
+        return self._step(act)
+
+    def renew(self, key: Key, ttl: float | None) -> None:
+        """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now.
+
+        Raises:
+            LeaseLost: the lease has ended.
+        """
+
+        def act(now: float) -> None:
+            row = self._live(key)
+            if row.end is not None:
+                self.ledger.set_end(row, now + (self.ttls[row.state] if ttl is None else ttl))
+
+        self._step(act)
+
+    def key_of_job(self, job_id: str) -> Key | None:
+        """Return the key of the lease bound to a job, or None."""
+        with self.lock:
+            row = self.ledger.jobs.get(job_id)
+            return None if row is None else row.key
+
+    def judge(self, key: Key, ruling: Ruling) -> None:
+        """Put what an answer said about the account and the lease into effect."""
+
+        def act(now: float) -> None:
+            row = self.ledger.rows.get(key)
+            if row is not None:
+                self._judge(row, ruling, now)
+
+        self._step(act)
+
+    def doubt(self, key: Key) -> None:
+        """Keep the slot of a lease whose job may run, without a verdict on its account."""
+
+        def act(now: float) -> None:
+            row = self.ledger.rows.get(key)
+            if row is not None:
+                self.ledger.doubt(row, now + self.ttls[AMBIGUOUS], now)
+
+        self._step(act)
+
+    def _judge(self, row: Row, ruling: Ruling, now: float) -> None:
+        if ruling.verdict is Verdict.ACCEPTED:
+            self.ledger.accept(row)
+            self._offer([row.tally], now)
+        if ruling.verdict is Verdict.AMBIGUOUS:
+            self.ledger.doubt(row, now + self.ttls[AMBIGUOUS], now)
+        row.adverse = row.adverse or ruling.verdict.adverse
+        if ruling.seconds is not None and not ruling.pool_wide:
+            scope = row.scope if ruling.scoped else None
+            self._cool(row.tally, scope, ruling.seconds, ruling.reason, ruling.worth_waiting, now)
+
+    def _live(self, key: Key) -> Row:
+        row = self.ledger.rows.get(key)
+        if row is None:
+            raise LeaseLost("the lease has ended", lease_id=self.text(key))
+        return row
+
+    def _release(self, row: Row | None) -> bool:
+        if row is None or self.ledger.rows.get(row.key) is not row:
+            return False
+        self.totals.released += 1
+        now = self.now()
+        self._offer([self.ledger.finish(row, now)], now)
+        return True
+
+    def _abandon(self, row: Row, now: float) -> None:
+        if row.state is HELD and self.ledger.rows.get(row.key) is row:
+            self.totals.released += 1
+            self.note("warning", "lease_abandoned", **self.facts(row))
+            self._offer([self.ledger.end(row)], now)
+
+    # -- accounts -----------------------------------------------------------------------------
+
+    def cool(self, account_id: str, scope: str | None, seconds: float, reason: str) -> bool:
+        """Put an account in a cooldown by hand. False: there is no such account."""
+
+        def act(now: float) -> bool:
+            tally = self.ledger.tallies.get(account_id)
+            if tally is not None:
+                self._cool(tally, scope, seconds, reason, True, now)
+            return tally is not None
+
+        return self._step(act)
+
+    def reset(self, account_id: str) -> bool:
+        """Clear what verdicts made of an account. False: there is no such account."""
+
+        def act(now: float) -> bool:
+            tally = self.ledger.tallies.get(account_id)
+            if tally is not None:
+                self.ledger.reset(tally)
+                self._offer([tally], now)
+            return tally is not None
+
+        return self._step(act)
+
+    def configure(self, changes: Changes, table: Table) -> None:
+        """Bring the accounts in line with a new table.
+
+        Callers with constraints step aside: what they may use was worked out from the old one, and
+        only they themselves can work it out again.
+        """
+
+        def act(now: float) -> None:
+            self.table = table
+            changed = self.ledger.configure(changes)
+            for waiter in [w for w in self.lines.waiters if w.ticket.accounts is not None]:
+                self.lines.step_aside(waiter)
+            self._offer(changed, now)
+            self.wake_all()
+
+        self._step(act)
+
+    def apply(self, plan: Callable[[Ledger, float], Plan]) -> Plan:
+        """Work out what the server's list means, and put it into effect, in one step."""
+
+        def act(now: float) -> Plan:
+            todo = plan(self.ledger, now)
+            changed = self.ledger.set_external(todo.external)
+            for row, job_id in todo.bind:
+                self.ledger.bind(row, job_id, now + self.ttls["bound"], now)
+            for row in todo.prolong:
+                self.ledger.set_end(row, now + self.ttls["bound"])
+            for row in (*todo.reclaim, *todo.resolve):
+                changed.append(self.ledger.end(row))
+            self.totals.reclaimed += len(todo.reclaim) + len(todo.resolve)
+            self._offer(changed, now)
+            return todo
+
+        return self._step(act)
+
+    def _cool(
+        self, tally: Tally, scope: str | None, seconds: float, reason: str, worth_waiting: bool, now: float
+    ) -> None:
+        self.ledger.cool(tally, scope, now + seconds, reason, worth_waiting)
+        self.note("info", "account_cooling", account=tally.id, scope=scope, seconds=seconds, reason=reason)
+        if not worth_waiting:
+            self.wake_all()
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def inspect(self, look: Callable[[Ledger], T]) -> T:
+        """Return what ``look`` reads from the ledger, at one moment."""
+        return self._step(lambda _: look(self.ledger))
+
+    def step(self) -> None:
+        """Settle what is due, for a clock that was moved or a caller that keeps the time for others."""
+        self._step(lambda _: None)
+
+    def after_fork(self) -> None:
+        """Start empty in a child: the leases and the callers who wait are the parent's."""
+        super().after_fork()
+        self._open(self._new_ledger())
+        self.torn = False
+
+
+def _arrival(line: Line) -> float:
+    return line.arrival

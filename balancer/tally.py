@@ -1,0 +1,179 @@
+"""What the ledger writes down: a row for each lease, a tally for each account, a pause for each cooldown."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+from balancer.model import Account
+from balancer.room import OUT
+
+Key = Hashable
+"""Names a lease inside one ledger."""
+
+NEW, HELD, BOUND, AMBIGUOUS, ENDED = "new", "held", "bound", "ambiguous", "ended"
+
+
+class Row:
+    """One lease as the ledger knows it. It is made, and in its user's hands, before it is granted.
+
+    What most leases never need has its default in the class and costs nothing until it is set.
+    """
+
+    __slots__ = ("__dict__", "held_since", "key", "label", "state", "tally")
+
+    key: Key
+    label: str | None
+    state: str
+    tally: Tally
+    held_since: float
+
+    scope: str | None = None
+    job_id: str | None = None
+    state_since: float = 0.0
+    """When it became bound or ambiguous."""
+    end: float | None = None
+    """When it ends by itself; None while its process keeps it."""
+    adverse: bool = False
+    """An answer spoke against the account: its end does not prove the account well."""
+    missed: int = 0
+    """Lists in a row that its job was missing from."""
+
+    def __init__(self, key: Key, label: str | None = None, scope: str | None = None) -> None:
+        self.key, self.label, self.state = key, label, NEW
+        if scope is not None:
+            self.scope = scope
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What one caller asks for; tickets that are ``alike`` can be served by the same accounts."""
+
+    row: Row
+    """The lease to be granted."""
+    draw: float = 0.0
+    """The caller's random number in [0, 1): the only chance in a decision."""
+    accounts: frozenset[str] | None = None
+    """The accounts it may use; None: any."""
+    max_jobs: int | None = None
+
+    @property
+    def scope(self) -> str | None:
+        """What the job uses."""
+        return self.row.scope
+
+    @property
+    def alike(self) -> tuple[frozenset[str] | None, int | None, str | None]:
+        """What decides, beside chance, which account can serve it."""
+        return self.accounts, self.max_jobs, self.row.scope
+
+
+class Pause:
+    """A cooldown, and after its end the probing that it leaves behind."""
+
+    __slots__ = ("cooling", "probe", "reason", "scope", "tally", "until", "worth_waiting")
+
+    def __init__(
+        self, tally: Tally, scope: str | None, until: float, reason: str, worth_waiting: bool
+    ) -> None:
+        self.tally, self.scope, self.until, self.reason = tally, scope, until, reason
+        self.worth_waiting = worth_waiting
+        self.cooling = True
+        self.probe: Key | None = None
+        """The one lease that tries the account out, while it is out."""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it keeps jobs away just now."""
+        return self.cooling or self.probe is not None
+
+
+class Tally:
+    """One account as the ledger knows it. ``in_flight`` is the size of ``held``, never a number of its own."""
+
+    __slots__ = ("account", "draining", "external", "held", "id", "limit", "pauses", "place", "shelved_at")
+
+    def __init__(self, account: Account) -> None:
+        self.id = account.id
+        self.account = account
+        self.held: dict[Key, Row] = {}
+        self.external = 0
+        self.pauses: dict[str | None, Pause] = {}
+        """By scope; the account's own under None."""
+        self.draining = False
+        self.limit = 0
+        """Leases that unconstrained jobs may fill: capacity less external jobs, 0 if not usable."""
+        self.place = OUT
+        self.shelved_at = 0.0
+        self.measure()
+
+    @property
+    def usable(self) -> bool:
+        """Whether the configuration lets jobs run on it."""
+        return not self.draining and self.account.broken is None
+
+    @property
+    def load(self) -> float:
+        """Share of the capacity that is in use."""
+        return (len(self.held) + self.external) / self.account.capacity
+
+    def measure(self) -> None:
+        """Work ``limit`` out again, from the whole state: differences would let it drift."""
+        self.limit = max(0, self.account.capacity - self.external) if self.usable else 0
+
+    def pauses_for(self, scope: str | None) -> Iterator[Pause]:
+        """Yield the pauses that concern a job of ``scope``; a job without scope meets all of them."""
+        for pause in self.pauses.values():
+            if scope is None or pause.scope is None or pause.scope == scope:
+                yield pause
+
+    def fits(self, capacity: int | None = None, scope: str | None = None) -> bool:
+        """Whether one more job may be granted. This is the only place that decides it.
+
+        ``capacity`` replaces the account's own for this decision.
+        """
+        if capacity is None:
+            if len(self.held) >= self.limit:
+                return False
+        elif not self.usable or len(self.held) + self.external >= capacity:
+            return False
+        return not self.pauses or not any(pause.blocks for pause in self.pauses_for(scope))
+
+    def worth_waiting(self, scope: str | None) -> bool:
+        """Whether a slot of it can be expected without anybody mending it."""
+        return self.usable and all(
+            pause.worth_waiting for pause in self.pauses_for(scope) if pause.cooling
+        )
+
+    def why_not(self, capacity: int | None, scope: str | None) -> str:
+        """Say why it does not fit."""
+        if self.draining:
+            return "draining: no longer in the configuration"
+        if self.account.broken is not None:
+            return f"broken: {self.account.broken}"
+        for pause in self.pauses_for(scope):
+            if pause.cooling:
+                return f"cooldown: {pause.reason}"
+        for pause in self.pauses_for(scope):
+            if pause.probe is not None:
+                return "full: probing after a cooldown, one lease at a time"
+        allowed = self.account.capacity if capacity is None else capacity
+        return f"full: {len(self.held)} in flight and {self.external} external of {allowed}"
+
+    @property
+    def state(self) -> str:
+        """``draining``, ``broken``, ``cooldown``, ``full`` or ``ready``: the first that holds."""
+        if self.draining:
+            return "draining"
+        if self.account.broken is not None:
+            return "broken"
+        if any(pause.cooling for pause in self.pauses.values()):
+            return "cooldown"
+        return "ready" if self.fits() else "full"
+
+    @property
+    def free(self) -> int:
+        """Jobs that it would take now, were there no constraints."""
+        if not self.fits():
+            return 0
+        return 1 if self.pauses else self.limit - len(self.held)

@@ -1,0 +1,20 @@
+"""A stand-in for useapi.net, which offers no sandbox, and a clock that tests move by hand.
+
+::
+
+    from balancer.testing import FakeUseapi
+
+    with FakeUseapi({"flowmusic": {"a@example.com": 2, "b@example.com": 1}}) as fake:
+        pool = AccountPool("flowmusic", token=fake.token, base_url=fake.url)
+        ...
+        assert fake.audit().clean
+"""
+
+from balancer.testing.audit import AccountAudit, Audit, Violation
+from balancer.testing.callbacks import Reply
+from balancer.testing.clock import ManualClock
+from balancer.testing.entries import CANARY
+from balancer.testing.fake import FakeUseapi
+from balancer.testing.faults import Fault
+
+__all__ = ["CANARY", "AccountAudit", "Audit", "FakeUseapi", "Fault", "ManualClock", "Reply", "Violation"]

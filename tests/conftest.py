@@ -1,0 +1,54 @@
+"""What all tests share: a clean environment, no way out of this machine, patience for threads."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+
+import pytest
+import structlog
+from hypothesis import settings
+
+# No example is judged by its time. CI tries the same examples each time: a red run is never luck.
+settings.register_profile("desk", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+SETTINGS = ("USEAPI_TOKEN", "USEAPI_BASE_URL", "BALANCER_STORE")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """Hide the developer's own settings, proxies and logging from each test."""
+    for name in (*SETTINGS, *PROXIES, *map(str.upper, PROXIES)):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)
+    yield
+    structlog.reset_defaults()
+
+
+def _on_this_machine(address) -> bool:
+    if isinstance(address, str | bytes):  # a socket file
+        return True
+    host = address[0]
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+def _guarded(connect):
+    def connect_if_local(self, address):
+        if not _on_this_machine(address):
+            raise AssertionError(f"a test tried to connect to {address!r}, which is not this machine")
+        return connect(self, address)
+
+    return connect_if_local
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_way_out():
+    """Fail a test that would send anything beyond this machine, as one does that forgets its base_url."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield

@@ -1,0 +1,340 @@
+"""Every row of the service table, held to what the vendor's pages say."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from bodies import BODIES
+
+from balancer import parse
+from balancer.model import Job
+from balancer.service import Load, Rule, Service
+from balancer.services import GENERIC, SERVICES, find, table_markdown
+from balancer.verdict import Verdict, judge
+
+A, B = "a@example.com", "b@example.com"
+
+# key: accounts, selector, required, capacity, its default, own maximum, replyRef listed, list of jobs, alive
+FACTS = {
+    "riffusion": ("/v1/riffusion/accounts", "user_id", 0, "maxJobs", None, 1, 1, "scheduler", 0),
+    "flowmusic": ("/v1/flowmusic/accounts", "email", 0, "maxJobs", None, 0, 0, "jobs", 1),
+    "mureka": ("/v1/mureka/accounts", "account", 1, None, 10, 0, 0, "jobs", 1),
+    "mureka/speech": ("/v1/mureka/accounts", "account", 1, None, 10, 0, 0, "jobs", 1),
+    "minimax": ("/v1/minimax/accounts", "account", 0, "maxJobs", None, 1, 1, "scheduler/available", 1),
+    "minimax/images": ("/v1/minimax/accounts", "account", 1, "maxJobs", None, 0, 1, "scheduler/available", 1),
+    "minimax/agent": ("/v1/minimax/accounts", "account", 1, "maxJobs", None, 0, 0, "agent/jobs", 1),
+    "minimax/audio": ("/v1/minimax/accounts", "account", 1, "maxJobs", None, 0, 0, None, 1),
+    "minimax/llm": ("/v1/minimax/accounts", "account", 1, "maxJobs", None, 0, 0, None, 1),
+    "kling": ("/v1/kling/accounts", "email", 1, "maxJobs", None, 1, 1, "scheduler", 1),
+    "runwayml": ("/v1/runwayml/accounts", "email", 0, "maxJobs", None, 1, 1, "scheduler", 1),
+    "pixverse": ("/v2/pixverse/accounts", "email", 0, "maxJobs", None, 1, 1, "scheduler", 1),
+    "tempolor": ("/v1/tempolor/accounts", "user_id", 0, "maxJobs", 10, 1, 1, "scheduler", 1),
+    "dreamina": ("/v1/dreamina/accounts", "account", 0, "maxJobs", 10, 1, 0, "scheduler", 1),
+    "google-flow": ("/v1/google-flow/accounts", "email", 0, None, None, 0, 0, "jobs/?options=executing", 1),
+    "google-vids": ("/v1/google-vids/accounts", "email", 0, "maxJobs", None, 0, 0, "jobs", 1),
+    "gemini-notebook": ("/v1/gemini-notebook/accounts", "email", 0, "maxJobs", None, 0, 0, "jobs", 1),
+    "muse": ("/v1/muse/accounts", "email", 0, "maxJobs", 2, 0, 0, "jobs", 1),
+    "acemusic": ("/v1/acemusic/accounts", "email", 0, "maxJobs", 4, 0, 0, "jobs", 1),
+    "luma": ("/v1/luma/accounts", "email", 0, "concurrency", None, 0, 0, "accounts", 1),
+    "ltxstudio": ("/v1/ltxstudio/accounts", "email", 1, "maxJobs", 20, 1, 0, "scheduler/available", 0),
+    "midjourney": ("/v3/midjourney/accounts", "channel", 0, "maxJobs", None, 0, 0, "jobs", 0),
+    "midjourney/images": ("/v3/midjourney/accounts", "channel", 0, "maxImageJobs", None, 0, 0, "jobs", 0),
+    "midjourney/videos": ("/v3/midjourney/accounts", "channel", 0, "maxVideoJobs", None, 0, 0, "jobs", 0),
+    "midjourney-v2": ("/v2/account/midjourney", "channel", 0, "maxJobs", 3, 1, 0, "jobs", 0),
+    "faceswap": ("/v1/faceswap/account", "channel", 0, None, 1, 0, 0, None, 1),
+    "pika": ("/v1/pika/account", "channel", 0, "maxJobs", None, 1, 0, "jobs", 0),
+}
+
+
+def test_the_table_has_the_services_that_are_documented():
+    """No row without its facts, no facts without a row."""
+    assert set(SERVICES) == set(FACTS)
+
+
+@pytest.mark.parametrize("key", sorted(FACTS))
+def test_a_row_says_what_the_pages_say(key):
+    """Paths, parameter, capacity, own maximum, replyRef, list of jobs and state of each service."""
+    row = SERVICES[key]
+    assert FACTS[key] == (
+        f"{row.path}/{row.accounts}",
+        row.selector,
+        row.selector_required,
+        row.capacity,
+        row.default_capacity,
+        row.max_jobs == "maxJobs",
+        row.reply_ref,
+        row.load and row.load.path,
+        row.alive,
+    )
+    assert row.key == key
+    assert row.docs.startswith(f"https://useapi.net/docs/api-{key.partition('/')[0].removesuffix('-v2')}-v")
+
+
+@pytest.mark.parametrize("row", SERVICES.values(), ids=lambda row: row.key)
+def test_a_row_is_well_formed(row):
+    """Patterns compile, verdicts exist, every service can end a job, and none is made mutable."""
+    for pattern in filter(None, (row.load and row.load.account_in_id, row.load and row.load.only)):
+        re.compile(pattern)
+    for rule in row.rules:
+        assert Verdict[rule.verdict]
+        re.compile(rule.match or "")
+    assert row.final
+    assert row.job_id
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        row.path = "/"
+    with pytest.raises(TypeError):
+        row.final["status"] = ()
+
+
+# service/body: account -> capacity, None for broken
+ACCOUNTS = {
+    "riffusion/accounts": {
+        "11111111-aaaa-4aaa-8aaa-000000000001": 6,
+        "22222222-bbbb-4bbb-8bbb-000000000002": 10,
+    },
+    "riffusion/accounts_one": {"11111111-aaaa-4aaa-8aaa-000000000001": 1},
+    "riffusion/accounts_empty_map": {},
+    "flowmusic/accounts": {A: 12, B: 4},
+    "flowmusic/accounts_error": {A: 12, B: None},
+    "flowmusic/accounts_empty": {},
+    "google-flow/accounts": {A: 1, B: 1},
+    "google-flow/accounts_empty": {},
+    "mureka/accounts": {"123456789": 10, "987654321": None},
+    "minimax/accounts": {"123456": 3, "78910": 2, "55555": 1},
+    "minimax/accounts_error": {"123456": 3, "78910": None},
+    "kling/accounts": {A: 8, B: 50},
+    "runwayml/accounts": {A: 5, B: 10},
+    "runwayml/accounts_error": {A: 5, B: None},
+    "pixverse/accounts": {A: 8, B: 3},
+    "tempolor/accounts_inferred": {"12345": 10, "67890": 5},
+    "dreamina/accounts_inferred": {"US:a@example.com": 10, "CA:a@example.com": 50, "US:b@example.com": None},
+    "muse/accounts": {A: 3, B: None},
+    "faceswap/accounts": {"1234567890123456789": 1, "2234567890123456789": 1},
+    "faceswap/accounts_exhausted": {"1234567890123456789": 1},
+    "midjourney-v2/accounts": {"1234567890123456789": 3, "2234567890123456789": None},
+}
+
+
+@pytest.mark.parametrize("name", sorted(ACCOUNTS))
+def test_the_example_accounts_are_read(name):
+    """Ids, capacities and broken accounts of every example configuration; none keeps a secured value."""
+    table = parse.table(BODIES[name], SERVICES[name.partition("/")[0]], None)
+    assert {a.id: None if a.broken else a.capacity for a in table.accounts.values()} == ACCOUNTS[name]
+    assert "secured" not in repr(table)
+    assert "redacted" not in repr(table)
+
+
+def test_strings_that_choose_an_account_are_kept():
+    """Dreamina's regions have different models, so ``where`` may ask for one."""
+    table = parse.table(BODIES["dreamina/accounts_inferred"], SERVICES["dreamina"], None)
+    assert table.accounts["CA:a@example.com"].fields["region"] == "CA"
+
+
+def test_kinds_have_limits_of_their_own():
+    """Midjourney states a maximum for images and one for videos beside that for all."""
+    body = {"1": {"maxJobs": 12, "maxImageJobs": 9, "maxVideoJobs": 3}}
+    keys = ("midjourney", "midjourney/images", "midjourney/videos")
+    assert [parse.table(body, SERVICES[key], None).accounts["1"].capacity for key in keys] == [12, 9, 3]
+
+
+# service, body -> (id's end, account) of each job listed
+JOBS = {
+    ("riffusion", "riffusion/scheduler"): [("0001", "22222222"), ("0002", "22222222")],
+    ("riffusion", "riffusion/scheduler_empty"): [],
+    ("riffusion", "riffusion/scheduler_numeric_started"): [("0003", "11111111"), ("0004", "")],
+    ("flowmusic", "flowmusic/jobs"): [("bot:flowmusic", A)],
+    ("flowmusic", "flowmusic/jobs_empty"): [],
+    ("mureka", "mureka/jobs"): [("a123456789-bot:mureka", "123456789")] * 2,
+    ("mureka/speech", "mureka/jobs"): [("a123456789-bot:mureka", "123456789")],
+    ("minimax", "minimax/scheduler_available"): [("-video:1", "78910")],
+    ("minimax/images", "minimax/scheduler_available"): [("-image:2", "123456")],
+    ("minimax/agent", "minimax/agent_jobs"): [("bot:minimax", "123456")] * 2,
+    ("kling", "kling/scheduler"): [("123456789", A), ("987654321", B)],
+    ("runwayml", "runwayml/scheduler"): [("0001", A), ("0002", B)],
+    ("pixverse", "pixverse/scheduler"): [("video:1", B), ("image:2", B)],
+    ("pixverse", "pixverse/scheduler_legacy_video_id"): [("video:1", B)],
+    ("tempolor", "tempolor/scheduler"): [("abcdef1", "12345")],
+    ("dreamina", "dreamina/scheduler"): [("bot:dreamina", "US:a@example.com")],
+    ("dreamina", "dreamina/scheduler_empty"): [],
+    ("google-flow", "google-flow/jobs_executing"): [("bot:google-flow", A)],
+    ("muse", "muse/jobs"): [("bot:muse", A)],
+    ("midjourney", "midjourney-v3/jobs"): [("bot:midjourney", "1234567890123456789")] * 2,
+    ("midjourney/images", "midjourney-v3/jobs"): [("bot:midjourney", "1234567890123456789")] * 2,
+    ("midjourney/videos", "midjourney-v3/jobs"): [],
+    ("midjourney-v2", "midjourney-v2/jobs"): [("bot:midjourney", "1234567890123456789")],
+}
+
+
+@pytest.mark.parametrize(("key", "name"), sorted(JOBS), ids="-".join)
+def test_the_example_jobs_are_read(key, name):
+    """Id and account of every job in every example list, in order; a list of our kind only."""
+    listing = parse.listing(BODIES[name], SERVICES[key])
+    expected = JOBS[key, name]
+    assert len(listing.jobs) == len(expected)
+    for job, (end, account) in zip(listing.jobs, expected, strict=True):
+        assert job.id.endswith(end)
+        assert (job.account or "").startswith(account)
+    assert listing.complete is (name != "riffusion/scheduler_numeric_started")
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("google-vids", {"running": [{"jobid": "1", "email": A}], "accounts": {A: {"running": 1}}}),
+        ("acemusic", {"jobs": [{"jobid": "1", "email": A, "type": "music"}]}),
+        (
+            "gemini-notebook",
+            {"accounts": {A: {"health": "OK", "maxJobs": 3, "running": 1, "jobs": [{"jobid": "1"}]}}},
+        ),
+        ("flowmusic", {A: {"running": 1, "jobs": [{"jobid": "1"}]}, B: {"running": 0, "jobs": []}}),
+        ("dreamina", {"executing": {A: [{"jobid": "1"}]}, "total": 1}),
+    ],
+)
+def test_lists_without_an_example_are_read_as_the_pages_tell(key, body):
+    """The shapes that the pages describe in words only."""
+    listing = parse.listing(body, SERVICES[key])
+    assert (listing.jobs, listing.complete) == ((Job("1", A),), True)
+
+
+@pytest.mark.parametrize("name", ["riffusion", "kling", "runwayml", "tempolor", "pixverse"])
+def test_the_reply_reference_comes_back(name):
+    """Services that list ``replyRef`` give each of our jobs back under its lease's id."""
+    jobs = parse.listing(BODIES[f"{name}/scheduler"], SERVICES[name]).jobs
+    assert jobs[0].ref
+    assert SERVICES[name].reply_ref
+
+
+# service, status, body -> verdict, seconds of cooldown (None: not checked), "scoped" or "pool-wide"
+VERDICTS = [
+    ("google-flow", 429, "google-flow/create_429_no_eligible_account_inferred", ("BUSY", None, "pool-wide")),
+    (
+        "google-flow",
+        429,
+        {"reason": "PUBLIC_ERROR_PER_MODEL_DAILY_QUOTA_REACHED"},
+        ("EXHAUSTED", 82800, "scoped"),
+    ),
+    ("google-flow", 429, {"reason": "PUBLIC_ERROR_USER_QUOTA_REACHED"}, ("EXHAUSTED", 1800, "")),
+    ("google-flow", 429, {"reason": "PUBLIC_ERROR_USER_REQUESTS_THROTTLED"}, ("BUSY", 1800, "")),
+    ("google-flow", 429, {"reason": "PUBLIC_ERROR_UNUSUAL_ACTIVITY_TOO_MUCH_TRAFFIC"}, ("BUSY", 60, "")),
+    ("google-flow", 400, "google-flow/create_400_moderated", ("REFUSED", None, "")),
+    ("google-flow", 402, {"error": "Google account has no credits"}, ("EXHAUSTED", 3600, "")),
+    ("google-flow", 402, "_common/402_token_subscription", ("TOKEN", None, "")),
+    ("google-flow", 403, {"error": "captcha_quality: low"}, ("BUSY", None, "")),
+    ("google-flow", 403, {"error": "MODEL_ACCESS_DENIED"}, ("EXHAUSTED", 3600, "scoped")),
+    ("google-flow", 403, {"error": "not yours"}, ("REFUSED", None, "")),
+    ("google-flow", 503, "_common/503_upstream", ("BUSY", None, "")),
+    ("google-flow", 503, "<html>", ("AMBIGUOUS", None, "")),
+    ("google-flow", 596, "google-flow/create_596", ("BROKEN", 900, "")),
+    ("kling", 500, {"error": "x"}, ("REFUSED", None, "")),
+    ("kling", 502, {"error": "x"}, ("AMBIGUOUS", None, "")),
+    ("dreamina", 402, "dreamina/create_402", ("TOKEN", None, "")),
+    ("dreamina", 402, {"error": "subscription expired or insufficient credits"}, ("EXHAUSTED", 3600, "")),
+    ("flowmusic", 402, {"error": "Not enough"}, ("EXHAUSTED", 3600, "")),
+    ("flowmusic", 402, "_common/402_token_subscription", ("TOKEN", None, "")),
+    ("flowmusic", 422, {"error": "declined"}, ("REFUSED", None, "")),
+    ("flowmusic", 596, "flowmusic/create_596", ("BROKEN", 900, "")),
+    ("mureka", 402, {"error": "Buy more"}, ("EXHAUSTED", 3600, "")),
+    ("google-vids", 429, {"error": "This month's allowance is used"}, ("EXHAUSTED", 3600, "")),
+    ("google-vids", 429, {"error": "busy"}, ("BUSY", 60, "")),
+    ("google-vids", 403, {"error": "No allowance for avatars in this plan"}, ("EXHAUSTED", 3600, "scoped")),
+    ("google-vids", 403, {"error": "not yours"}, ("REFUSED", None, "")),
+    ("google-vids", 596, {"error": "Signed out. Re-add it."}, ("BROKEN", 900, "")),
+    ("google-vids", 596, {"error": "being checked"}, ("BROKEN", 60, "")),
+    ("google-vids", 502, {}, ("AMBIGUOUS", None, "")),
+    ("google-vids", 504, {}, ("AMBIGUOUS", None, "")),
+    ("minimax", 502, {}, ("AMBIGUOUS", None, "")),
+    ("minimax", 504, {}, ("AMBIGUOUS", None, "")),
+    ("minimax", 596, {"error": "Account is on hold"}, ("BROKEN", 10800, "")),
+    ("minimax", 596, {"error": "refresh failed"}, ("BROKEN", 900, "")),
+    ("midjourney", 504, {}, ("AMBIGUOUS", None, "")),
+    ("muse", 412, {"error": "weekly allowance"}, ("EXHAUSTED", 3600, "")),
+    ("pixverse", 412, "_common/412_credits", ("EXHAUSTED", 3600, "")),
+    ("pixverse", 404, {"error": "Video not found"}, ("REFUSED", None, "")),
+    ("runwayml", 401, "runwayml/post_account_401", ("BROKEN", 900, "")),
+    ("runwayml", 401, "_common/401", ("TOKEN", None, "")),
+    ("riffusion", 429, "riffusion/create_429_inferred", ("BUSY", None, "")),
+    ("riffusion", 200, "riffusion/create_moderated", ("REFUSED", None, "")),
+]
+
+
+@pytest.mark.parametrize(("key", "status", "body", "effect"), VERDICTS)
+def test_a_service_means_what_its_pages_say(key, status, body, effect):
+    """The answers that the pages explain, judged with the service's row."""
+    body = BODIES.get(body, body) if isinstance(body, str) else body
+    one_o_clock = 3600.0
+    ruling = judge((status, {}, body), SERVICES[key], draw=lambda: 0.5, wall=one_o_clock)
+    verdict, seconds, reach = effect
+    assert ruling.verdict.name == verdict
+    assert (ruling.scoped, ruling.pool_wide) == (reach == "scoped", reach == "pool-wide")
+    assert seconds is None or ruling.seconds == seconds
+
+
+def test_the_answers_own_time_comes_before_the_rows():
+    """Google Flow names the end of a quarantine; the row's length is for answers that do not."""
+    body = BODIES["google-flow/create_429_user_quota_reached_inferred"]
+    ruling = judge((429, {"Retry-After": "77"}, body), SERVICES["google-flow"], draw=lambda: 0.5, wall=0.0)
+    assert (ruling.verdict, ruling.seconds) == (Verdict.EXHAUSTED, 77)
+
+
+class TestFind:
+    """A service is found by its key, or brought along."""
+
+    def test_a_key_finds_its_row(self):
+        """Kinds have keys of their own."""
+        assert find("minimax/images").key == "minimax/images"
+
+    def test_a_row_is_itself(self):
+        """A user's own row needs no entry in the table."""
+        mine = Service(key="mine", path="/v1/mine")
+        assert find(mine) is mine
+
+    @pytest.mark.parametrize(
+        ("key", "near"),
+        [("flow-music", "flowmusic"), ("Kling", "kling"), ("runway", "runwayml"), ("zzz", "known:")],
+    )
+    def test_an_unknown_key_lists_near_ones(self, key, near):
+        """A slip of the pen is answered with what was probably meant."""
+        with pytest.raises(ValueError, match=near):
+            find(key)
+
+    def test_anything_else_is_a_type_error(self):
+        """Neither a key nor a row."""
+        with pytest.raises(TypeError, match="service must be"):
+            find(6)
+
+
+class TestForm:
+    """What a row may say."""
+
+    @pytest.mark.parametrize("field", ["key", "path", "accounts", "selector"])
+    @pytest.mark.parametrize("value", ["", None, 6])
+    def test_a_row_needs_its_names(self, field, value):
+        """A row without key, path, list or parameter is refused where it is written."""
+        with pytest.raises(ValueError, match=field):
+            Service(**{"key": "x", "path": "/x", field: value})
+
+    def test_a_path_starts_at_the_root(self):
+        """The host is not part of a row."""
+        with pytest.raises(ValueError, match="start with"):
+            Service(key="x", path="v1/x")
+
+    def test_nothing_unpromised_is_sent_by_default(self):
+        """A service that is not known to take replyRef or maxJobs is not sent them."""
+        row = Service(key="x", path="/x")
+        assert (row.reply_ref, row.max_jobs, row.load, row.alive) == (False, None, None, True)
+        assert Load(path="jobs").covers
+        assert Rule(status=400, verdict="REFUSED").match is None
+        assert GENERIC.key not in SERVICES
+
+
+def test_the_documentations_table_has_a_line_for_each_row():
+    """The table of the documentation is made from the rows, so it cannot fall behind."""
+    head, rule, *lines = table_markdown().rstrip("\n").split("\n")
+    assert len(lines) == len(SERVICES)
+    assert len({line.count(" | ") for line in (head, rule, *lines)}) == 1
+    by_key = dict(zip(SERVICES, lines, strict=True))
+    assert "`email`, required" in by_key["kling"]
+    assert "`GET /v2/pixverse/accounts`" in by_key["pixverse"]
+    assert "discontinued on 24 June 2026" in by_key["midjourney"]
