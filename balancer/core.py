@@ -285,7 +285,13 @@ class Core:
                 if account.broken is not None:
                     note("warning", "account_broken", service=key, account=account.id, reason=account.broken)
         else:
-            note("warning", "configuration_failed", service=key, error=str(outcome), kind=type(outcome).__name__)
+            note(
+                "warning",
+                "configuration_failed",
+                service=key,
+                error=str(outcome),
+                kind=type(outcome).__name__,
+            )
 
     # -- the server's list of running jobs ----------------------------------------------------
 
@@ -323,9 +329,7 @@ class Core:
             plan = self.store.apply(lambda ledger, now: match(outcome, before, ledger, interval, self.text))
             self._report_survey(plan)
         else:
-            self.store.note(
-                "warning", "reconcile_failed", service=self.service.key, error=str(outcome)
-            )
+            self.store.note("warning", "reconcile_failed", service=self.service.key, error=str(outcome))
         with self.store.lock:
             self._wake_watchers()
         self.store.step()
@@ -335,9 +339,7 @@ class Core:
             return tuple(self.text(row.key) for row in rows)
 
         resolved = [*plan.resolve, *(row for row, _ in plan.bind)]
-        self.survey.result = Reconciled(
-            plan.external, ids(plan.reclaim), ids(resolved), ids(plan.keep)
-        )
+        self.survey.result = Reconciled(plan.external, ids(plan.reclaim), ids(resolved), ids(plan.keep))
         for row in plan.reclaim:
             self.store.note("warning", "lease_reclaimed", **self.store.facts(row))
 
@@ -407,7 +409,12 @@ class Core:
     def warn_long_wait(self, wish: Wish, seconds: float) -> None:
         """Log that a caller has been waiting for long."""
         self.store.note(
-            "warning", "waiting_long", service=self.service.key, waited_s=seconds, label=wish.label, account=wish.account
+            "warning",
+            "waiting_long",
+            service=self.service.key,
+            waited_s=seconds,
+            label=wish.label,
+            account=wish.account,
         )
         self.store.flush()
 

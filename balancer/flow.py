@@ -73,7 +73,7 @@ async def adrive(core: Core, waiter: TaskWaiter, flow: Flow[T]) -> T:
 class Acquiring:
     """One call of ``acquire`` that could not be served at once."""
 
-    __slots__ = ("core", "deadline", "draw", "warn_at", "waiter", "wish")
+    __slots__ = ("core", "deadline", "draw", "waiter", "warn_at", "wish")
 
     def __init__(self, core: Core, wish: Wish, draw: float, waiter: Waiter) -> None:
         self.core, self.wish, self.draw, self.waiter = core, wish, draw, waiter

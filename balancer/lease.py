@@ -201,5 +201,3 @@ class Lease(Handle):
         if self._accepted_job is None and origin is origin.core.origin:
             return origin.core.store.give_back(self._row)
         return self._release()
-
-

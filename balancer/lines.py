@@ -7,6 +7,7 @@ the first of a line is ever looked at. Between lines the order of arrival decide
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+
 from balancer.agenda import Agenda
 from balancer.tally import NEW, Row, Ticket
 

@@ -133,7 +133,7 @@ def _review_doubtful(rows: list[Row], jobs_left: int, since: float, plan: Plan) 
 def _external(
     listing: Listing, before: Snapshot, ledger: Ledger, found: set[Key], left: Counter[str]
 ) -> Mapping[str, int]:
-    """external = max(0, jobs without a match - leases of unknown job that were live at the request)."""
+    """External = max(0, jobs without a match - leases of unknown job that were live at the request)."""
     unexplained = Counter(left)
     for key, account in before.nameless.items():
         row = ledger.rows.get(key)

@@ -25,7 +25,9 @@ def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> NoAccounts:
     else:
         why = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:SHOWN])
     retry_at = core.store.inspect(lambda ledger: _retry_at(core, ledger, ticket))
-    return NoAccounts(f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at)
+    return NoAccounts(
+        f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at
+    )
 
 
 def timed_out(core: Core, wish: Wish, ticket: Ticket) -> AcquireTimeout:
@@ -37,7 +39,9 @@ def timed_out(core: Core, wish: Wish, ticket: Ticket) -> AcquireTimeout:
         return states, _kept(core, ledger), _retry_at(core, ledger, ticket)
 
     states, kept, retry_at = core.store.inspect(look)
-    shown = ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
+    shown = (
+        ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
+    )
     return AcquireTimeout(
         f"no slot of {core.service.key} within {wish.timeout:g} s ({shown}{kept})",
         timeout=wish.timeout,
@@ -90,4 +94,3 @@ def _retry_at(core: Core, ledger: Ledger, ticket: Ticket) -> datetime | None:
             rows = [row.end for row in tally.held.values() if row.end is not None]
             ends.append(max(cooling) if cooling else min(rows, default=math.inf))
     return core.clock.instant(min(ends, default=math.inf))
-

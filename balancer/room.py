@@ -138,7 +138,7 @@ class LeastLoadedRoom:
             del self._loads[bisect_left(self._loads, load)]
 
 
-STRATEGIES: dict[str, type[RandomRoom] | type[LeastLoadedRoom]] = {
+STRATEGIES: dict[str, type[RandomRoom | LeastLoadedRoom]] = {
     "random": RandomRoom,
     "least_loaded": LeastLoadedRoom,
 }

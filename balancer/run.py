@@ -154,7 +154,16 @@ def _told(core: Core, tries: list[Try]) -> str:
     return f"{core.service.key}: {len(tries)} attempts were turned away: {told}"
 
 
-_TIES = ("request", "_request", "request_info", "_request_info", "connection", "_connection", "raw", "history")
+_TIES = (
+    "request",
+    "_request",
+    "request_info",
+    "_request_info",
+    "connection",
+    "_connection",
+    "raw",
+    "history",
+)
 
 
 def detached(answer: Any) -> Any:

@@ -141,9 +141,7 @@ class Tally:
 
     def worth_waiting(self, scope: str | None) -> bool:
         """Whether a slot of it can be expected without anybody mending it."""
-        return self.usable and all(
-            pause.worth_waiting for pause in self.pauses_for(scope) if pause.cooling
-        )
+        return self.usable and all(pause.worth_waiting for pause in self.pauses_for(scope) if pause.cooling)
 
     def why_not(self, capacity: int | None, scope: str | None) -> str:
         """Say why it does not fit."""

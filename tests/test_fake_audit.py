@@ -61,3 +61,13 @@ def test_the_audit_counts_requests_and_refusals_and_cannot_be_changed(fake_useap
     assert audit.accounts["flowmusic"]["b@example.com"].refused == 1
     with pytest.raises(FrozenInstanceError):
         audit.accepted = 0
+
+
+def test_a_stranger_beyond_the_maximum_is_noted_but_is_not_the_clients_doing(fake_useapi):
+    """The cause tells who took the account over its maximum."""
+    fake = fake_useapi({"flowmusic": TWO})
+    for _ in range(2):
+        fake.start_stranger("flowmusic", "b@example.com")
+    audit = fake.audit()
+    assert [(one.running, one.limit, one.cause) for one in audit.over] == [(2, 1, "stranger")]
+    assert audit.clean

@@ -167,6 +167,20 @@ def test_a_broken_account_answers_596_until_it_is_healed(fake, api):
     assert api.create(email="b@example.com").status_code == 201
 
 
+def test_riffusion_hides_the_error_of_a_single_account(fake, riffusion):
+    """Only its list has the field."""
+    fake.break_account("riffusion", "u1", "cookie expired")
+    assert riffusion.get("accounts").json()["u1"]["error"] == "cookie expired"
+    assert "error" not in riffusion.get("accounts/u1").json()
+
+
+def test_without_accounts_no_job_is_created(fake, api):
+    """The answer says that nothing is configured."""
+    for account in TWO:
+        fake.remove_account("flowmusic", account)
+    assert api.create().status_code == 404
+
+
 def test_accounts_change_while_jobs_run(fake, api):
     """A lowered maximum ends no job, a removed account is unknown, and one that returns is still full."""
     for _ in range(2):

@@ -18,8 +18,8 @@ from balancer.ledger import Changes, Ledger
 from balancer.lines import Line, Waiter
 from balancer.matching import Plan
 from balancer.model import Table
-from balancer.store.base import Desk
 from balancer.room import RandomRoom
+from balancer.store.base import Desk
 from balancer.tally import AMBIGUOUS, ENDED, HELD, NEW, Key, Row, Tally
 from balancer.verdict import Ruling, Verdict
 
