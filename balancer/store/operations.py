@@ -66,7 +66,8 @@ class Owner:
 class Take:
     """Grant a lease. Answer: a :class:`Granted`, or None.
 
-    Refused if the key has a tombstone: its caller has given up already. The choice is the ledger's:
+    A key that is live already is answered with its grant again. A key with a tombstone is refused:
+    its caller has given up. Otherwise the choice is the ledger's:
     among the accounts that fit, index ``int(draw * n)`` (``least_loaded``: among the least loaded of
     them). With ``accounts`` the first that fits is taken instead, as they come in random order; for
     ``least_loaded`` the first of the least loaded.
@@ -436,4 +437,4 @@ class Backend(Protocol):
         """Let go, in a child, of what belongs to the parent; go on as ``owner``. No I/O."""
 
     def close(self) -> None:
-        """Close connections. Leases stay. Idempotent."""
+        """Close connections. Idempotent. Leases stay, and a later call connects anew: they can be released."""
