@@ -7,6 +7,7 @@
 True
 """
 
+from balancer.aio import AsyncAccountPool, AsyncLease
 from balancer.errors import (
     AcquireTimeout,
     AmbiguousOutcome,
@@ -42,6 +43,8 @@ __all__ = [
     "AccountStats",
     "AcquireTimeout",
     "AmbiguousOutcome",
+    "AsyncAccountPool",
+    "AsyncLease",
     "AttemptsFailed",
     "BalancerError",
     "Holder",

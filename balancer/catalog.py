@@ -131,18 +131,25 @@ class Catalog:
             return min(end, self.flight.deadline)
         return min(end, max(self.fresh_until, self.retry_at))
 
-    def land(self, number: int, outcome: Table | BalancerError, now: float) -> bool:
-        """Take over what a fetch brought. False: that fetch had been given up, and nothing changed."""
+    def land(self, number: int, outcome: Table | BalancerError, now: float, age: float = 0.0) -> bool:
+        """Take over what a fetch brought. False: that fetch had been given up, and nothing changed.
+
+        ``age`` is in seconds: another process may have fetched the table a while ago.
+        """
         if not self.flight.land(number):
             return False
         if isinstance(outcome, Table):
-            self._kept["table"] = outcome
-            self.fetched_at, self.fresh_until = now, now + self.ttl
-            self.failures, self.trouble, self.retry_at = 0, None, -math.inf
+            self.adopt(outcome, now - age)
             self.refreshes += 1
         else:
             self._fail(outcome, now)
         return True
+
+    def adopt(self, table: Table, fetched_at: float) -> None:
+        """Put a table in force that was fetched at ``fetched_at``."""
+        self._kept["table"] = table
+        self.fetched_at, self.fresh_until = fetched_at, fetched_at + self.ttl
+        self.failures, self.trouble, self.retry_at = 0, None, -math.inf
 
     def abandon(self) -> None:
         """Forget a fetch that will never land: its thread stayed behind in the parent of a fork."""

@@ -1,73 +1,35 @@
-"""Every algorithm that may wait, once, for threads and tasks alike.
-
-A flow is a generator. It yields what it cannot do itself, a :class:`Park`, and its driver does that
-in its own way: ``drive`` blocks the thread, ``adrive`` awaits. A flow that never yields never
-suspends. What a driver raises at a yield (KeyboardInterrupt, CancelledError) arrives in the flow,
-which puts everything back before it lets it pass.
-"""
+"""Every algorithm that may wait, once, for threads and tasks alike. See :mod:`balancer.effect`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from balancer.catalog import PATIENCE, Advice
 from balancer.core import Core
+from balancer.effect import Flow, Park
 from balancer.errors import BalancerError
+from balancer.lease import Handle
 from balancer.lines import Waiter
 from balancer.model import Account, Reconciled
 from balancer.options import Wish
 from balancer.refusal import no_accounts, timed_out
-from balancer.tally import Ticket
-from balancer.waiting import TaskWaiter, ThreadWaiter
+from balancer.tally import Row, Ticket
 
-T = TypeVar("T")
+H = TypeVar("H", bound=Handle)
+WaiterMaker = Callable[[Row], Waiter]
 LONG_WAIT = 60.0
 """Seconds after which a waiting caller is logged, once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
-    """Sleep until woken, or until the clock reads ``until``."""
-
-    until: float
-
-
-Flow = Generator[Park, None, T]
-
-
-def drive(core: Core, waiter: ThreadWaiter, flow: Flow[T]) -> T:
-    """Run a flow in this thread."""
-    try:
-        park = next(flow)
-        while True:
-            try:
-                waiter.park(core.clock.sleep_for(park.until))
-            except BaseException as error:
-                park = flow.throw(error)
-            else:
-                park = next(flow)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-
-
-async def adrive(core: Core, waiter: TaskWaiter, flow: Flow[T]) -> T:
-    """Run a flow in this task."""
-    try:
-        park = next(flow)
-        while True:
-            try:
-                await waiter.park(core.clock.sleep_for(park.until))
-            except BaseException as error:
-                park = flow.throw(error)
-            else:
-                park = next(flow)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+def acquire(core: Core, wish: Wish, lease: type[H], waiter: WaiterMaker) -> Flow[H]:
+    """Return a new lease for ``wish``. Raises what :meth:`balancer.AccountPool.acquire` documents."""
+    row = core.new_row(wish)
+    handle = object.__new__(lease)
+    handle.tie(core.origin, row, wish.max_jobs)
+    yield from Acquiring(core, wish, core.draw(), waiter(row)).run()
+    return handle
 
 
 class Acquiring:
@@ -91,15 +53,17 @@ class Acquiring:
         try:
             while not waiter.served:
                 self.aim()
-                advice = core.consult()
+                advice = core.upkeep.consult()
                 if advice is Advice.RAISE:
-                    raise core.trouble()
+                    raise core.upkeep.trouble()  # noqa: TRY301  # withdrawn like any other end
                 if advice is Advice.START:
                     yield from self.watch_flight(min(core.now() + PATIENCE, self.deadline))
                 elif advice is Advice.WAIT:
                     yield from self.wait_for_table()
-                elif waiter.table is core.store.table and not core.store.attempt(waiter):
-                    yield from self.wait_for_slot()
+                elif waiter.table is core.store.table:
+                    waits = core.now() < self.deadline
+                    if not (yield from core.store.attempt(waiter, waits)):
+                        yield from self.wait_for_slot()
         except BaseException:
             core.store.withdraw(waiter)
             raise
@@ -133,44 +97,44 @@ class Acquiring:
         core = self.core
         patient = self.wish.timeout == 0
         if not patient and core.now() >= self.deadline:
-            raise self.timed_out()
+            raise (yield from self.timed_out())
         yield from self.watch_flight(math.inf if patient else self.deadline)
 
     def watch_flight(self, until: float) -> Flow[None]:
         """Sleep until a fetch or a list has landed or is given up, a slot was granted, or ``until``."""
         core, waiter = self.core, self.waiter
-        with core.watched_by(waiter):
-            if not waiter.served and core.in_flight and core.now() < until:
-                yield Park(min(until, core.flights_end))
+        with core.upkeep.watched_by(waiter):
+            if not waiter.served and core.upkeep.in_flight and core.now() < until:
+                yield Park(waiter, min(until, core.upkeep.flights_end), core.clock)
 
     def wait_for_slot(self) -> Flow[None]:
         """Sleep until something has changed, or turn the caller away."""
         core, waiter = self.core, self.waiter
+        hopeless = yield from core.store.hopeless(waiter)
         now = core.now()
-        if core.store.hopeless(waiter):
-            if now < self.deadline and core.confirm():
+        if hopeless:
+            if now < self.deadline and core.upkeep.confirm():
                 yield from self.watch_flight(self.deadline)
                 return
-            raise no_accounts(core, self.wish, waiter.ticket)
+            raise (yield from no_accounts(core, self.wish, waiter.ticket))
         if now >= self.deadline:
-            raise self.timed_out()
+            raise (yield from self.timed_out())
         core.store.admit(waiter, core.options.max_waiting)
         if now >= self.warn_at:
             self.warn_at = math.inf
             core.warn_long_wait(self.wish, LONG_WAIT)
-        yield Park(core.store.keep_time(waiter, min(self.deadline, self.warn_at)))
+        yield Park(waiter, core.store.keep_time(waiter, min(self.deadline, self.warn_at)), core.clock)
 
-    def timed_out(self) -> BalancerError:
+    def timed_out(self) -> Flow[BalancerError]:
         """Return the error for a wait that was too long."""
         self.core.store.totals.timeouts += 1
-        return timed_out(self.core, self.wish, self.waiter.ticket)
+        return (yield from timed_out(self.core, self.wish, self.waiter.ticket))
 
 
 def loaded(core: Core, waiter: Waiter) -> Flow[None]:
     """Wait for the first configuration if none has been asked for yet. A failure is not raised."""
     while core.store.table is None:
-        advice = core.consult()
-        if advice is Advice.RAISE:
+        if core.closed or core.upkeep.consult() is Advice.RAISE:
             return
         yield from _landing(core, waiter)
 
@@ -181,15 +145,16 @@ def refresh(core: Core, waiter: Waiter) -> Flow[None]:
     Raises:
         Unauthorized, SubscriptionRequired, SourceError: what the fetch failed with.
     """
-    number = core.begin_fetch()
-    while core.catalog.flight.number == number and core.catalog.flight.running:
+    upkeep = core.upkeep
+    number = upkeep.begin_fetch()
+    while upkeep.catalog.flight.number == number and upkeep.catalog.flight.running:
         yield from _landing(core, waiter)
-        core.expire_flights()
-    if core.catalog.trouble is not None:
-        raise core.trouble()
-    while core.store.table is None and core.in_flight:
+        upkeep.expire_flights()
+    if upkeep.catalog.trouble is not None:
+        raise upkeep.trouble()
+    while core.store.table is None and upkeep.in_flight:
         yield from _landing(core, waiter)
-        core.consult()
+        upkeep.open_when_ready()
 
 
 def reconcile(core: Core, waiter: Waiter) -> Flow[Reconciled]:
@@ -199,19 +164,21 @@ def reconcile(core: Core, waiter: Waiter) -> Flow[Reconciled]:
         SourceError: the list could not be had.
         ValueError: the source has no list of jobs.
     """
-    if not core.lists_jobs:
+    upkeep = core.upkeep
+    if not upkeep.lists_jobs:
         raise ValueError(f"the source of {core.service.key} cannot list running jobs")
     yield from loaded(core, waiter)
-    number = core.begin_survey()
-    while core.survey.flight.number == number and core.survey.flight.running:
+    number = upkeep.begin_survey()
+    while upkeep.survey.flight.number == number and upkeep.survey.flight.running:
         yield from _landing(core, waiter)
-        core.expire_flights()
-    if core.survey.trouble is not None:
-        raise core.survey.trouble.afresh()
-    return core.survey.result
+        upkeep.expire_flights()
+    if upkeep.survey.trouble is not None:
+        raise upkeep.survey.trouble.afresh()
+    result: Reconciled = upkeep.survey.result
+    return result
 
 
-def _landing(core: Core, waiter: Waiter) -> Flow[None]:
-    with core.watched_by(waiter):
-        if core.in_flight:
-            yield Park(core.flights_end)
+def _landing(core: Core, waiter: Waiter) -> Flow[Any]:
+    with core.upkeep.watched_by(waiter):
+        if core.upkeep.in_flight:
+            yield Park(waiter, core.upkeep.flights_end, core.clock)

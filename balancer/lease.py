@@ -6,10 +6,11 @@ return leaves a handle behind that nobody has, and its finalizer gives the slot 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from balancer.effect import Flow, drive
 from balancer.errors import BalancerError, LeaseLost
 from balancer.model import Account
 from balancer.options import job_text, seconds
@@ -17,11 +18,15 @@ from balancer.tally import ENDED, HELD, Row
 from balancer.verdict import Ruling, Verdict, judge, transport
 
 if TYPE_CHECKING:
-    from balancer.core import Core, Origin
+    from balancer.core import Core
+    from balancer.origin import Origin
 
 
 class Handle:
-    """What the sync and the async lease have in common."""
+    """What the sync and the async lease have in common; what may need I/O is a flow.
+
+    Mutable: ``_job_id`` once bound, ``_accepted_job`` once an answer named a job.
+    """
 
     __slots__ = ("__dict__", "__weakref__", "_origin", "_row")
 
@@ -30,6 +35,12 @@ class Handle:
     _job_id: str | None = None
     _max_jobs: int | None = None
     _accepted_job: str | None = None
+
+    def tie(self, origin: Origin, row: Row, max_jobs: int | None) -> None:
+        """Give the handle its row, before anything is granted."""
+        self._origin, self._row = origin, row
+        if max_jobs is not None:
+            self._max_jobs = max_jobs
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} on {self.account.id}, {self._row.state}>"
@@ -88,62 +99,83 @@ class Handle:
         """Whether the lease belongs to the process that this one was forked from."""
         return self._origin is not self._core.origin
 
-    def _check_alive(self) -> None:
-        if self._row.state is ENDED or self._foreign:
-            raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
-
-    def _bind(self, job_id: object, ttl: float | None) -> None:
+    def binding(self, job_id: object, ttl: float | None) -> Flow[None]:
+        """Tie the slot to the remote job."""
         text = job_text(job_id)
+        life = self._core.options.job_ttl if ttl is None else seconds("ttl", ttl, above=True)
         if self._job_id is not None:
             if self._job_id == text:
                 return
             raise ValueError(f"job_id {text!r}: the lease is bound to {self._job_id!r} already")
         if self._foreign:
             raise LeaseLost(f"lease {self.id} belongs to another process", lease_id=self.id)
-        life = self._core.options.job_ttl if ttl is None else seconds("ttl", ttl, above=True)
-        self._core.store.bind(self._row.key, text, life)
+        yield from self._core.store.bind(self._row.key, text, life)
         self._job_id = text
 
-    def _judge(self, answer: object) -> Ruling:
+    def judging(self, answer: object) -> Flow[Ruling]:
+        """Put what an answer says into effect."""
         core = self._core
         ruling = judge(answer, core.service, draw=core.draw, wall=core.clock.time())
         if self._foreign:
             return ruling
         if ruling.verdict is Verdict.ACCEPTED and ruling.job_id is not None and not ruling.final:
             self._accepted_job = ruling.job_id
-        core.store.judge(self._row.key, ruling)
+        yield from core.store.judge(self._row.key, ruling)
         if ruling.refresh:
-            core.expire()
+            core.upkeep.expire()
         return ruling
 
-    def _renew(self, ttl: float | None) -> None:
-        self._check_alive()
-        self._core.store.renew(self._row.key, None if ttl is None else seconds("ttl", ttl, above=True))
+    def doubting(self) -> Flow[None]:
+        """Keep the slot although the call was cut off: the job may run."""
+        yield from self._core.store.doubt(self._row.key)
 
-    def _release(self) -> bool:
+    def renewing(self, ttl: float | None) -> Flow[None]:
+        """Move the lease's end."""
+        life = None if ttl is None else seconds("ttl", ttl, above=True)
+        alive = self._row.state is not ENDED and not self._foreign
+        if not (alive and (yield from self._core.store.renew(self._row.key, None, life))):
+            raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
+
+    def releasing(self) -> Flow[bool]:
+        """End the lease, whatever its state."""
         if self._foreign:
             return False
         if self._accepted_job is not None and self._row.state is HELD:
             self._core.warn_unbound(self.id, self._accepted_job)
-        return self._core.store.give_back(self._row)
+        give_back = self._origin.give_back
+        if give_back is not None:
+            return give_back(self._row)
+        return (yield from self._core.store.release(self._row.key))
 
-    def _leave(self, error: BaseException | None) -> None:
+    def leaving(self, error: BaseException | None) -> Flow[None]:
         """End the block: the slot is freed unless a job has it, or may have it."""
         if self._row.state is not HELD or self._foreign:
             return
         if error is not None and self._doubtful(error):
-            self._judge(error)
+            yield from self.judging(error)
         else:
-            self._release()
+            yield from self.releasing()
+
+    def entering(self) -> None:
+        """Begin the block. Raises LeaseLost."""
+        if self._row.state is ENDED or self._foreign:
+            raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
 
     def _doubtful(self, error: BaseException) -> bool:
-        if isinstance(error, BalancerError):
-            return False
-        return judge_quietly(error, self._core) is Verdict.AMBIGUOUS
+        return says(error, self._core) is Verdict.AMBIGUOUS
+
+    def _straight(self) -> Callable[[Row], bool] | None:
+        """Return what ends the lease without any detour, if nothing has to be thought of."""
+        origin = self._origin
+        if self._accepted_job is None and origin is origin.core.origin:
+            return origin.give_back
+        return None
 
 
-def judge_quietly(error: BaseException, core: Core) -> Verdict | None:
-    """Return the verdict on an exception that a block or a call was left by; None for one that says nothing."""
+def says(error: BaseException, core: Core) -> Verdict | None:
+    """Return the verdict on an exception that a block or a call was left by; None: it says nothing."""
+    if isinstance(error, BalancerError):
+        return None
     found = transport(error)
     if found is not None:
         return found
@@ -161,15 +193,15 @@ class Lease(Handle):
     __slots__ = ()
 
     def __enter__(self) -> Self:
-        if self._row.state is ENDED or self._foreign:
-            self._check_alive()
+        if self._row.state is not HELD or self._foreign:
+            self.entering()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None and self._row.state is HELD:
             self.release()
         else:
-            self._leave(error)
+            drive(self.leaving(error))
 
     def bind(self, job_id: str | int, ttl: float | None = None) -> None:
         """Have the slot follow the remote job, and no longer the block or this process.
@@ -181,11 +213,11 @@ class Lease(Handle):
         Raises:
             LeaseLost: the lease has ended. ValueError: it is bound to another job.
         """
-        self._bind(job_id, ttl)
+        drive(self.binding(job_id, ttl))
 
     def report(self, answer: object) -> Verdict:
         """Put what an answer, or an exception, says about the account into effect; the lease goes on."""
-        return self._judge(answer).verdict
+        return drive(self.judging(answer)).verdict
 
     def renew(self, ttl: float | None = None) -> None:
         """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now.
@@ -193,11 +225,9 @@ class Lease(Handle):
         Raises:
             LeaseLost: the lease has ended.
         """
-        self._renew(ttl)
+        drive(self.renewing(ttl))
 
     def release(self) -> bool:
         """End the lease, whatever its state, from any thread. True once, then False."""
-        origin = self._origin
-        if self._accepted_job is None and origin is origin.core.origin:
-            return origin.core.store.give_back(self._row)
-        return self._release()
+        give_back = self._straight()
+        return give_back(self._row) if give_back is not None else drive(self.releasing())

@@ -5,26 +5,27 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from balancer import flow, run, view
+from balancer import flow, view
 from balancer.core import Core
+from balancer.effect import Flow, drive
+from balancer.face import Face
 from balancer.lease import Lease
 from balancer.lines import Waiter
 from balancer.model import Account, Holder, PoolStats, Reconciled
-from balancer.options import Options, Where, Wish
+from balancer.options import Where, Wish
 from balancer.refusal import explain
-from balancer.run import Bind
-from balancer.service import Service
-from balancer.source import Token
+from balancer.run import Bind, running
 from balancer.tally import Row
 from balancer.waiting import ThreadWaiter
 
 T = TypeVar("T")
 _new = object.__new__
+_NUMBERS = (float, int)
 
 
-class AccountPool:
+class AccountPool(Face):
     """The accounts of one service, and who uses them; one for the whole process.
 
     Args:
@@ -51,54 +52,7 @@ class AccountPool:
         ValueError, TypeError: naming the argument that is wrong.
     """
 
-    def __init__(
-        self,
-        service: str | Service | None = None,
-        *,
-        token: str | Callable[[], str] | Token | None = None,
-        base_url: str | None = None,
-        source: Any = None,
-        store: Any = None,
-        ttl: float = 60.0,
-        stale_if_error: float = 3600.0,
-        strategy: str = "random",
-        default_capacity: int | None = None,
-        lease_ttl: float = 60.0,
-        job_ttl: float = 3600.0,
-        ambiguous_ttl: float = 600.0,
-        reconcile_every: float | None = 30.0,
-        max_waiting: int | None = None,
-        random: Callable[[], float] | None = None,
-        clock: Callable[[], float] | None = None,
-    ) -> None:
-        # First of all the token is wrapped: should anything below raise, no frame shows it.
-        token = Token.of(token)
-        options = Options.make(
-            service,
-            token=token,
-            base_url=base_url,
-            source=source,
-            store=store,
-            ttl=ttl,
-            stale_if_error=stale_if_error,
-            strategy=strategy,
-            default_capacity=default_capacity,
-            lease_ttl=lease_ttl,
-            job_ttl=job_ttl,
-            ambiguous_ttl=ambiguous_ttl,
-            reconcile_every=reconcile_every,
-            max_waiting=max_waiting,
-            random=random,
-            clock=clock,
-        )
-        self._core = Core(options)
-        self._grab = self._core.store.grab
-        self._core.announce()
-
-    def __repr__(self) -> str:
-        return f"<AccountPool {self._core.describe()}>"
-
-    def __enter__(self) -> AccountPool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -137,23 +91,14 @@ class AccountPool:
             RuntimeError: it would have to wait on a thread whose event loop is running.
             ValueError, TypeError: naming the argument that is wrong.
         """
-        plain = account is None and not exclude and where is None and max_jobs is None and scope is None
-        if plain and timeout is None and (label is None or type(label) is str):
+        plain = account is None and exclude == () and where is None and max_jobs is None and scope is None
+        patient = timeout is None or (type(timeout) in _NUMBERS and timeout >= 0)
+        if plain and patient and (label is None or type(label) is str):
             lease = _new(Lease)
             if self._grab(lease, self._core.origin, label):
                 return lease
-        return self._acquire(Wish.make(timeout, account, exclude, where, max_jobs, scope, label))
-
-    def _acquire(self, wish: Wish) -> Lease:
-        core = self._core
-        row = Row(core.store.serial(), wish.label, wish.scope)
-        lease = _new(Lease)
-        lease._origin, lease._row = core.origin, row
-        if wish.max_jobs is not None:
-            lease._max_jobs = wish.max_jobs
-        waiter = ThreadWaiter(row)
-        flow.drive(core, waiter, flow.Acquiring(core, wish, core.draw(), waiter).run())
-        return lease
+        wish = Wish.make(timeout, account, exclude, where, max_jobs, scope, label)
+        return drive(flow.acquire(self._core, wish, Lease, ThreadWaiter))
 
     def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
         """End a lease by its id or by its job's id, in any process that shares the store.
@@ -164,7 +109,7 @@ class AccountPool:
         Returns:
             True if this ended a lease.
         """
-        return self._core.release(lease_id, job_id)
+        return drive(self._core.release(lease_id, job_id))
 
     def renew(
         self, lease_id: str | None = None, *, job_id: str | int | None = None, ttl: float | None = None
@@ -174,7 +119,7 @@ class AccountPool:
         Raises:
             LeaseLost: there is no such lease.
         """
-        self._core.renew(lease_id, job_id, ttl)
+        drive(self._core.renew(lease_id, job_id, ttl))
 
     def run(
         self,
@@ -198,19 +143,13 @@ class AccountPool:
             AttemptsFailed: every attempt was turned away. Unauthorized, SubscriptionRequired: the
             token. And what :meth:`acquire` raises, and what ``call`` raises that is no answer.
         """
-        steps = run.steps(self._core, Wish.make(**acquire_options), attempts, bind)
-        step = next(steps)
-        try:
-            while True:
-                try:
-                    came: Any = call(step.lease) if isinstance(step, run.Call) else self._acquire(step.wish)
-                except BaseException as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(came)
-        except StopIteration as stop:
-            answer: T = stop.value
-            return answer
+        core = self._core
+
+        def acquire(wish: Wish) -> Flow[Lease]:
+            return flow.acquire(core, wish, Lease, ThreadWaiter)
+
+        answer: T = drive(running(core, Wish.make(**acquire_options), attempts, bind, acquire), call)
+        return answer
 
     def with_lease(self, **acquire_options: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Wrap a function or method that takes a keyword ``lease``: it is acquired around each call."""
@@ -231,17 +170,17 @@ class AccountPool:
     def stats(self) -> PoolStats:
         """Return the pool as it is now. Reads the configuration first if nobody has yet."""
         self._drive(flow.loaded)
-        return view.stats(self._core)
+        return drive(view.stats(self._core))
 
     def explain(self, **acquire_options: Any) -> dict[str, str]:
         """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
         wish = Wish.make(**acquire_options)
         self._drive(flow.loaded)
-        return explain(self._core, wish)
+        return drive(explain(self._core, wish))
 
     def holders(self) -> tuple[Holder, ...]:
         """Return every live lease."""
-        return view.holders(self._core)
+        return drive(view.holders(self._core))
 
     # -- by hand ----------------------------------------------------------------------------------
 
@@ -263,16 +202,15 @@ class AccountPool:
 
     def cool(self, account_id: str | Account, seconds: float, reason: str = "by hand") -> None:
         """Put an account in a cooldown of ``seconds``. A longer one that runs already wins."""
-        self._core.cool(account_id, seconds, reason)
+        drive(self._core.cool(account_id, seconds, reason))
 
     def reset(self, account_id: str | Account) -> None:
         """End an account's cooldown and probing; what the configuration says of it stays."""
-        self._core.reset(account_id)
+        drive(self._core.reset(account_id))
 
     def close(self) -> None:
         """Refuse new callers and send those who wait away with PoolClosed. Leases stay valid."""
         self._core.close()
 
-    def _drive(self, algorithm: Callable[[Core, Waiter], flow.Flow[T]]) -> T:
-        waiter = ThreadWaiter(Row(None))
-        return flow.drive(self._core, waiter, algorithm(self._core, waiter))
+    def _drive(self, algorithm: Callable[[Core, Waiter], Flow[T]]) -> T:
+        return drive(algorithm(self._core, ThreadWaiter(Row(None))))

@@ -6,6 +6,7 @@ import math
 from datetime import datetime
 
 from balancer.core import Core
+from balancer.effect import Flow
 from balancer.errors import AcquireTimeout, NoAccounts
 from balancer.ledger import Ledger
 from balancer.options import Wish
@@ -15,22 +16,22 @@ SHOWN = 20
 """Accounts named in the error of a timeout."""
 
 
-def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> NoAccounts:
+def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> Flow[NoAccounts]:
     """Return the error for a caller whom waiting cannot help."""
-    reasons = explain(core, wish)
+    reasons = yield from explain(core, wish)
     if not reasons:
         why = "no account is configured"
     elif wish.account is not None and wish.account not in reasons:
         why, reasons = f"{wish.account}: not in the configuration", {wish.account: "not in the configuration"}
     else:
         why = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:SHOWN])
-    retry_at = core.store.inspect(lambda ledger: _retry_at(core, ledger, ticket))
+    retry_at = yield from core.store.inspect(lambda ledger: _retry_at(core, ledger, ticket))
     return NoAccounts(
         f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at
     )
 
 
-def timed_out(core: Core, wish: Wish, ticket: Ticket) -> AcquireTimeout:
+def timed_out(core: Core, wish: Wish, ticket: Ticket) -> Flow[AcquireTimeout]:
     """Return the error for a caller who has waited long enough."""
 
     def look(ledger: Ledger) -> tuple[dict[str, str], str, datetime | None]:
@@ -38,7 +39,7 @@ def timed_out(core: Core, wish: Wish, ticket: Ticket) -> AcquireTimeout:
         states = {tally.id: _state(ledger, tally, ticket) for tally in tallies[:SHOWN]}
         return states, _kept(core, ledger), _retry_at(core, ledger, ticket)
 
-    states, kept, retry_at = core.store.inspect(look)
+    states, kept, retry_at = yield from core.store.inspect(look)
     shown = (
         ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
     )
@@ -50,7 +51,7 @@ def timed_out(core: Core, wish: Wish, ticket: Ticket) -> AcquireTimeout:
     )
 
 
-def explain(core: Core, wish: Wish) -> dict[str, str]:
+def explain(core: Core, wish: Wish) -> Flow[dict[str, str]]:
     """Say for each account whether it is eligible for ``wish``, or why not."""
     table = core.store.table
     accounts = table.accounts if table else {}
@@ -63,7 +64,7 @@ def explain(core: Core, wish: Wish) -> dict[str, str]:
             for id, tally in ledger.tallies.items()
         }
 
-    return core.store.inspect(look)
+    return (yield from core.store.inspect(look))
 
 
 def _why(ledger: Ledger, tally: Tally, ticket: Ticket) -> str:

@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from balancer.ledger import Tally
+    from balancer.tally import Tally
 
 OUT = -1
 """Place of a tally that is in no shelf."""

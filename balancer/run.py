@@ -1,19 +1,19 @@
 """The rule of ``run``: which answer is final, which may be tried on another account. Written once.
 
 The job costs money and cannot be repeated safely, so it is sent again only on proof that it was
-not accepted. The steps are a generator: its caller acquires and calls in its own way, sync or async,
-and tells it what came.
+not accepted. It is a flow (see :mod:`balancer.effect`); its driver makes the call.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from balancer.answer import read
 from balancer.core import Core
+from balancer.effect import Call, Flow
 from balancer.errors import (
     AmbiguousOutcome,
     AttemptsFailed,
@@ -24,7 +24,7 @@ from balancer.errors import (
     Unauthorized,
     foreign,
 )
-from balancer.lease import Handle, judge_quietly
+from balancer.lease import Handle, says
 from balancer.options import Wish, whole
 from balancer.verdict import Ruling, Verdict
 
@@ -43,37 +43,23 @@ class Try:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Acquire:
-    """Step: acquire a lease for ``wish`` and send it back."""
-
-    wish: Wish
+Acquire = Callable[[Wish], Flow[Handle]]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Step: call the user's function with ``lease`` and send its answer back."""
-
-    lease: Handle
-
-
-Steps = Generator[Acquire | Call, Any, Any]
-
-
-def steps(core: Core, wish: Wish, attempts: int, bind: Bind | None) -> Steps:
-    """Yield what is to be done until an answer can be returned or an error raised."""
+def running(core: Core, wish: Wish, attempts: int, bind: Bind | None, acquire: Acquire) -> Flow[Any]:
+    """Have the call made until an answer can be returned or an error raised."""
     whole("attempts", attempts, 1, None)
     if bind is not None and not isinstance(bind, str) and not callable(bind):
         raise TypeError("bind must be a key of the JSON answer, or a callable that takes the answer")
     deadline = None if wish.timeout is None else core.now() + wish.timeout
     tries: list[Try] = []
     while len(tries) < attempts:
-        lease = yield from _acquire(core, wish, deadline, tries)
-        answer, ruling = yield from _call(core, lease)
+        lease = yield from _acquired(core, wish, deadline, tries, acquire)
+        answer, ruling = yield from _called(core, lease)
         if ruling.verdict is Verdict.ACCEPTED:
-            _settle(core, lease, answer, bind)
+            yield from _settle(core, lease, answer, bind)
             return answer
-        lease._leave(None)
+        yield from lease.leaving(None)
         if not ruling.verdict.elsewhere:
             raise _error(ruling, lease, answer) from _cause(answer)
         tries.append(Try(lease.account.id, ruling.verdict, ruling.status, ruling.reason))
@@ -82,42 +68,44 @@ def steps(core: Core, wish: Wish, attempts: int, bind: Bind | None) -> Steps:
     raise AttemptsFailed(_told(core, tries), tries=tuple(tries))
 
 
-def _acquire(core: Core, wish: Wish, deadline: float | None, tries: list[Try]) -> Steps:
+def _acquired(
+    core: Core, wish: Wish, deadline: float | None, tries: list[Try], acquire: Acquire
+) -> Flow[Handle]:
     left = None if deadline is None else max(0.0, deadline - core.now())
     try:
-        return (yield Acquire(replace(wish, timeout=left)))
+        return (yield from acquire(replace(wish, timeout=left)))
     except NoAccounts as error:
         if not tries:
             raise
         raise AttemptsFailed(f"{_told(core, tries)}; {error}", tries=tuple(tries)) from error
 
 
-def _call(core: Core, lease: Handle) -> Steps:
+def _called(core: Core, lease: Handle) -> Flow[tuple[Any, Ruling]]:
     """Have the call made, and judge what it returned or raised."""
     try:
         answer = yield Call(lease)
     except Exception as error:
-        if judge_quietly(error, core) is None or isinstance(error, BalancerError):
-            lease._leave(None)
+        if says(error, core) is None:
+            yield from lease.leaving(None)
             raise
-        return error, lease._judge(error)
+        return error, (yield from lease.judging(error))
     except BaseException:
         # Cut off in the middle of the call: the job may have been accepted.
-        core.store.doubt(lease._row.key)
+        yield from lease.doubting()
         raise
-    return answer, lease._judge(answer)
+    return answer, (yield from lease.judging(answer))
 
 
-def _settle(core: Core, lease: Handle, answer: Any, bind: Bind | None) -> None:
+def _settle(core: Core, lease: Handle, answer: Any, bind: Bind | None) -> Flow[None]:
     """The job was accepted: tie the slot to it, or end the slot with the call."""
     if bind is None:
-        lease._leave(None)
+        yield from lease.leaving(None)
         return
     try:
         job = bind(answer) if callable(bind) else _named(answer, bind)
-        lease._bind(job, None)
+        yield from lease.binding(job, None)
     except Exception as error:
-        core.store.doubt(lease._row.key)
+        yield from lease.doubting()
         core.store.note(
             "warning", "job_not_bound", lease=lease.id, account=lease.account.id, error=type(error).__name__
         )
@@ -177,7 +165,7 @@ def detached(answer: Any) -> Any:
         for name in _TIES:
             if getattr(type(twin), name, None) is None and hasattr(twin, name):
                 setattr(twin, name, None)
-    except Exception:  # a response that cannot be copied is told by what was read of it
+    except Exception:  # noqa: BLE001  # a response that cannot be copied is told by what was read of it
         found = read(answer)
         return None if found is None else (found.status, dict(found.headers), found.text)
     return twin

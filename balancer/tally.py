@@ -36,6 +36,8 @@ class Row:
     """When it ends by itself; None while its process keeps it."""
     adverse: bool = False
     """An answer spoke against the account: its end does not prove the account well."""
+    owner: str | None = None
+    """``host:pid`` of its process where that may be another one."""
     missed: int = 0
     """Lists in a row that its job was missing from."""
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from balancer.core import Core
+from balancer.effect import Flow
 from balancer.ledger import Ledger
 from balancer.model import AccountStats, Holder, PoolStats
 from balancer.tally import Row, Tally
 
 
-def stats(core: Core) -> PoolStats:
+def stats(core: Core) -> Flow[PoolStats]:
     """Return a pool's numbers at one moment."""
-    accounts = core.store.inspect(lambda ledger: [_account(core, t) for t in ledger.tallies.values()])
-    catalog, totals = core.catalog, core.store.totals
+    accounts = yield from core.store.inspect(
+        lambda ledger: [_account(core, t) for t in ledger.tallies.values()]
+    )
+    catalog, totals = core.upkeep.catalog, core.store.totals
     now = core.now()
     age = catalog.age(now)
-    trouble = catalog.trouble or core.survey.trouble
+    trouble = catalog.trouble or core.upkeep.survey.trouble
     return PoolStats(
         service=core.service.key,
         accounts={account.id: account for account in accounts},
@@ -37,14 +40,14 @@ def stats(core: Core) -> PoolStats:
     )
 
 
-def holders(core: Core) -> tuple[Holder, ...]:
+def holders(core: Core) -> Flow[tuple[Holder, ...]]:
     """Return every live lease, oldest first."""
 
     def look(ledger: Ledger) -> list[Holder]:
         now = core.now()
         return [_holder(core, row, now) for row in ledger.rows.values()]
 
-    return tuple(core.store.inspect(look))
+    return tuple((yield from core.store.inspect(look)))
 
 
 def _account(core: Core, tally: Tally) -> AccountStats:
@@ -77,7 +80,7 @@ def _holder(core: Core, row: Row, now: float) -> Holder:
         account=row.tally.id,
         job_id=row.job_id,
         label=row.label,
-        owner=core.origin.host_pid,
+        owner=row.owner or core.origin.host_pid,
         age=now - row.held_since,
         expires_in=None if row.end is None else max(0.0, row.end - now),
         state=row.state,

@@ -1,1 +1,25 @@
-"""Where leases are counted: in this process, in a file for one machine, in Redis for a fleet."""
+"""Where leases are counted: in this process, in a file, or in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from balancer.ledger import Ledger
+from balancer.options import Options
+from balancer.origin import Origin
+from balancer.store.base import Store
+from balancer.store.memory import MemoryStore
+
+
+def open_store(options: Options, ledger: Callable[[], Ledger], origin: Origin) -> Store:
+    """Open the store that the options name.
+
+    Raises:
+        ValueError: its URL names no store. StoreUnavailable: it cannot be used.
+    """
+    url = options.store
+    if url == "memory://":
+        store = MemoryStore(ledger, options.clock.now, options.draw)
+        origin.give_back = store.give_back
+        return store
+    raise ValueError(f"store must be 'memory://', 'sqlite:///path' or 'redis://…', not {url!r}")

@@ -1,8 +1,13 @@
-"""What every store keeps in this process: the lock, the lines of callers, and whom to wake.
+"""What a store promises, and what every store keeps in this process.
 
-One lock guards all that changes in a pool within a process: the ledger (where it is in this
-process), the catalog, the lines, the totals. No I/O, no logging and no code of the user's runs
-under it; what is to be logged and who is to be woken is noted there, and done by :meth:`Desk.flush`.
+:class:`Store` is the protocol. Methods that may need I/O are flows (see :mod:`balancer.effect`), so
+that threads and tasks use the same ones; the others never do I/O, or are called only in threads
+made for it.
+
+:class:`Desk` is the part in this process: the lock, the lines of callers, and whom to wake. One lock
+guards all that changes in a pool within a process: the ledger (where it is in this process), the
+catalog, the lines, the totals. No I/O, no logging and no code of the user's runs under it; what is to
+be logged and who is to be woken is noted there, and done by :meth:`Desk.flush`.
 """
 
 from __future__ import annotations
@@ -10,15 +15,23 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from balancer import log
-from balancer.errors import TooManyWaiting
+from balancer.effect import Flow
+from balancer.errors import BalancerError, TooManyWaiting
+from balancer.ledger import Changes, Ledger
 from balancer.lines import Lines, Waiter
-from balancer.model import Table
+from balancer.matching import Plan
+from balancer.model import Listing, Table
+from balancer.origin import Origin
 from balancer.tally import Key, Row
+from balancer.verdict import Ruling
+
+T = TypeVar("T")
 
 
 class Totals:
@@ -30,8 +43,11 @@ class Totals:
         self.acquired = self.released = self.expired = self.reclaimed = self.timeouts = 0
 
 
-class Desk:
+class Desk(ABC):
     """The part of a store that is in this process, whatever the store."""
+
+    shared = False
+    """Whether other processes count their leases in it too."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -45,17 +61,25 @@ class Desk:
         its own thread holds the lock."""
         self.quiet_until = -math.inf
         """Until when a free slot may be handed out without any housekeeping."""
-        self.other_due: Callable[[float], float] = lambda now: math.inf
+        self.other_due: Callable[[float], float] = _never
         """When something outside the store is due next."""
         self.ttls: Mapping[str, float] = {}
         """State of a lease -> seconds until it ends by itself."""
         self.text: Callable[[Key], str] = str
         """The id that users know a key by."""
+        self.adopt: Callable[[Table, float], None] = _ignore
+        """Takes over a table, and its age, that another process has fetched."""
+        self.service = ""
+        """Key of the service, for events."""
         self.keeper_until = math.inf
         self.serial = itertools.count(1).__next__
         """Numbers for leases, never given twice."""
         self.table: Table | None = None
         """The table that the accounts were made from."""
+
+    def grab(self, lease: Any, origin: Origin, label: str | None) -> bool:  # noqa: ARG002
+        """Grant ``lease`` without any detour, if that can be. A store that needs I/O cannot."""
+        return False
 
     def join(self, waiter: Waiter) -> None:
         """Put ``waiter`` in the line of its ticket, unless that was worked out from another table."""
@@ -110,7 +134,7 @@ class Desk:
 
     def note(self, level: str, event: str, **keys: Any) -> None:
         """Have an event logged once the lock is free."""
-        self.events.append((level, event, keys))
+        self.events.append((level, event, {"service": self.service, **keys}))
 
     def facts(self, row: Row) -> dict[str, Any]:
         """Return what an event says about a lease."""
@@ -141,11 +165,14 @@ class Desk:
                 break
             log.emit(level, event, **keys)
 
+    @abstractmethod
     def withdraw(self, waiter: Waiter) -> None:
-        """Take ``waiter`` out of the queue; a lease that it was granted goes to the next."""
-        raise NotImplementedError
+        """Take ``waiter`` out of the queue; a lease that it was granted goes to the next. No I/O."""
 
-    def after_fork(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most have nothing to let go of
+        """Let go of what is not needed to end the leases that are out."""
+
+    def after_fork(self, _: Origin) -> None:
         """Start empty in a child: a lock that another thread held at the fork is held for ever there."""
         self.lock = threading.Lock()
         self.lines = Lines()
@@ -153,3 +180,112 @@ class Desk:
             queue.clear()
         self.quiet_until, self.keeper_until = -math.inf, math.inf
         self.table = None
+
+
+class Store(Desk):
+    """Who holds what, and who waits for it."""
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def attempt(self, waiter: Waiter, waits: bool) -> Flow[bool]:
+        """Try to serve ``waiter``, not before those ahead of it. True: it has got its lease.
+
+        ``waits``: it will wait if not. Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    def hopeless(self, waiter: Waiter) -> Flow[bool]:
+        """Whether waiting cannot help ``waiter``, as far as is known."""
+
+    # -- leases -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def new_key(self) -> Key:
+        """Return a key for a lease, never given twice."""
+
+    @abstractmethod
+    def release(self, key: Key) -> Flow[bool]:
+        """End the lease ``key``, whatever its state. True once."""
+
+    @abstractmethod
+    def release_job(self, job_id: str) -> Flow[bool]:
+        """End the lease bound to a job; remember the job if there is none yet."""
+
+    @abstractmethod
+    def bind(self, key: Key, job_id: str, ttl: float) -> Flow[bool]:
+        """Tie a lease to its job for ``ttl`` seconds. False: the job was over already, the slot is free.
+
+        Raises:
+            LeaseLost: the lease has ended. ValueError: the job is another lease's.
+        """
+
+    @abstractmethod
+    def renew(self, key: Key | None, job_id: str | None, ttl: float | None) -> Flow[bool]:
+        """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""
+
+    @abstractmethod
+    def judge(self, key: Key, ruling: Ruling) -> Flow[None]:
+        """Put what an answer said about the account and the lease into effect."""
+
+    @abstractmethod
+    def doubt(self, key: Key) -> Flow[None]:
+        """Keep the slot of a lease whose job may run, without a verdict on its account."""
+
+    # -- accounts -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def cool(self, account_id: str, seconds: float, reason: str) -> Flow[bool]:
+        """Put an account in a cooldown by hand. False: there is no such account."""
+
+    @abstractmethod
+    def reset(self, account_id: str) -> Flow[bool]:
+        """Clear what verdicts made of an account. False: there is no such account."""
+
+    @abstractmethod
+    def configure(self, changes: Changes, table: Table) -> None:
+        """Bring the accounts of this process in line with the table now in force."""
+
+    # -- what is asked of the source, in a thread made for it ---------------------------------------
+
+    @abstractmethod
+    def fetch(
+        self, ask: Callable[[], Table | BalancerError], max_age: float
+    ) -> tuple[Table | BalancerError, float]:
+        """Return the configuration, or why it could not be had, and its age in seconds.
+
+        One that another process fetched less than ``max_age`` seconds ago will do.
+        """
+
+    @abstractmethod
+    def survey(
+        self, ask: Callable[[], Listing | BalancerError], wanted: Callable[[], bool], interval: float
+    ) -> Plan | BalancerError:
+        """Have the server's list read and put into effect, unless it is no longer ``wanted`` by then."""
+
+    # -- reading ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def inspect(self, look: Callable[[Ledger], T]) -> Flow[T]:
+        """Return what ``look`` reads from the ledger, at one moment."""
+
+    @property
+    @abstractmethod
+    def loose_since(self) -> float:
+        """Since when the oldest bound or ambiguous lease has been so; infinity: none is (under the lock)."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return what a repr says of the store, without I/O."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Settle what is due, for a clock that was moved or a caller that keeps the time for others."""
+
+
+def _never(_: float) -> float:
+    return math.inf
+
+
+def _ignore(_: Table, __: float) -> None:
+    pass

@@ -13,21 +13,23 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from balancer.errors import LeaseLost
+from balancer.effect import instant
+from balancer.errors import BalancerError, LeaseLost, SourceUnavailable
 from balancer.ledger import Changes, Ledger
 from balancer.lines import Line, Waiter
-from balancer.matching import Plan
-from balancer.model import Table
+from balancer.matching import Plan, Snapshot, match
+from balancer.model import Listing, Table
+from balancer.origin import Origin
 from balancer.room import RandomRoom
-from balancer.store.base import Desk
-from balancer.tally import AMBIGUOUS, ENDED, HELD, NEW, Key, Row, Tally
+from balancer.store.base import Store
+from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Key, Row, Tally
 from balancer.verdict import Ruling, Verdict
 
 T = TypeVar("T")
 _new = object.__new__
 
 
-class MemoryStore(Desk):
+class MemoryStore(Store):
     """Leases of one process, gone with it."""
 
     def __init__(
@@ -42,8 +44,8 @@ class MemoryStore(Desk):
 
     def _open(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._straight = isinstance(ledger.room, RandomRoom)
-        """Chance alone decides, so that a free slot can be taken and given back on the straight road."""
+        self._shelf = ledger.room if isinstance(ledger.room, RandomRoom) else None
+        """The accounts with room, where chance alone decides: then the straight road is open."""
 
     # -- the straight road --------------------------------------------------------------------
     #
@@ -56,15 +58,14 @@ class MemoryStore(Desk):
         """Grant ``lease`` on any account with room, if that needs no housekeeping."""
         row = _new(Row)
         row.key, row.label, row.state = self.serial(), label, NEW
-        lease._origin, lease._row = origin, row
+        lease._origin, lease._row = origin, row  # noqa: SLF001  # a call would cost more than all this
         draw, now = self.draw(), self.now()
         with self.lock:
             try:
-                if now >= self.quiet_until or self.dropped or not self._straight:
+                shelf = self._shelf
+                if now >= self.quiet_until or self.dropped or shelf is None:
                     return False
-                ledger = self.ledger
-                room = ledger.room
-                tallies = room.tallies
+                tallies = shelf.tallies
                 if not tallies:
                     return False
                 tally = tallies[int(draw * len(tallies))]
@@ -72,9 +73,9 @@ class MemoryStore(Desk):
                     return False
                 row.tally, row.held_since, row.state = tally, now, HELD
                 held, key = tally.held, row.key
-                ledger.rows[key] = held[key] = row
+                self.ledger.rows[key] = held[key] = row
                 if len(held) >= tally.limit:
-                    room.remove(tally)
+                    shelf.remove(tally)
                 self.totals.acquired += 1
                 return True
             except BaseException:
@@ -85,13 +86,13 @@ class MemoryStore(Desk):
         """End a lease. True once."""
         with self.lock:
             try:
-                tally, ledger, key = row.tally, self.ledger, row.key
+                tally, ledger, key, shelf = row.tally, self.ledger, row.key, self._shelf
                 if (
                     row.state is HELD
                     and not self.lines.waiters
                     and not tally.pauses
                     and not tally.draining
-                    and self._straight
+                    and shelf is not None
                     and not self.torn
                     and ledger.rows.get(key) is row
                 ):
@@ -99,7 +100,7 @@ class MemoryStore(Desk):
                     del ledger.rows[key], held[key]
                     row.state = ENDED
                     if tally.place < 0 and len(held) < tally.limit:
-                        ledger.room.add(tally)
+                        shelf.add(tally)
                     self.totals.released += 1
                     return True
             except BaseException:
@@ -150,7 +151,8 @@ class MemoryStore(Desk):
 
     # -- waiting ------------------------------------------------------------------------------
 
-    def attempt(self, waiter: Waiter) -> bool:
+    @instant
+    def attempt(self, waiter: Waiter, _: bool) -> bool:
         """Serve the line of ``waiter`` as far as there is room. True: it has got a lease."""
 
         def act(now: float) -> bool:
@@ -160,14 +162,15 @@ class MemoryStore(Desk):
 
         return self._step(act)
 
+    @instant
     def hopeless(self, waiter: Waiter) -> bool:
         """Whether waiting cannot help ``waiter``, as far as is known."""
-        return not waiter.served and self.inspect(lambda ledger: ledger.hopeless(waiter.ticket))
+        return self._step(lambda _: not waiter.served and self.ledger.hopeless(waiter.ticket))
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted goes to the next."""
 
-        def act(now: float) -> None:
+        def act(_: float) -> None:
             self.leave(waiter)
             if waiter.row.state is HELD:
                 self._release(waiter.row)
@@ -195,14 +198,17 @@ class MemoryStore(Desk):
 
     # -- leases -------------------------------------------------------------------------------
 
+    @instant
     def release(self, key: Key) -> bool:
         """End the lease ``key``, whatever its state. True once."""
         return self._step(lambda _: self._release(self.ledger.rows.get(key)))
 
+    @instant
     def release_job(self, job_id: str) -> bool:
         """End the lease bound to a job; remember the job if there is none yet."""
         return self._step(lambda _: self._release(self.ledger.forget_job(job_id)))
 
+    @instant
     def bind(self, key: Key, job_id: str, ttl: float) -> bool:
         """Tie a lease to its job for ``ttl`` seconds. False: the job was over already, the slot is free.
 
@@ -219,26 +225,19 @@ class MemoryStore(Desk):
 
         return self._step(act)
 
-    def renew(self, key: Key, ttl: float | None) -> None:
-        """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now.
+    @instant
+    def renew(self, key: Key | None, job_id: str | None, ttl: float | None) -> bool:
+        """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""
 
-        Raises:
-            LeaseLost: the lease has ended.
-        """
-
-        def act(now: float) -> None:
-            row = self._live(key)
-            if row.end is not None:
+        def act(now: float) -> bool:
+            row = self.ledger.rows.get(key) if job_id is None else self.ledger.jobs.get(job_id)
+            if row is not None and row.end is not None:
                 self.ledger.set_end(row, now + (self.ttls[row.state] if ttl is None else ttl))
+            return row is not None
 
-        self._step(act)
+        return self._step(act)
 
-    def key_of_job(self, job_id: str) -> Key | None:
-        """Return the key of the lease bound to a job, or None."""
-        with self.lock:
-            row = self.ledger.jobs.get(job_id)
-            return None if row is None else row.key
-
+    @instant
     def judge(self, key: Key, ruling: Ruling) -> None:
         """Put what an answer said about the account and the lease into effect."""
 
@@ -249,6 +248,7 @@ class MemoryStore(Desk):
 
         self._step(act)
 
+    @instant
     def doubt(self, key: Key) -> None:
         """Keep the slot of a lease whose job may run, without a verdict on its account."""
 
@@ -266,9 +266,7 @@ class MemoryStore(Desk):
         if ruling.verdict is Verdict.AMBIGUOUS:
             self.ledger.doubt(row, now + self.ttls[AMBIGUOUS], now)
         row.adverse = row.adverse or ruling.verdict.adverse
-        if ruling.seconds is not None and not ruling.pool_wide:
-            scope = row.scope if ruling.scoped else None
-            self._cool(row.tally, scope, ruling.seconds, ruling.reason, ruling.worth_waiting, now)
+        self._cool(row.tally, ruling, row.scope if ruling.scoped else None, now)
 
     def _live(self, key: Key) -> Row:
         row = self.ledger.rows.get(key)
@@ -292,17 +290,21 @@ class MemoryStore(Desk):
 
     # -- accounts -----------------------------------------------------------------------------
 
-    def cool(self, account_id: str, scope: str | None, seconds: float, reason: str) -> bool:
+    @instant
+    def cool(self, account_id: str, seconds: float, reason: str) -> bool:
         """Put an account in a cooldown by hand. False: there is no such account."""
 
         def act(now: float) -> bool:
             tally = self.ledger.tallies.get(account_id)
             if tally is not None:
-                self._cool(tally, scope, seconds, reason, True, now)
+                self._cool(
+                    tally, Ruling(Verdict.BUSY, seconds=seconds, reason=reason, worth_waiting=True), None, now
+                )
             return tally is not None
 
         return self._step(act)
 
+    @instant
     def reset(self, account_id: str) -> bool:
         """Clear what verdicts made of an account. False: there is no such account."""
 
@@ -332,45 +334,90 @@ class MemoryStore(Desk):
 
         self._step(act)
 
-    def apply(self, plan: Callable[[Ledger, float], Plan]) -> Plan:
-        """Work out what the server's list means, and put it into effect, in one step."""
+    # -- what is asked of the source ------------------------------------------------------------
 
-        def act(now: float) -> Plan:
-            todo = plan(self.ledger, now)
-            changed = self.ledger.set_external(todo.external)
-            for row, job_id in todo.bind:
-                self.ledger.bind(row, job_id, now + self.ttls["bound"], now)
-            for row in todo.prolong:
-                self.ledger.set_end(row, now + self.ttls["bound"])
-            for row in (*todo.reclaim, *todo.resolve):
-                changed.append(self.ledger.end(row))
-            self.totals.reclaimed += len(todo.reclaim) + len(todo.resolve)
-            self._offer(changed, now)
-            return todo
+    def fetch(
+        self, ask: Callable[[], Table | BalancerError], _: float
+    ) -> tuple[Table | BalancerError, float]:
+        """Return the configuration, or why it could not be had, and its age in seconds."""
+        return ask(), 0.0
+
+    def survey(
+        self, ask: Callable[[], Listing | BalancerError], wanted: Callable[[], bool], interval: float
+    ) -> Plan | BalancerError:
+        """Have the server's list read and put it into effect, unless it is no longer ``wanted`` by then."""
+        with self.lock:
+            before = Snapshot.of(self.ledger, self.now())
+        listing = ask()
+        if isinstance(listing, BalancerError):
+            return listing
+
+        def act(now: float) -> Plan | BalancerError:
+            if not wanted():
+                return SourceUnavailable("the list of jobs came too late")
+            plan = match(listing, before, self.ledger, interval, self.text)
+            self._apply(plan, now)
+            return plan
 
         return self._step(act)
 
-    def _cool(
-        self, tally: Tally, scope: str | None, seconds: float, reason: str, worth_waiting: bool, now: float
-    ) -> None:
-        self.ledger.cool(tally, scope, now + seconds, reason, worth_waiting)
-        self.note("info", "account_cooling", account=tally.id, scope=scope, seconds=seconds, reason=reason)
-        if not worth_waiting:
+    def _apply(self, plan: Plan, now: float) -> None:
+        changed = self.ledger.set_external(plan.external)
+        for row, job_id in plan.bind:
+            self.ledger.bind(row, job_id, now + self.ttls[BOUND], now)
+        for row in plan.prolong:
+            self.ledger.set_end(row, now + self.ttls[BOUND])
+        for row in (*plan.reclaim, *plan.resolve):
+            changed.append(self.ledger.end(row))
+        self.totals.reclaimed += len(plan.reclaim) + len(plan.resolve)
+        for row in plan.reclaim:
+            self.note("warning", "lease_reclaimed", **self.facts(row))
+        self._offer(changed, now)
+
+    def _cool(self, tally: Tally, ruling: Ruling, scope: str | None, now: float) -> None:
+        if ruling.seconds is None or ruling.pool_wide:
+            return
+        self.ledger.cool(tally, scope, now + ruling.seconds, ruling.reason, ruling.worth_waiting)
+        self.note(
+            "info",
+            "account_cooling",
+            account=tally.id,
+            scope=scope,
+            seconds=ruling.seconds,
+            reason=ruling.reason,
+        )
+        if not ruling.worth_waiting:
             self.wake_all()
 
     # -- reading ------------------------------------------------------------------------------
 
+    @instant
     def inspect(self, look: Callable[[Ledger], T]) -> T:
         """Return what ``look`` reads from the ledger, at one moment."""
         return self._step(lambda _: look(self.ledger))
+
+    @property
+    def loose_since(self) -> float:
+        """Since when the oldest bound or ambiguous lease has been so; infinity: none is (under the lock)."""
+        return self.ledger.loose.next
+
+    def describe(self) -> str:
+        """Return what a repr says of the store, without I/O."""
+        with self.lock:
+            return f"{len(self.ledger.rows)} in flight on {len(self.ledger.tallies)} accounts"
+
+    def new_key(self) -> Key:
+        """Return a key for a lease, never given twice."""
+        return self.serial()
 
     def step(self) -> None:
         """Settle what is due, for a clock that was moved or a caller that keeps the time for others."""
         self._step(lambda _: None)
 
-    def after_fork(self) -> None:
+    def after_fork(self, origin: Origin) -> None:
         """Start empty in a child: the leases and the callers who wait are the parent's."""
-        super().after_fork()
+        super().after_fork(origin)
+        origin.give_back = self.give_back
         self._open(self._new_ledger())
         self.torn = False
 

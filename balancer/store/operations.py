@@ -241,7 +241,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Bring back held leases that the store has forgotten, even over capacity. Answer: keys with a tombstone.
+    """Bring held leases back that the store has forgotten, even over capacity. Answer: keys with a tombstone.
 
     Leases that the store knows stay as they are; those with a tombstone stay ended.
     """
@@ -437,4 +437,4 @@ class Backend(Protocol):
         """Let go, in a child, of what belongs to the parent; go on as ``owner``. No I/O."""
 
     def close(self) -> None:
-        """Close connections. Idempotent. Leases stay, and a later call connects anew: they can be released."""
+        """Close connections. Idempotent. A later call connects anew, so that leases can be released."""

@@ -1,0 +1,226 @@
+"""AsyncAccountPool: the face for tasks. The algorithms are those of the face for threads."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Collection, Generator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from balancer import flow, view
+from balancer.core import Core
+from balancer.effect import Flow, adrive
+from balancer.face import Face
+from balancer.lease import Handle
+from balancer.lines import Waiter
+from balancer.model import Account, Holder, PoolStats, Reconciled
+from balancer.options import Where, Wish
+from balancer.pool import AccountPool
+from balancer.refusal import explain
+from balancer.run import Bind, running
+from balancer.tally import HELD, Row
+from balancer.verdict import Verdict
+from balancer.waiting import TaskWaiter
+
+T = TypeVar("T")
+_new = object.__new__
+
+
+class AsyncLease(Handle):
+    """The right to run one job on one account; an async context manager. See :class:`balancer.Lease`."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Self:
+        self.entering()
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None and self._row.state is HELD:
+            await self.release()
+        else:
+            await adrive(self.leaving(error))
+
+    async def bind(self, job_id: str | int, ttl: float | None = None) -> None:
+        """Have the slot follow the remote job. See :meth:`balancer.Lease.bind`."""
+        await adrive(self.binding(job_id, ttl))
+
+    async def report(self, answer: object) -> Verdict:
+        """Put what an answer, or an exception, says about the account into effect; the lease goes on."""
+        return (await adrive(self.judging(answer))).verdict
+
+    async def renew(self, ttl: float | None = None) -> None:
+        """Move the end of a bound or ambiguous lease. See :meth:`balancer.Lease.renew`."""
+        await adrive(self.renewing(ttl))
+
+    async def release(self) -> bool:
+        """End the lease, whatever its state. True once, then False."""
+        give_back = self._straight()
+        return give_back(self._row) if give_back is not None else await adrive(self.releasing())
+
+
+class Acquiring:
+    """What ``pool.acquire()`` returns: ``await`` it for a lease, or enter it with ``async with``."""
+
+    __slots__ = ("_label", "_lease", "_pool", "_wish")
+
+    def __init__(self, pool: AsyncAccountPool, wish: Wish | None, label: str | None) -> None:
+        self._pool, self._wish, self._label = pool, wish, label
+
+    def __await__(self) -> Generator[Any, None, AsyncLease]:
+        pool = self._pool
+        if self._wish is None:
+            lease = _new(AsyncLease)
+            if pool._grab(lease, pool._core.origin, self._label):  # noqa: SLF001  # of one piece with it
+                return lease
+        return (yield from self._slowly().__await__())
+
+    async def _slowly(self) -> AsyncLease:
+        wish = self._wish or Wish(label=self._label)
+        return await adrive(self._pool.acquiring(wish))
+
+    async def __aenter__(self) -> AsyncLease:
+        self._lease = await self
+        return self._lease
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        await self._lease.__aexit__(kind, error, trace)
+
+
+class AsyncAccountPool(Face):
+    """An :class:`balancer.AccountPool` for asyncio: same constructor, same names, coroutines.
+
+    Args:
+        pool: A pool for threads whose accounts and slots this one shares; then nothing else is given.
+
+    One pool serves several event loops. Over memory no method suspends unless it has to wait.
+    """
+
+    def __init__(self, service: Any = None, *, pool: AccountPool | None = None, **options: Any) -> None:
+        if pool is None:
+            super().__init__(service, **options)
+            return
+        if service is not None or options:
+            raise TypeError("a pool that shares another one takes no further arguments")
+        if not isinstance(pool, AccountPool):
+            raise TypeError(f"pool must be an AccountPool, not {type(pool).__name__}")
+        self._core = pool._core  # noqa: SLF001  # the same pool with another face
+        self._grab = self._core.store.grab
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- getting and giving back ----------------------------------------------------------------
+
+    def acquire(
+        self,
+        *,
+        timeout: float | None = None,
+        account: str | Account | None = None,
+        exclude: Collection[str | Account] = (),
+        where: Where | None = None,
+        max_jobs: int | None = None,
+        scope: str | None = None,
+        label: str | None = None,
+    ) -> Acquiring:
+        """Return what gives a lease when awaited, or entered. See :meth:`balancer.AccountPool.acquire`.
+
+        Cancelling it at any point leaves no slot taken.
+        """
+        plain = account is None and exclude == () and where is None and max_jobs is None and scope is None
+        if plain and timeout is None and (label is None or type(label) is str):
+            return Acquiring(self, None, label)
+        wish = Wish.make(timeout, account, exclude, where, max_jobs, scope, label)
+        return Acquiring(self, wish, label)
+
+    def acquiring(self, wish: Wish) -> Flow[AsyncLease]:
+        """Acquire a lease, as a flow."""
+        return flow.acquire(self._core, wish, AsyncLease, TaskWaiter)
+
+    async def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
+        """End a lease by its id or by its job's id. See :meth:`balancer.AccountPool.release`."""
+        return await adrive(self._core.release(lease_id, job_id))
+
+    async def renew(
+        self, lease_id: str | None = None, *, job_id: str | int | None = None, ttl: float | None = None
+    ) -> None:
+        """Move the end of a bound or ambiguous lease. See :meth:`balancer.AccountPool.renew`."""
+        await adrive(self._core.renew(lease_id, job_id, ttl))
+
+    async def run(
+        self,
+        call: Callable[[AsyncLease], Awaitable[T]],
+        *,
+        attempts: int = 3,
+        bind: Bind | None = None,
+        **acquire_options: Any,
+    ) -> T:
+        """Acquire, await ``call(lease)``, report what came back; move on where that is safe.
+
+        See :meth:`balancer.AccountPool.run`. Cancelled in the middle of the call, the slot is kept as
+        for an answer that was lost.
+        """
+        wish = Wish.make(**acquire_options)
+        answer: T = await adrive(running(self._core, wish, attempts, bind, self.acquiring), call)
+        return answer
+
+    def with_lease(
+        self, **acquire_options: Any
+    ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]:
+        """Wrap a coroutine function that takes a keyword ``lease``: it is acquired around each call."""
+        Wish.make(**acquire_options)
+
+        def wrap(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+            @functools.wraps(function)
+            async def wrapped(*args: Any, **kwargs: Any) -> T:
+                async with self.acquire(**acquire_options) as lease:
+                    return await function(*args, lease=lease, **kwargs)
+
+            return wrapped
+
+        return wrap
+
+    # -- looking and by hand ----------------------------------------------------------------------
+
+    async def stats(self) -> PoolStats:
+        """Return the pool as it is now. Reads the configuration first if nobody has yet."""
+        await self._drive(flow.loaded)
+        return await adrive(view.stats(self._core))
+
+    async def explain(self, **acquire_options: Any) -> dict[str, str]:
+        """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
+        wish = Wish.make(**acquire_options)
+        await self._drive(flow.loaded)
+        return await adrive(explain(self._core, wish))
+
+    async def holders(self) -> tuple[Holder, ...]:
+        """Return every live lease."""
+        return await adrive(view.holders(self._core))
+
+    async def refresh(self) -> None:
+        """Fetch the configuration now. See :meth:`balancer.AccountPool.refresh`."""
+        await self._drive(flow.refresh)
+
+    async def reconcile(self) -> Reconciled:
+        """Compare with the server's list of jobs now. See :meth:`balancer.AccountPool.reconcile`."""
+        return await self._drive(flow.reconcile)
+
+    async def cool(self, account_id: str | Account, seconds: float, reason: str = "by hand") -> None:
+        """Put an account in a cooldown of ``seconds``. A longer one that runs already wins."""
+        await adrive(self._core.cool(account_id, seconds, reason))
+
+    async def reset(self, account_id: str | Account) -> None:
+        """End an account's cooldown and probing; what the configuration says of it stays."""
+        await adrive(self._core.reset(account_id))
+
+    async def close(self) -> None:
+        """Refuse new callers and send those who wait away with PoolClosed. Leases stay valid."""
+        self._core.close()
+
+    async def _drive(self, algorithm: Callable[[Core, Waiter], Flow[T]]) -> T:
+        return await adrive(algorithm(self._core, TaskWaiter(Row(None))))

@@ -1,0 +1,42 @@
+"""Where leases come from: one pool in one process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from balancer.tally import Key, Row
+
+if TYPE_CHECKING:
+    from balancer.core import Core
+
+
+class Origin:
+    """What the leases of one pool in one process have in common: the pool, and how their ids begin.
+
+    A forked child gets a new one; so ids stay unique, and a lease that is not of the present origin
+    is known to belong to the parent.
+    """
+
+    __slots__ = ("core", "give_back", "host_pid", "prefix")
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.prefix = secrets.token_hex(6)
+        self.host_pid = f"{os.uname().nodename}:{os.getpid()}"
+        self.give_back: Callable[[Row], bool] | None = None
+        """Ends a lease without any detour, where the store can."""
+
+    def text(self, key: Key) -> str:
+        """Return the id of the lease that a store of this origin knows as ``key``."""
+        return key if isinstance(key, str) else f"{self.prefix}-{key:x}"
+
+    def number(self, text: str) -> int | None:
+        """Return the number in a lease id, or None if it is not of this origin."""
+        prefix, _, number = text.rpartition("-")
+        try:
+            return int(number, 16) if prefix == self.prefix else None
+        except ValueError:
+            return None
