@@ -19,11 +19,13 @@ Now = Callable[[], float]
 class Clock:
     """A caller's clock with its optional parts filled in."""
 
-    __slots__ = ("_subscribe", "now", "time")
+    __slots__ = ("_subscribe", "given", "now", "time")
 
     def __init__(self, source: Now | None) -> None:
         if source is not None and not callable(source):
             raise TypeError("clock must be a callable that returns monotonic seconds")
+        self.given = source is not None
+        """It is the caller's own: then it is what every store goes by."""
         self.now: Now = source or time.monotonic
         self.time: Now = getattr(source, "time", None) or time.time
         self._subscribe: Any = getattr(source, "subscribe", None)

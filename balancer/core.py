@@ -115,7 +115,7 @@ class Core:
         with self.store.lock:
             self.store.wake_all()
             self.upkeep.wake_watchers()
-        self.store.flush()
+        self.store.step()
 
     # -- what people are told -------------------------------------------------------------------
 

@@ -61,8 +61,8 @@ class Acquiring:
                 elif advice is Advice.WAIT:
                     yield from self.wait_for_table()
                 elif waiter.table is core.store.table:
-                    waits = core.now() < self.deadline
-                    if not (yield from core.store.attempt(waiter, waits)):
+                    patience = max(0.0, self.deadline - core.now())
+                    if not (yield from core.store.attempt(waiter, patience)):
                         yield from self.wait_for_slot()
         except BaseException:
             core.store.withdraw(waiter)

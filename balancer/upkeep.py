@@ -76,7 +76,7 @@ class Upkeep:
         if fetch:
             self._spawn(self._fetch, fetch, self.options.ttl)
         if survey:
-            self._spawn(self._list_jobs, survey)
+            self._spawn(self._list_jobs, survey, self.survey.every or 0.0)
         if advice is Advice.USE and self.store.table is None and not self.open_when_ready():
             return Advice.WAIT
         return advice
@@ -178,7 +178,7 @@ class Upkeep:
                 self.store.wake_all()
             self.wake_watchers()
         if survey:
-            self._spawn(self._list_jobs, survey)
+            self._spawn(self._list_jobs, survey, self.survey.every or 0.0)
         if isinstance(outcome, Table):
             self.store.note("debug", "configuration_fetched", accounts=len(outcome))
             if self.store.table is not None:
@@ -218,7 +218,7 @@ class Upkeep:
             running = flight.running and not flight.overdue(now)
             number = flight.number if running else self.survey.start(now)
         if not running:
-            self._spawn(self._list_jobs, number)
+            self._spawn(self._list_jobs, number, 0.0)
         return number
 
     def _start_survey(self, now: float) -> int:
@@ -227,11 +227,12 @@ class Upkeep:
         due = self.survey.due(now, self.pending is not None, waiting, self.store.loose_since)
         return self.survey.start(now) if due and not self.closed else 0
 
-    def _list_jobs(self, number: int) -> None:
+    def _list_jobs(self, number: int, max_age: float) -> None:
         def wanted() -> bool:
             return self.survey.flight.running and self.survey.flight.number == number
 
-        plan = self.store.survey(lambda: self._ask(self._read_jobs), wanted, self.survey.every or 0.0)
+        interval = self.survey.every or 0.0
+        plan = self.store.survey(lambda: self._ask(self._read_jobs), wanted, interval, max_age)
         with self.store.lock:
             landed = self.survey.land(number, plan)
             if landed and isinstance(plan, Plan):

@@ -188,10 +188,10 @@ class Store(Desk):
     # -- waiting ------------------------------------------------------------------------------
 
     @abstractmethod
-    def attempt(self, waiter: Waiter, waits: bool) -> Flow[bool]:
+    def attempt(self, waiter: Waiter, patience: float) -> Flow[bool]:
         """Try to serve ``waiter``, not before those ahead of it. True: it has got its lease.
 
-        ``waits``: it will wait if not. Raises StoreUnavailable.
+        ``patience``: seconds that it will wait if not. Raises StoreUnavailable.
         """
 
     @abstractmethod
@@ -259,9 +259,16 @@ class Store(Desk):
 
     @abstractmethod
     def survey(
-        self, ask: Callable[[], Listing | BalancerError], wanted: Callable[[], bool], interval: float
+        self,
+        ask: Callable[[], Listing | BalancerError],
+        wanted: Callable[[], bool],
+        interval: float,
+        max_age: float,
     ) -> Plan | BalancerError:
-        """Have the server's list read and put into effect, unless it is no longer ``wanted`` by then."""
+        """Have the server's list read and put into effect, unless it is no longer ``wanted`` by then.
+
+        One that another process read less than ``max_age`` seconds ago will do.
+        """
 
     # -- reading ------------------------------------------------------------------------------
 

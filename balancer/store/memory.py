@@ -152,7 +152,7 @@ class MemoryStore(Store):
     # -- waiting ------------------------------------------------------------------------------
 
     @instant
-    def attempt(self, waiter: Waiter, _: bool) -> bool:
+    def attempt(self, waiter: Waiter, _: float) -> bool:
         """Serve the line of ``waiter`` as far as there is room. True: it has got a lease."""
 
         def act(now: float) -> bool:
@@ -343,7 +343,11 @@ class MemoryStore(Store):
         return ask(), 0.0
 
     def survey(
-        self, ask: Callable[[], Listing | BalancerError], wanted: Callable[[], bool], interval: float
+        self,
+        ask: Callable[[], Listing | BalancerError],
+        wanted: Callable[[], bool],
+        interval: float,
+        _: float,
     ) -> Plan | BalancerError:
         """Have the server's list read and put it into effect, unless it is no longer ``wanted`` by then."""
         with self.lock:

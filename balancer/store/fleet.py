@@ -1,0 +1,197 @@
+"""What one process does for all: fetching the configuration, and reading the server's list of jobs.
+
+Whoever claims it from the store does it; the others take over what it brought. Everything in here runs
+in a thread of its own that may block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Literal
+
+from balancer import errors
+from balancer.catalog import FETCH_DEADLINE
+from balancer.errors import BalancerError, SourceError, SourceUnavailable, StoreUnavailable
+from balancer.ledger import Changes
+from balancer.matching import Plan, Snapshot, match
+from balancer.model import Listing, Table
+from balancer.store.operations import (
+    Apply,
+    Claim,
+    Claimed,
+    Configure,
+    Configured,
+    Dump,
+    Fail,
+    ReadTable,
+)
+from balancer.survey import SURVEY_DEADLINE
+from balancer.tally import BOUND
+
+if TYPE_CHECKING:
+    from balancer.store.shared import SharedStore
+
+_ASK_AGAIN = 0.1
+"""Seconds after which to ask whether somebody else has finished."""
+_MOST_PAUSE = 30.0
+
+
+def shuffled(ids: Collection[str], draw: Callable[[], float]) -> tuple[str, ...]:
+    """Return ``ids`` in random order, each order equally likely (Fisher and Yates)."""
+    order = sorted(ids)
+    for last in range(len(order) - 1, 0, -1):
+        other = int(draw() * (last + 1))
+        order[last], order[other] = order[other], order[last]
+    return tuple(order)
+
+
+class Fleet:
+    """The claims of this process. Mutable: how often it has failed in a row."""
+
+    def __init__(self, store: SharedStore) -> None:
+        self._store = store
+        self._failures = 0
+
+    # -- the configuration ------------------------------------------------------------------------
+
+    def fetch(
+        self, ask: Callable[[], Table | BalancerError], max_age: float
+    ) -> tuple[Table | BalancerError, float]:
+        """Return the configuration, or why it could not be had, and its age in seconds."""
+        try:
+            claimed = self._claim("fetch", max_age, FETCH_DEADLINE)
+            if claimed is None:
+                return SourceUnavailable("another process is still fetching the configuration"), 0.0
+            if claimed.go:
+                return self._fetch_for_all(claimed.number, ask), 0.0
+            if claimed.trouble is not None:
+                return _again(claimed), 0.0
+            configured = self._read()
+        except StoreUnavailable as error:
+            return error.with_traceback(None), 0.0
+        if configured is None:
+            return SourceUnavailable("the store has lost the configuration"), 0.0
+        return configured.table, configured.age
+
+    def _fetch_for_all(self, number: int, ask: Callable[[], Table | BalancerError]) -> Table | BalancerError:
+        outcome = ask()
+        if isinstance(outcome, BalancerError):
+            self._failed("fetch", number, outcome)
+            return outcome
+        self._failures = 0
+        for _ in range(3):
+            known = self._read()
+            base, table = (known.version, known.table) if known else (0, None)
+            changes = Changes.between(table, outcome)
+            version = self._store.do(Configure(number, base, outcome, changes.put, changes.gone))
+            if version is not None:
+                self._store.version = version
+                break
+        return outcome
+
+    def _read(self) -> Configured | None:
+        configured: Configured | None = self._store.do(ReadTable())
+        if configured is not None:
+            self._store.version = configured.version
+        return configured
+
+    # -- the server's list --------------------------------------------------------------------------
+
+    def survey(
+        self,
+        ask: Callable[[], Listing | BalancerError],
+        wanted: Callable[[], bool],
+        interval: float,
+        max_age: float,
+    ) -> Plan | BalancerError:
+        """Compare the server's list with the store; an empty plan if somebody else has just done so."""
+        try:
+            claimed = self._claim("survey", max_age, SURVEY_DEADLINE)
+            if claimed is None:
+                return SourceUnavailable("another process is still reading the list of jobs")
+            if claimed.go:
+                return self._survey_for_all(claimed.number, ask, wanted, interval)
+            return Plan() if claimed.trouble is None else _again(claimed)
+        except StoreUnavailable as error:
+            return error.with_traceback(None)
+
+    def _survey_for_all(
+        self,
+        number: int,
+        ask: Callable[[], Listing | BalancerError],
+        wanted: Callable[[], bool],
+        interval: float,
+    ) -> Plan | BalancerError:
+        store = self._store
+        before = Snapshot.of(store.as_ledger(store.do(Dump())), store.now())
+        listing = ask()
+        if not isinstance(listing, BalancerError) and not wanted():
+            listing = SourceUnavailable("the list of jobs came too late")
+        if isinstance(listing, BalancerError):
+            self._failed("survey", number, listing)
+            return listing
+        ledger = store.as_ledger(store.do(Dump()))
+        missed = {row.key: row.missed for row in ledger.rows.values() if row.state is BOUND}
+        plan = match(listing, before, ledger, interval, store.text)
+        changed = {
+            store.text(key): ledger.rows[key].missed
+            for key, count in missed.items()
+            if ledger.rows[key].missed != count
+        }
+        ended: tuple[str, ...] = store.do(_applied(number, plan, changed, store))
+        self._tell(plan, set(ended))
+        return plan
+
+    def _tell(self, plan: Plan, ended: set[str]) -> None:
+        store = self._store
+        with store.lock:
+            store.totals.reclaimed += len(ended)
+        for row in plan.reclaim:
+            if store.text(row.key) in ended:
+                store.note("warning", "lease_reclaimed", **store.facts(row))
+        store.flush()
+
+    # -- claims -------------------------------------------------------------------------------------
+
+    def _claim(self, what: Literal["fetch", "survey"], max_age: float, hold: float) -> Claimed | None:
+        """Return a claim that is settled: ours, done by somebody else, or failed. None: it takes too long."""
+        begun = time.monotonic()
+        while (waited := time.monotonic() - begun) < hold:
+            claimed: Claimed = self._store.do(Claim(what, max(max_age, waited), hold))
+            if claimed.go or claimed.trouble is not None or claimed.retry_in <= 0:
+                return claimed
+            time.sleep(min(claimed.retry_in, _ASK_AGAIN))
+        return None
+
+    def _failed(self, what: Literal["fetch", "survey"], number: int, error: BalancerError) -> None:
+        asked = error.retry_after if isinstance(error, SourceError) else None
+        pause = 0.0
+        if what == "fetch":
+            pause = max(asked or 0.0, min(_MOST_PAUSE, 2.0 ** min(self._failures, 10)))
+            self._failures += 1
+        self._store.do(Fail(what, number, type(error).__name__, str(error), pause))
+
+
+def _applied(number: int, plan: Plan, missed: dict[str, int], store: SharedStore) -> Apply:
+    return Apply(
+        number=number,
+        external=plan.external,
+        bind=tuple((store.text(row.key), job_id) for row, job_id in plan.bind),
+        prolong=tuple(store.text(row.key) for row in plan.prolong),
+        reclaim=tuple(store.text(row.key) for row in plan.reclaim),
+        resolve=tuple(store.text(row.key) for row in plan.resolve),
+        missed=missed,
+    )
+
+
+def _again(claimed: Claimed) -> BalancerError:
+    """Return the error that another process has met."""
+    kind, text = claimed.trouble or ("SourceUnavailable", "")
+    found = getattr(errors, kind, SourceUnavailable)
+    if not (isinstance(found, type) and issubclass(found, BalancerError)):
+        found = SourceUnavailable
+    error = found(text)
+    if isinstance(error, SourceError):
+        error.retry_after = claimed.retry_in or None
+    return error
