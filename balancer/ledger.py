@@ -181,6 +181,11 @@ class Ledger:
         row.end = end
         self.agenda.set(row, end)
 
+    def prolong(self, row: Row, end: float) -> None:
+        """Have a lease whose job still runs end at ``end``, unless its user gave it longer."""
+        if row.end is not None and row.end < end:
+            self.set_end(row, end)
+
     def forget_job(self, job_id: str) -> Row | None:
         """Return the lease bound to a job; remember the job as released if there is none."""
         row = self.jobs.get(job_id)
