@@ -14,7 +14,7 @@ import enum
 import math
 from collections.abc import Callable
 
-from cachetools import TTLCache
+from cachetools import TLRUCache
 
 from balancer.errors import BalancerError, SourceError, SourceUnavailable, SubscriptionRequired, Unauthorized
 from balancer.model import Table
@@ -75,7 +75,7 @@ class Catalog:
     def __init__(self, ttl: float, stale_if_error: float, timer: Callable[[], float]) -> None:
         self.ttl, self.stale_if_error = ttl, stale_if_error
         self.flight = Flight(FETCH_DEADLINE)
-        self._kept: TTLCache[str, Table] = TTLCache(1, ttl + stale_if_error, timer)
+        self._kept: TLRUCache[str, Table] = TLRUCache(1, self._kept_until, timer)
         """The table, until it is too old to be used even when no newer one can be had."""
         self.fetched_at: float | None = None
         self.fresh_until = -math.inf
@@ -90,6 +90,10 @@ class Catalog:
     def table(self) -> Table | None:
         """The table in force, or None while there is none that may be used."""
         return self._kept.get("table")
+
+    def _kept_until(self, *_: object) -> float:
+        fetched_at = -math.inf if self.fetched_at is None else self.fetched_at
+        return fetched_at + self.ttl + self.stale_if_error
 
     @property
     def denied(self) -> bool:
@@ -122,11 +126,11 @@ class Catalog:
         """Have the next caller ask again: something says that the table is out of date."""
         self.fresh_until = -math.inf
 
-    def next_due(self, now: float) -> float:
+    def next_due(self) -> float:
         """Return until when :meth:`advise` says USE without a change of its own."""
-        if self.table is None or self.denied or self.fetched_at is None:
+        if self.table is None or self.denied:
             return -math.inf
-        end = self.fetched_at + self.ttl + self.stale_if_error
+        end = self._kept_until()
         if self.flight.running:
             return min(end, self.flight.deadline)
         return min(end, max(self.fresh_until, self.retry_at))
@@ -147,8 +151,8 @@ class Catalog:
 
     def adopt(self, table: Table, fetched_at: float) -> None:
         """Put a table in force that was fetched at ``fetched_at``."""
-        self._kept["table"] = table
         self.fetched_at, self.fresh_until = fetched_at, fetched_at + self.ttl
+        self._kept["table"] = table
         self.failures, self.trouble, self.retry_at = 0, None, -math.inf
 
     def abandon(self) -> None:

@@ -18,7 +18,7 @@ from cachetools import TTLCache
 from balancer.agenda import Agenda
 from balancer.model import Account, Table
 from balancer.room import OUT, STRATEGIES, Room
-from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, Key, Pause, Row, Tally, Ticket
+from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Key, Pause, Row, Tally, Ticket
 
 EARLY_RELEASES = 10_000
 EARLY_RELEASE_TTL = 600.0
@@ -80,15 +80,22 @@ class Ledger:
     # -- leases -------------------------------------------------------------------------------
 
     def take(self, ticket: Ticket, now: float) -> bool:
-        """Grant the ticket's lease on an account that chance picks among those that fit, if any does."""
+        """Grant the ticket's lease on an account that chance picks among those that fit, if any does.
+
+        A lease that is live already stays where it is: the step that granted it was cut short before
+        its caller was out of the line. Its state is set last, so that before there is no grant.
+        """
+        row = ticket.row
+        if row.key in self.rows:
+            return True
         tally = self._choose(ticket)
         if tally is None:
             return False
-        row = ticket.row
-        row.tally, row.held_since, row.state = tally, now, HELD
-        self.rows[row.key] = tally.held[row.key] = row
+        row.tally, row.held_since = tally, now
         for pause in tally.pauses_for(row.scope):
             pause.probe = row.key
+        self.rows[row.key] = tally.held[row.key] = row
+        row.state = HELD
         self.refile(tally)
         return True
 
@@ -120,11 +127,10 @@ class Ledger:
     def end(self, row: Row) -> Tally:
         """End a live lease, whatever its state, and return its account."""
         tally = row.tally
-        del self.rows[row.key]
-        del tally.held[row.key]
+        row.state = ENDED
+        del self.rows[row.key], tally.held[row.key]
         if row.job_id is not None:
             self.jobs.pop(row.job_id, None)
-        row.state = ENDED
         self.agenda.drop(row)
         self.loose.drop(row)
         if tally.pauses:
@@ -142,34 +148,43 @@ class Ledger:
         """Tie a live lease to its job until ``end``. False: the job was released already, so it ended.
 
         Raises:
-            ValueError: the job is another lease's.
+            ValueError: the job is another lease's, or the lease another job's.
         """
-        if self.early.pop(job_id, False):
+        if self.jobs.get(job_id, row) is not row:
+            raise ValueError(f"job_id {job_id!r} is bound to another lease already")
+        if row.state == BOUND and row.job_id != job_id:
+            raise ValueError(f"job_id {job_id!r}: the lease is bound to {row.job_id!r} already")
+        if job_id in self.early:
             row.job_id = job_id
             self._conclude(row, well=True)
             self.finish(row, now)
+            self.early.pop(job_id, None)
             return False
-        other = self.jobs.setdefault(job_id, row)
-        if other is not row:
-            raise ValueError(f"job_id {job_id!r} is bound to another lease already")
-        row.job_id, row.state, row.state_since = job_id, BOUND, now
-        row.missed = 0
-        self.loose.set(row, now)
-        self.set_end(row, end)
+        row.job_id, row.missed = job_id, 0
+        self.jobs[job_id] = row
+        self._loosen(row, BOUND, end, now)
         self._conclude(row, well=True)
         return True
 
     def doubt(self, row: Row, end: float, now: float) -> None:
         """Keep the slot of a lease of which nobody knows whether its job runs, until ``end``."""
         if row.state != BOUND:
-            row.state, row.state_since = AMBIGUOUS, now
-            self.loose.set(row, now)
-            self.set_end(row, end)
+            self._loosen(row, AMBIGUOUS, end, now)
+
+    def _loosen(self, row: Row, state: str, end: float, now: float) -> None:
+        row.end, row.state_since, row.state = end, now, state
+        self.loose.set(row, now)
+        self.agenda.set(row, end)
 
     def set_end(self, row: Row, end: float) -> None:
         """Have a live lease end by itself at ``end``."""
         row.end = end
         self.agenda.set(row, end)
+
+    def prolong(self, row: Row, end: float) -> None:
+        """Have a lease whose job still runs end at ``end``, unless its user gave it longer."""
+        if row.end is not None and row.end < end:
+            self.set_end(row, end)
 
     def forget_job(self, job_id: str) -> Row | None:
         """Return the lease bound to a job; remember the job as released if there is none."""
@@ -264,23 +279,38 @@ class Ledger:
     def recount(self) -> None:
         """Derive everything from the rows again, after an operation was cut short in its middle.
 
-        An exception such as KeyboardInterrupt can arrive between any two steps.
+        An exception such as KeyboardInterrupt can arrive between any two steps. A row's state is what
+        counts: it is the last thing that a grant or a bind sets, and the first that an end does.
         """
+        self.rows = {key: row for key, row in self.rows.items() if row.state not in (NEW, ENDED)}
+        self.jobs, self.agenda, self.loose = {}, Agenda(), Agenda()
         self.room.clear()
-        self.jobs = {row.job_id: row for row in self.rows.values() if row.job_id is not None}
         for tally in self.tallies.values():
-            tally.held = {}
-            tally.place = OUT
-        for key, row in self.rows.items():
-            row.tally.held[key] = row
-            if row.end is not None:
-                self.agenda.set(row, row.end)
-                self.loose.set(row, row.state_since)
+            tally.held, tally.place = {}, OUT
+        for row in self.rows.values():
+            self._recount_row(row)
         for tally in list(self.tallies.values()):
-            for pause in tally.pauses.values():
-                if pause.probe not in tally.held:
-                    pause.probe = None
+            self._recount_pauses(tally)
             self._remeasure(tally)
+
+    def _recount_row(self, row: Row) -> None:
+        row.tally.held[row.key] = row
+        if row.state != BOUND:
+            row.job_id = None
+        elif row.job_id is not None:
+            self.jobs[row.job_id] = row
+        if row.state == HELD:
+            row.end = None
+        elif row.end is not None:
+            self.agenda.set(row, row.end)
+            self.loose.set(row, row.state_since)
+
+    def _recount_pauses(self, tally: Tally) -> None:
+        for pause in tally.pauses.values():
+            if pause.cooling:
+                self.agenda.set(pause, pause.until)
+            if pause.probe not in tally.held:
+                pause.probe = None
 
     def hopeless(self, ticket: Ticket) -> bool:
         """Whether waiting cannot help: every candidate needs mending, or there is none."""

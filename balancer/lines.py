@@ -61,7 +61,8 @@ class Line:
     def first(self) -> Waiter:
         """The first in line."""
         waiter = self.queue.first()
-        assert waiter is not None  # lines without waiters are taken down
+        if waiter is None:
+            raise LookupError("a line without waiters should have been taken down")
         return waiter
 
 
@@ -86,6 +87,7 @@ class Lines:
         if not waiter.arrival:
             self._arrivals += 1
             waiter.arrival = self._arrivals
+        self.step_aside(waiter)
         alike = waiter.ticket.alike
         shelf = self._shelf(alike[0])
         line = shelf.get(alike)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from balancer.ledger import Ledger
-from balancer.model import Listing
+from balancer.model import Job, Listing
 from balancer.tally import AMBIGUOUS, BOUND, Key, Row
 
 LISTS_TO_RECLAIM = 2
@@ -70,37 +70,62 @@ def match(
     """
     plan = Plan()
     since = before.requested_at - interval
-    listed, found, left = _sort_jobs(listing, ledger, plan, text, since)
+    jobs = _sort_jobs(listing, ledger, plan, text, since)
     for row in ledger.rows.values():
         if row.state == BOUND:
-            _review_bound(row, row in listed, listing.complete and row.state_since <= since, plan)
-    for account, rows in _in_doubt(ledger, found).items():
-        jobs_left = left[account] + listing.counts.get(account, 0)
+            covered = listing.complete and not listing.counts.get(row.tally.id)
+            _review_bound(row, row in jobs.listed, covered and row.state_since <= since, plan)
+    for account, rows in _in_doubt(ledger, jobs.found).items():
+        jobs_left = jobs.left[account] + jobs.left[None] + listing.counts.get(account, 0)
         _review_doubtful(rows, jobs_left, since if listing.complete else -math.inf, plan)
-    plan.external = _external(listing, before, ledger, found, left)
+    plan.external = _external(listing, before, ledger, jobs)
     return plan
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The listed jobs, by whose they are."""
+
+    listed: set[Row] = field(default_factory=set)
+    """Bound leases whose job is listed."""
+    found: set[Key] = field(default_factory=set)
+    """Other leases that the reference of a job names."""
+    left: Counter[str | None] = field(default_factory=Counter)
+    """Account -> jobs of no lease; None: the list does not tell where they run."""
 
 
 def _sort_jobs(
     listing: Listing, ledger: Ledger, plan: Plan, text: Callable[[Key], str], since: float
-) -> tuple[set[Row], set[Key], Counter[str]]:
-    """Return the bound leases that are listed, the others found by reference, and what is left over."""
+) -> _Sorted:
     by_ref = {text(key): row for key, row in ledger.rows.items()}
-    listed: set[Row] = set()
-    found: set[Key] = set()
-    left: Counter[str] = Counter()
-    for job in listing.jobs:
+    result = _Sorted()
+    for job in _distinct(listing.jobs):
         row = ledger.jobs.get(job.id or "") or by_ref.get(job.ref or "")
         if row is None:
-            if job.account is not None and ledger.done.get(job.id or "", -math.inf) < since:
-                left[job.account] += 1
+            result.left[job.account] += ledger.done.get(job.id or "", -math.inf) < since
         elif row.state == BOUND:
-            listed.add(row)
-        else:
-            found.add(row.key)
-            if row.state == AMBIGUOUS and job.id is not None:
-                plan.bind.append((row, job.id))
-    return listed, found, left
+            result.listed.add(row)
+        elif row.key not in result.found:
+            result.found.add(row.key)
+            if row.state == AMBIGUOUS:
+                _bind_found(row, job.id, plan)
+    return result
+
+
+def _distinct(jobs: Iterable[Job]) -> Iterator[Job]:
+    """Yield each job once, though a source of somebody's own may list it twice."""
+    seen: set[str] = set()
+    for job in jobs:
+        if job.id is None or job.id not in seen:
+            seen.add(job.id or "")
+            yield job
+
+
+def _bind_found(row: Row, job_id: str | None, plan: Plan) -> None:
+    if job_id is None:
+        plan.keep.append(row)
+    else:
+        plan.bind.append((row, job_id))
 
 
 def _review_bound(row: Row, listed: bool, had_its_time: bool, plan: Plan) -> None:
@@ -109,7 +134,8 @@ def _review_bound(row: Row, listed: bool, had_its_time: bool, plan: Plan) -> Non
         plan.prolong.append(row)
     elif had_its_time:
         row.missed += 1
-    (plan.reclaim if row.missed >= LISTS_TO_RECLAIM else plan.keep).append(row)
+    ends = had_its_time and row.missed >= LISTS_TO_RECLAIM
+    (plan.reclaim if ends else plan.keep).append(row)
 
 
 def _in_doubt(ledger: Ledger, found: set[Key]) -> dict[str, list[Row]]:
@@ -130,15 +156,13 @@ def _review_doubtful(rows: list[Row], jobs_left: int, since: float, plan: Plan) 
         spare -= ends
 
 
-def _external(
-    listing: Listing, before: Snapshot, ledger: Ledger, found: set[Key], left: Counter[str]
-) -> Mapping[str, int]:
+def _external(listing: Listing, before: Snapshot, ledger: Ledger, jobs: _Sorted) -> Mapping[str, int]:
     """External = max(0, jobs without a match - leases of unknown job that were live at the request)."""
-    unexplained = Counter(left)
+    unexplained = Counter(jobs.left)
     for key, account in before.nameless.items():
         row = ledger.rows.get(key)
-        if key not in found and (row is None or row.state != BOUND):
+        if key not in jobs.found and (row is None or row.state != BOUND):
             unexplained[account] -= 1
     for account, running in listing.counts.items():
         unexplained[account] = running - before.live.get(account, 0)
-    return {account: jobs for account, jobs in unexplained.items() if jobs > 0}
+    return {account: number for account, number in unexplained.items() if account is not None and number > 0}

@@ -91,7 +91,7 @@ class Pause:
 
 
 class Tally:
-    """One account as the ledger knows it. ``in_flight`` is the size of ``held``, never a number of its own."""
+    """One account as the ledger knows it. ``in_flight`` is the size of ``held``, never its own number."""
 
     __slots__ = ("account", "draining", "external", "held", "id", "limit", "pauses", "place", "shelved_at")
 

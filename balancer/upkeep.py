@@ -58,7 +58,7 @@ class Upkeep:
         if self.closed:
             return -math.inf
         survey = self.survey.next_due(now, bool(self.store.lines.counted), self.store.loose_since)
-        return min(self.catalog.next_due(now), survey)
+        return min(self.catalog.next_due(), survey)
 
     def consult(self) -> Advice:
         """Return what a caller who needs the table should do, and start what is due.

@@ -1,0 +1,275 @@
+"""The ledger in step with a naive one, through every operation in any order."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from naive import NaiveLedger
+
+from balancer.ledger import Changes, Ledger
+from balancer.model import Account, Table
+from balancer.room import LeastLoadedRoom
+from balancer.tally import Pause, Row, Ticket
+
+IDS = ("a", "b", "c", "d")
+JOBS = ("j1", "j2", "j3")
+ids = st.sampled_from(IDS)
+jobs = st.sampled_from(JOBS)
+scopes = st.sampled_from((None, "s1", "s2"))
+subsets = st.none() | st.frozensets(ids)
+draws = st.floats(0, 1, exclude_max=True)
+lengths = st.sampled_from((0.0, 1.0, 5.0, 30.0, 700.0))
+tables = st.dictionaries(ids, st.tuples(st.integers(1, 3), st.sampled_from((None, None, None, "bad"))))
+pick = st.integers(0, 100)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    strategy = "random"
+    lower_only = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = NaiveLedger(self.strategy, lower_only=self.lower_only)
+        self.ledger = Ledger(self.strategy, lambda: self.model.now, lower_only=self.lower_only)
+        self.table: Table | None = None
+        self.keys = 0
+
+    @property
+    def now(self) -> float:
+        return self.model.now
+
+    def row(self, number: int) -> Row:
+        return self.ledger.rows[self.model.leases[number % len(self.model.leases)].key]
+
+    @initialize(config=tables)
+    def load(self, config):
+        self.configure(config)
+
+    # -- operations -------------------------------------------------------------------------------
+
+    @rule(draw=draws, accounts=subsets, max_jobs=st.none() | st.integers(1, 4), scope=scopes)
+    def acquire_with_constraints(self, draw, accounts, max_jobs, scope):
+        self.acquire(draw, accounts, max_jobs, scope)
+
+    @rule(draw=draws)
+    def acquire_any(self, draw):
+        self.acquire(draw, None, None, None)
+
+    def acquire(self, draw, accounts, max_jobs, scope):
+        self.keys += 1
+        row = Row(self.keys, scope=scope)
+        ticket = Ticket(row, draw, accounts, max_jobs)
+        expected = self.model.eligible(accounts, max_jobs, scope)
+        assert self.ledger.hopeless(ticket) is self.model.hopeless(accounts, scope)
+        taken = {id: len(tally.held) + tally.external for id, tally in self.ledger.tallies.items()}
+        granted = self.ledger.take(ticket, self.now)
+        assert granted is bool(expected)
+        if not granted:
+            return
+        account = row.tally.id
+        assert account in expected
+        assert taken[account] < self.model.capacity(account, max_jobs)
+        if (accounts, max_jobs, scope) != (None, None, None):
+            assert account == expected[int(draw * len(expected))]
+        self.model.grant(self.keys, account, scope)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=pick)
+    def ask_twice(self, number):
+        row = self.row(number)
+        account = row.tally.id
+        assert self.ledger.take(Ticket(row, 0.99), self.now)
+        assert row.tally.id == account
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=pick)
+    def release(self, number):
+        row = self.row(number)
+        self.ledger.finish(row, self.now)
+        self.model.release(self.model.lease(row.key))
+        assert row.state == "ended"
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=pick)
+    def abandon(self, number):
+        row = self.row(number)
+        self.ledger.end(row)
+        self.model.end(self.model.lease(row.key))
+
+    @rule(job=jobs)
+    def release_by_job(self, job):
+        row = self.ledger.forget_job(job)
+        lease = self.model.release_job(job)
+        assert (row.key if row else None) == (lease.key if lease else None)
+        if row:
+            self.ledger.finish(row, self.now)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=pick, job=jobs, ttl=lengths)
+    def bind(self, number, job, ttl):
+        row = self.row(number)
+        expected = self.model.bind(self.model.lease(row.key), job, self.now + ttl)
+        if expected is None:
+            with pytest.raises(ValueError, match="job_id"):
+                self.ledger.bind(row, job, self.now + ttl, self.now)
+        else:
+            assert self.ledger.bind(row, job, self.now + ttl, self.now) is expected
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=pick, ttl=lengths)
+    def doubt(self, number, ttl):
+        row = self.row(number)
+        self.ledger.doubt(row, self.now + ttl, self.now)
+        self.model.doubt(self.model.lease(row.key), self.now + ttl)
+
+    @precondition(lambda self: any(lease.end is not None for lease in self.model.leases))
+    @rule(number=pick, ttl=lengths)
+    def renew(self, number, ttl):
+        ending = [lease for lease in self.model.leases if lease.end is not None]
+        lease = ending[number % len(ending)]
+        self.ledger.set_end(self.ledger.rows[lease.key], self.now + ttl)
+        lease.end = self.now + ttl
+
+    @precondition(lambda self: any(lease.end is not None for lease in self.model.leases))
+    @rule(number=pick, ttl=lengths)
+    def prolong(self, number, ttl):
+        ending = [lease for lease in self.model.leases if lease.end is not None]
+        lease = ending[number % len(ending)]
+        self.ledger.prolong(self.ledger.rows[lease.key], self.now + ttl)
+        lease.end = max(lease.end, self.now + ttl)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=pick)
+    def accept(self, number):
+        row = self.row(number)
+        self.ledger.accept(row)
+        self.model.conclude(self.model.lease(row.key), well=True)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=pick)
+    def speak_against_the_account(self, number):
+        row = self.row(number)
+        row.adverse = self.model.lease(row.key).adverse = True
+
+    @precondition(lambda self: self.ledger.tallies)
+    @rule(number=pick, scope=scopes, seconds=lengths, worth_waiting=st.booleans())
+    def cool(self, number, scope, seconds, worth_waiting):
+        account = sorted(self.ledger.tallies)[number % len(self.ledger.tallies)]
+        until = self.now + seconds
+        self.ledger.cool(self.ledger.tallies[account], scope, until, "because", worth_waiting)
+        self.model.cool(account, scope, until, worth_waiting)
+
+    @precondition(lambda self: self.ledger.tallies)
+    @rule(number=pick)
+    def reset(self, number):
+        account = sorted(self.ledger.tallies)[number % len(self.ledger.tallies)]
+        self.ledger.reset(self.ledger.tallies[account])
+        self.model.reset(account)
+
+    @rule(config=tables)
+    def configure(self, config):
+        entries = {id: Account(id, capacity, broken=bad) for id, (capacity, bad) in config.items()}
+        table = Table(entries)
+        self.ledger.configure(Changes.between(self.table, table))
+        self.table = table
+        self.model.configure(config)
+
+    @rule(external=st.dictionaries(ids, st.integers(1, 3)))
+    def list_jobs_of_others(self, external):
+        self.ledger.set_external(external)
+        self.model.external = external
+        self.model.forget()
+
+    @rule(seconds=lengths)
+    def move_the_clock(self, seconds):
+        before = {lease.key for lease in self.model.leases}
+        self.model.move(seconds)
+        expired, _ = self.ledger.due(self.now)
+        assert {row.key for row in expired} == before - {lease.key for lease in self.model.leases}
+
+    @rule()
+    def recount(self):
+        self.ledger.recount()
+
+    # -- what must hold after each ------------------------------------------------------------------
+
+    @invariant()
+    def same_leases(self):
+        assert {
+            row.key: (row.tally.id, row.scope, row.state, row.job_id, row.end, row.adverse)
+            for row in self.ledger.rows.values()
+        } == {x.key: (x.account, x.scope, x.state, x.job, x.end, x.adverse) for x in self.model.leases}
+        assert {job: row.key for job, row in self.ledger.jobs.items()} == {
+            x.job: x.key for x in self.model.leases if x.state == "bound"
+        }
+        assert dict(self.ledger.early) == {job: True for job, _ in self.model.early}
+        assert dict(self.ledger.done) == dict(self.model.done)
+
+    @invariant()
+    def same_accounts(self):
+        assert self.ledger.tallies.keys() == self.model.known()
+        for id, tally in self.ledger.tallies.items():
+            assert set(tally.held) == {lease.key for lease in self.model.on(id)}
+            assert all(self.ledger.rows[key].tally is tally for key in tally.held)
+            assert tally.external == self.model.external.get(id, 0)
+            assert tally.draining is (id not in self.model.config)
+            assert tally.state == self.model.state(id)
+            assert (tally.free > 0) is (tally.state == "ready")
+
+    @invariant()
+    def same_cooldowns(self):
+        pauses = {
+            (id, pause.scope, pause.until, not pause.cooling, pause.probe)
+            for id, tally in self.ledger.tallies.items()
+            for pause in tally.pauses.values()
+        }
+        assert pauses == {
+            (c.account, c.scope, c.until, c.over, next(iter(self.model.probing(c)), None))
+            for c in self.model.cooldowns
+        }
+
+    @invariant()
+    def room_holds_exactly_who_has_room(self):
+        room = self.ledger.room
+        shelves = list(room._shelves.values()) if isinstance(room, LeastLoadedRoom) else [room]
+        for shelf in shelves:
+            assert [tally.place for tally in shelf.tallies] == list(range(len(shelf)))
+            assert all(self.ledger.tallies[tally.id] is tally for tally in shelf.tallies)
+        inside = sorted(tally.id for shelf in shelves for tally in shelf.tallies)
+        assert inside == sorted(id for id in self.model.config if self.model.state(id) == "ready")
+        if isinstance(room, LeastLoadedRoom):
+            assert room._loads == sorted(room._shelves)
+            assert all({tally.load for tally in s.tallies} == {load} for load, s in room._shelves.items())
+
+    @invariant()
+    def agenda_holds_exactly_what_ends(self):
+        ends = {("lease", lease.key, lease.end) for lease in self.model.leases if lease.end is not None}
+        ends |= {("pause", (c.account, c.scope), c.until) for c in self.model.cooldowns if not c.over}
+        agenda = self.ledger.agenda
+        assert {
+            ("pause", (thing.tally.id, thing.scope), thing.until)
+            if isinstance(thing, Pause)
+            else ("lease", thing.key, thing.end)
+            for thing in agenda
+        } == ends
+        assert agenda.next == min((end for _, _, end in ends), default=float("inf"))
+        loose = {x.key: x.since for x in self.model.leases if x.state in ("bound", "ambiguous")}
+        assert {row.key: row.state_since for row in self.ledger.loose} == loose
+        assert self.ledger.loose.next == min(loose.values(), default=float("inf"))
+
+
+@pytest.mark.parametrize("lower_only", [False, True])
+@pytest.mark.parametrize("strategy", ["random", "least_loaded"])
+def test_ledger_equals_a_naive_one_after_every_step(strategy, lower_only):
+    """Whatever happens in whatever order: no grant over capacity, and nothing derived drifts (P-14, P-24)."""
+    machine = type("Machine", (LedgerMachine,), {"strategy": strategy, "lower_only": lower_only})
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40))
