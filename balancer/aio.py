@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from balancer import flow, view
 from balancer.core import Core
 from balancer.effect import Flow, adrive
-from balancer.face import Face
+from balancer.face import Face, straight_road
 from balancer.lease import Handle
 from balancer.lines import Waiter
 from balancer.model import Account, Holder, PoolStats, Reconciled
@@ -69,9 +69,10 @@ class Acquiring:
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
         pool = self._pool
-        if self._wish is None:
+        grab = pool._grab  # noqa: SLF001  # of one piece with it
+        if grab is not None and self._wish is None:
             lease = _new(AsyncLease)
-            if pool._grab(lease, pool._core.origin, self._label):  # noqa: SLF001  # of one piece with it
+            if grab(lease, pool._core.origin, self._label):  # noqa: SLF001  # likewise
                 return lease
         return (yield from self._slowly().__await__())
 
@@ -105,7 +106,7 @@ class AsyncAccountPool(Face):
         if not isinstance(pool, AccountPool):
             raise TypeError(f"pool must be an AccountPool, not {type(pool).__name__}")
         self._core = pool._core  # noqa: SLF001  # the same pool with another face
-        self._grab = self._core.store.grab
+        self._grab = straight_road(self._core)
 
     async def __aenter__(self) -> Self:
         return self

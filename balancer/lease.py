@@ -47,8 +47,12 @@ class Handle:
 
     def __del__(self) -> None:
         # A collection may run in the middle of anything, so this only leaves a note.
-        if self._row.state is HELD:
-            self._origin.core.store.dropped.append(self._row)
+        try:
+            row = self._row
+        except AttributeError:  # interrupted before it was tied to anything
+            return
+        if row.state is HELD:
+            self._origin.core.store.dropped.append(row)
 
     @property
     def _core(self) -> Core:

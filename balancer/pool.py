@@ -93,9 +93,10 @@ class AccountPool(Face):
         """
         plain = account is None and exclude == () and where is None and max_jobs is None and scope is None
         patient = timeout is None or (type(timeout) in _NUMBERS and timeout >= 0)
-        if plain and patient and (label is None or type(label) is str):
+        grab = self._grab
+        if grab is not None and plain and patient and (label is None or type(label) is str):
             lease = _new(Lease)
-            if self._grab(lease, self._core.origin, label):
+            if grab(lease, self._core.origin, label):
                 return lease
         wish = Wish.make(timeout, account, exclude, where, max_jobs, scope, label)
         return drive(flow.acquire(self._core, wish, Lease, ThreadWaiter))

@@ -77,10 +77,6 @@ class Desk(ABC):
         self.table: Table | None = None
         """The table that the accounts were made from."""
 
-    def grab(self, lease: Any, origin: Origin, label: str | None) -> bool:  # noqa: ARG002
-        """Grant ``lease`` without any detour, if that can be. A store that needs I/O cannot."""
-        return False
-
     def join(self, waiter: Waiter) -> None:
         """Put ``waiter`` in the line of its ticket, unless that was worked out from another table."""
         with self.lock:

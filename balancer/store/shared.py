@@ -229,7 +229,8 @@ class SharedStore(Store):
         seen = self._seen
         if seen is None or time.monotonic() > seen[0]:
             seen = yield from self._look()
-        return not waiter.served and seen[1].hopeless(waiter.ticket)
+        served = waiter.served  # a courier may have been here meanwhile
+        return not served and seen[1].hopeless(waiter.ticket)
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted is given back."""

@@ -1,0 +1,252 @@
+"""The queue of a process in front of a shared store, against a store that can be made to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from ledger_backend import Shelf
+
+from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, NoAccounts, StoreUnavailable
+
+
+def wait_until(condition, seconds=10.0):
+    """Let other threads work until ``condition()`` holds."""
+    done = threading.Event()
+    for _ in range(int(seconds / 0.005)):
+        if condition():
+            return
+        done.wait(0.005)
+    raise AssertionError("it never came about")
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+@pytest.fixture
+def pools(shelf):
+    """Return a function that opens one more pool, as another process would."""
+    opened = []
+
+    def open_pool(kind=AccountPool, source=None, **options):
+        pool = kind(source=source or {"a": 2, "b": 1}, store=shelf, **options)
+        opened.append(pool)
+        return pool
+
+    yield open_pool
+    for pool in opened:
+        pool._core.close()
+
+
+def test_pools_over_one_store_share_one_count(pools):
+    """Three slots are three, however many pools ask."""
+    first, second = pools(), pools()
+    leases = [first.acquire(), second.acquire(), first.acquire()]
+    with pytest.raises(AcquireTimeout):
+        second.acquire(timeout=0)
+    assert first.stats().in_flight == second.stats().in_flight == 3
+    assert {holder.id for holder in second.holders()} == {lease.id for lease in leases}
+    assert [lease.release() for lease in leases] == [True] * 3
+    assert [lease.release() for lease in leases] == [False] * 3
+    assert second.stats().free == 3
+
+
+def test_a_slot_released_in_one_pool_goes_to_a_caller_waiting_in_another(pools):
+    """The hand-over crosses the store."""
+    first, second = pools(source={"a": 1}), pools(source={"a": 1})
+    lease = first.acquire()
+    got = []
+    thread = threading.Thread(target=lambda: got.append(second.acquire(timeout=10)))
+    thread.start()
+    wait_until(lambda: second.stats().waiting == 1)
+    lease.release()
+    thread.join()
+    assert got[0].account.id == "a"
+    assert first.stats().in_flight == 1
+
+
+def test_a_lost_message_strands_nobody(pools, shelf):
+    """P-28: the process that waits looks by itself when something is due."""
+    first, second = pools(source={"a": 1}), pools(source={"a": 1})
+    lease = first.acquire()
+    got = []
+    thread = threading.Thread(target=lambda: got.append(second.acquire(timeout=30)))
+    thread.start()
+    wait_until(lambda: second.stats().waiting == 1)
+    shelf.lose_messages = True
+    lease.release()
+    thread.join(20)
+    assert got
+
+
+def test_a_grant_whose_reply_was_lost_is_not_granted_twice_and_not_lost(pools, shelf):
+    """P-27: the same key asks again and is told of its grant."""
+    pool = pools(source={"a": 1})
+    pool.stats()
+    shelf.lose_replies = 1
+    lease = pool.acquire(timeout=5)
+    assert pool.stats().in_flight == 1
+    assert lease.release()
+    assert pool.stats().in_flight == 0
+
+
+def test_store_away_is_an_error_and_a_release_is_sent_later(pools, shelf):
+    """P-43: nothing is guessed while the store is away, and nothing is lost."""
+    pool = pools(source={"a": 1})
+    lease = pool.acquire()
+    shelf.away = True
+    with pytest.raises(StoreUnavailable):
+        pool.acquire(timeout=0)
+    assert lease.release()
+    shelf.away = False
+    wait_until(lambda: pool.stats().in_flight == 0)
+
+
+def test_a_forgetful_store_is_told_again_of_living_leases(pools, shelf):
+    """P-26: after its memory is gone the leases of living processes are registered again, once."""
+    pool = pools(source={"a": 1}, lease_ttl=0.3)
+    lease = pool.acquire()
+    shelf.forget()
+    other = pools(source={"a": 1}, lease_ttl=0.3)
+    other.stats()
+    wait_until(lambda: other.stats().in_flight == 1)
+    assert [holder.id for holder in other.holders()] == [lease.id]
+    assert lease.release()
+    assert other.stats().in_flight == 0
+
+
+def test_a_lease_ended_by_somebody_else_is_not_brought_back(pools, shelf):
+    """A tombstone keeps it ended, and its holder learns of it."""
+    holder, operator = pools(lease_ttl=0.3), pools(lease_ttl=0.3)
+    lease = holder.acquire()
+    assert operator.release(lease.id)
+    wait_until(lambda: lease._row.state == "ended")
+    assert operator.stats().in_flight == 0
+    assert not lease.release()
+
+
+def test_a_lease_lives_as_long_as_its_process_and_a_bound_one_longer(pools, shelf):
+    """P-5, P-6: what a process kept ends with it, once; what a job keeps stays."""
+    dead, alive = pools(lease_ttl=0.3), pools(lease_ttl=0.3)
+    dead.acquire().bind("job-1")
+    lost = dead.acquire()
+    kept = alive.acquire()
+    dead._core.store.mine.clear()  # its courier stops saying that it lives
+    wait_until(lambda: alive.stats().in_flight == 2)
+    assert {holder.id for holder in alive.holders()} >= {kept.id}
+    assert lost.id not in {holder.id for holder in alive.holders()}
+    assert alive.release(job_id="job-1")
+
+
+def test_a_job_released_before_it_is_bound_frees_the_slot_at_the_bind(pools):
+    """P-58: in either order, from another process."""
+    first, second = pools(), pools()
+    lease = first.acquire()
+    assert not second.release(job_id=7)
+    lease.bind(7)
+    assert second.stats().in_flight == 0
+    other = first.acquire()
+    other.bind(8)
+    assert second.release(job_id=8)
+
+
+def test_a_cooldown_is_seen_by_the_next_choice_of_another_pool(pools):
+    """P-50."""
+    first, second = pools(), pools()
+    second.stats()
+    first.cool("a", 60, "by hand")
+    assert [second.acquire(timeout=0).account.id] == ["b"]
+    first.reset("a")
+    assert second.acquire(timeout=0).account.id == "a"
+
+
+def test_the_configuration_is_fetched_by_one_for_all(pools, shelf):
+    """One process asks the source; the others take what it brought."""
+    calls = []
+
+    class Source:
+        def accounts(self):
+            calls.append(1)
+            return {"a": 1 + len(calls)}
+
+    one, two = pools(source=Source()), pools(source=Source())
+    assert one.stats().capacity == two.stats().capacity == 2
+    assert len(calls) == 1
+    one.refresh()
+    assert len(calls) == 2
+    two.acquire(timeout=1).release()
+    assert two.stats().capacity == 3
+
+
+def test_a_failure_is_met_once_by_the_fleet(pools):
+    """P-56: the pause after a failed fetch is common."""
+    calls = []
+
+    class Source:
+        def accounts(self):
+            calls.append(1)
+            raise OSError("no way")
+
+    one, two = pools(source=Source()), pools(source=Source())
+    for pool in (one, two):
+        with pytest.raises(Exception, match="OSError"):
+            pool.acquire(timeout=1)
+    assert len(calls) == 1
+
+
+def test_waiters_of_one_process_are_served_in_order(pools):
+    """First come, first served, and what one process gets goes to its oldest caller."""
+    pool, other = pools(source={"a": 1}), pools(source={"a": 1})
+    lease = other.acquire()
+    order, threads = [], []
+
+    def want(number):
+        with pool.acquire(timeout=30):
+            order.append(number)
+
+    for number in range(6):
+        threads.append(threading.Thread(target=want, args=(number,)))
+        threads[-1].start()
+        wait_until(lambda n=number: pool.stats().waiting == n + 1)
+    lease.release()
+    for thread in threads:
+        thread.join()
+    assert order == list(range(6))
+    assert pool.stats().in_flight == 0
+
+
+def test_no_accounts_is_told_by_what_all_processes_know(pools):
+    """An account that another process found exhausted is not worth a wait."""
+    first, second = pools(source={"a": 1}), pools(source={"a": 1})
+    lease = first.acquire()
+    lease.report((412, {}, ""))
+    lease.release()
+    with pytest.raises(NoAccounts):
+        second.acquire(timeout=0)
+
+
+def test_tasks_share_the_store_with_threads(pools):
+    """The async face takes the same way, and a cancelled acquire leaves nothing."""
+    threads = pools(source={"a": 1})
+
+    async def main():
+        pool = AsyncAccountPool(pool=threads)
+        async with pool.acquire() as lease:
+            assert lease.account.id == "a"
+            task = asyncio.create_task(_acquired(pool))
+            while (await pool.stats()).waiting < 1:
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        return await pool.acquire(timeout=5)
+
+    assert asyncio.run(main()).account.id == "a"
+    wait_until(lambda: threads.stats().in_flight == 0)
+
+
+async def _acquired(pool):
+    return await pool.acquire(timeout=30)
