@@ -305,7 +305,7 @@ class LedgerBackend:
             for row in rows([key], AMBIGUOUS):
                 ledger.bind(row, job_id, now + self.settings.job_ttl, now)
         for row in rows(plan.prolong, BOUND):
-            ledger.set_end(row, now + self.settings.job_ttl)
+            ledger.prolong(row, now + self.settings.job_ttl)
         for key, count in plan.missed.items():
             for row in rows([key], BOUND):
                 row.missed = count

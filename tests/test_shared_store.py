@@ -23,6 +23,7 @@ def wait_until(condition, seconds=10.0):
 
 @pytest.fixture
 def shelf():
+    """Return an empty store."""
     return Shelf()
 
 
@@ -237,7 +238,7 @@ def test_tasks_share_the_store_with_threads(pools):
         async with pool.acquire() as lease:
             assert lease.account.id == "a"
             task = asyncio.create_task(_acquired(pool))
-            while (await pool.stats()).waiting < 1:
+            while (await pool.stats()).waiting < 1:  # noqa: ASYNC110  # no event tells of it
                 await asyncio.sleep(0.005)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -370,7 +370,7 @@ class MemoryStore(Store):
         for row, job_id in plan.bind:
             self.ledger.bind(row, job_id, now + self.ttls[BOUND], now)
         for row in plan.prolong:
-            self.ledger.set_end(row, now + self.ttls[BOUND])
+            self.ledger.prolong(row, now + self.ttls[BOUND])
         for row in (*plan.reclaim, *plan.resolve):
             changed.append(self.ledger.end(row))
         self.totals.reclaimed += len(plan.reclaim) + len(plan.resolve)

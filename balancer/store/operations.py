@@ -223,6 +223,7 @@ class Apply:
     bind: tuple[tuple[str, str], ...] = ()
     """Key and job id."""
     prolong: tuple[str, ...] = ()
+    """Their end moves on to ``job_ttl`` from now, unless it is later already."""
     reclaim: tuple[str, ...] = ()
     resolve: tuple[str, ...] = ()
     missed: Mapping[str, int] = field(default_factory=dict)

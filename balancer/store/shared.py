@@ -229,8 +229,7 @@ class SharedStore(Store):
         seen = self._seen
         if seen is None or time.monotonic() > seen[0]:
             seen = yield from self._look()
-        served = waiter.served  # a courier may have been here meanwhile
-        return not served and seen[1].hopeless(waiter.ticket)
+        return seen[1].hopeless(waiter.ticket) and waiter.row.state is NEW
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted is given back."""
