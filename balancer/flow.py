@@ -35,11 +35,11 @@ def acquire(core: Core, wish: Wish, lease: type[H], waiter: WaiterMaker) -> Flow
 class Acquiring:
     """One call of ``acquire`` that could not be served at once."""
 
-    __slots__ = ("core", "deadline", "draw", "waiter", "warn_at", "wish")
+    __slots__ = ("begun", "core", "deadline", "draw", "waiter", "warn_at", "wish")
 
     def __init__(self, core: Core, wish: Wish, draw: float, waiter: Waiter) -> None:
         self.core, self.wish, self.draw, self.waiter = core, wish, draw, waiter
-        now = core.now()
+        self.begun = now = core.now()
         self.deadline = math.inf if wish.timeout is None else now + wish.timeout
         self.warn_at = now + LONG_WAIT
 
@@ -64,6 +64,8 @@ class Acquiring:
                     patience = max(0.0, self.deadline - core.now())
                     if not (yield from core.store.attempt(waiter, patience)):
                         yield from self.wait_for_slot()
+            with core.store.lock:
+                core.store.totals.count_wait(core.now() - self.begun)
         except BaseException:
             core.store.withdraw(waiter)
             raise

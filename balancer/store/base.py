@@ -16,6 +16,7 @@ import itertools
 import math
 import threading
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -34,13 +35,26 @@ from balancer.verdict import Ruling
 T = TypeVar("T")
 
 
+WAITS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+"""Upper bounds, in seconds, of the classes that waiting times are counted in."""
+
+
 class Totals:
     """What this process has done since the pool was made."""
 
-    __slots__ = ("acquired", "expired", "reclaimed", "released", "timeouts")
+    __slots__ = ("acquired", "expired", "reclaimed", "released", "timeouts", "waited", "waits")
 
     def __init__(self) -> None:
         self.acquired = self.released = self.expired = self.reclaimed = self.timeouts = 0
+        self.waits = [0] * (len(WAITS) + 1)
+        """Leases that were not granted at once, by how long that took."""
+        self.waited = 0.0
+        """Seconds that all of them took together."""
+
+    def count_wait(self, seconds: float) -> None:
+        """Count a lease that was not granted at once (under the lock)."""
+        self.waits[bisect_left(WAITS, seconds)] += 1
+        self.waited += seconds
 
 
 class Desk(ABC):

@@ -1,0 +1,85 @@
+"""What Prometheus is told of a pool, read back by its own parser."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
+from balancer.prometheus import PoolCollector
+
+pytest_plugins = ["balancer.testing.plugin"]
+
+
+@pytest.fixture
+def pool(manual_clock):
+    """Two accounts, three slots."""
+    with AccountPool(source={"a": 2, "b": {"maxJobs": 1, "error": "gone"}}, clock=manual_clock) as pool:
+        yield pool
+
+
+def samples(*pools):
+    """Return every sample as Prometheus reads it: (name, labels without the service) -> value."""
+    registry = CollectorRegistry()
+    registry.register(PoolCollector(*pools))
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    return {
+        (one.name, *(value for key, value in sorted(one.labels.items()) if key != "service")): one.value
+        for family in families
+        for one in family.samples
+    }
+
+
+def test_slots_and_states_are_told_per_account(pool):
+    """Each account's numbers and the one state that it is in."""
+    pool.acquire(account="a").bind("job")
+    found = samples(pool)
+    assert found["balancer_account_capacity_slots", "a"] == 2
+    assert found["balancer_account_in_flight_slots", "a"] == 1
+    assert found["balancer_account_free_slots", "a"] == 1
+    assert found["balancer_account_state", "a", "ready"] == 1
+    assert found["balancer_account_state", "b", "broken"] == 1
+    assert found["balancer_account_state", "b", "ready"] == 0
+
+
+def test_totals_age_and_waiting_are_told_per_pool(pool, manual_clock):
+    """Counters end in _total; ages are seconds by the pool's clock."""
+    leases = [pool.acquire(), pool.acquire()]
+    with pytest.raises(AcquireTimeout):
+        pool.acquire(timeout=0)
+    leases[0].release()
+    manual_clock.advance(7)
+    found = samples(pool)
+    assert found["balancer_acquired_total",] == 2
+    assert found["balancer_released_total",] == 1
+    assert found["balancer_timeouts_total",] == 1
+    assert found["balancer_waiting_callers",] == 0
+    assert found["balancer_configuration_age_seconds",] == 7
+    assert found["balancer_configuration_stale",] == 0
+
+
+def test_waiting_times_are_a_histogram(pool, manual_clock):
+    """Who was served at once is in the first class, who waited 20 seconds in the one up to 30."""
+    leases = [pool.acquire(), pool.acquire()]
+    got = []
+    thread = threading.Thread(target=lambda: got.append(pool.acquire(timeout=100)))
+    thread.start()
+    while pool.stats().waiting < 1:
+        pass
+    manual_clock.advance(20)
+    leases[0].release()
+    thread.join()
+    found = samples(pool)
+    assert found["balancer_wait_seconds_count",] == 3
+    assert found["balancer_wait_seconds_bucket", "0.01"] == 2
+    assert found["balancer_wait_seconds_bucket", "15.0"] == 2
+    assert found["balancer_wait_seconds_bucket", "30.0"] == 3
+    assert found["balancer_wait_seconds_sum",] == pytest.approx(20)
+
+
+def test_an_async_pool_tells_the_same(pool):
+    """A collector needs no event loop."""
+    assert samples(AsyncAccountPool(pool=pool)).keys() == samples(pool).keys()
