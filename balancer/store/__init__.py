@@ -42,9 +42,9 @@ def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], flo
             raise ValueError("store must name a file by its absolute path: sqlite:///path/to/file")
         return SqliteBackend(rest, settings, owner, now)
     if scheme in ("redis", "rediss", "unix"):
-        from balancer.store.redis import RedisStore
+        from balancer.store.redis import open_backend
 
-        return RedisStore.from_url(store).open(settings, owner, now)
+        return open_backend(store, settings, owner, now=now)
     if callable(getattr(store, "open", None)):
         backend: Backend = store.open(settings, owner, now)
         return backend

@@ -1,0 +1,62 @@
+-- Put into effect what the server's list means, and give the claim back.
+--
+-- ARGV  10 number of the claim   11 JSON object {external = {id = jobs}, bind = {{key, job}},
+--       prolong = {key}, reclaim = {key}, resolve = {key}, missed = {{key, lists}}}
+-- Answer  the keys that ended
+
+local ended = {}
+
+local function set_external(external)
+  local old = read(META, 'external') or {}
+  for id in pairs(external) do old[id] = old[id] or 0 end
+  for id in pairs(old) do
+    local account = read(ACCOUNTS, id)
+    if account then
+      account.external = external[id] or 0
+      write(ACCOUNTS, id, account)
+      refile(id, account)
+    end
+  end
+  write(META, 'external', external)
+end
+
+local function each(keys, state, act)
+  for _, key in ipairs(keys) do
+    local row = read(ROWS, key)
+    if row and row.state == state then act(key, row) end
+  end
+end
+
+local function over(key, row)
+  ended[#ended + 1] = key
+  bury(key)
+  end_row(key, row)
+end
+
+local function prolong(key, row)
+  row.missed = nil
+  if row.ends < now + JOB_TTL then set_end(key, row, now + JOB_TTL) end
+  write(ROWS, key, row)
+end
+
+enter()
+local claim = valid('survey', ARGV[10])
+if not claim then return leave(ended) end
+local plan = decode(ARGV[11])
+set_external(plan.external)
+for _, pair in ipairs(plan.bind) do
+  each({pair[1]}, 'ambiguous', function(key, row)
+    if bind(key, row, pair[2], now + JOB_TTL) == 'over' then ended[#ended + 1] = key end
+  end)
+end
+each(plan.prolong, 'bound', prolong)
+for _, pair in ipairs(plan.missed) do
+  each({pair[1]}, 'bound', function(key, row)
+    row.missed = pair[2]
+    write(ROWS, key, row)
+  end)
+end
+each(plan.reclaim, 'bound', over)
+each(plan.resolve, 'ambiguous', over)
+done('survey', claim)
+return leave(ended)

@@ -1,0 +1,55 @@
+-- Put a table in force, and give the claim back.
+--
+-- ARGV  10 number of the claim   11 version that the changes are from   12 JSON list of ids that are gone
+--       13 … id, capacity, "1" if broken, description: of each account that is new or different
+-- Answer  the version in force, or nil if nothing was done
+
+local function put(id, capacity, broken, external)
+  local account = read(ACCOUNTS, id) or {external = external[id] or 0}
+  if account.broken and not broken then
+    for _, pause in ipairs(account.pauses or {}) do
+      pause.cooling = nil
+      call('ZREM', AGENDA, pause_name(id, pause.scope))
+    end
+  end
+  account.capacity, account.broken, account.draining = capacity, broken or nil, nil
+  write(ACCOUNTS, id, account)
+  refile(id, account)
+end
+
+local function remove(id)
+  local account = read(ACCOUNTS, id)
+  if account then
+    account.draining = call('HGET', TABLE, id) or account.draining or '{}'
+    write(ACCOUNTS, id, account)
+    refile(id, account)
+  end
+  call('HDEL', TABLE, id)
+end
+
+enter()
+local claim = valid('fetch', ARGV[10])
+local version = version_in_force()
+if not claim or tonumber(ARGV[11]) ~= version then return leave() end
+local gone_ids = decode(ARGV[12])
+local external = read(META, 'external') or {}
+local named = {[''] = true}
+for i = 13, #ARGV, 4 do
+  put(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', external)
+  call('HSET', TABLE, ARGV[i], ARGV[i + 3])
+  named[ARGV[i]] = true
+end
+if version == 0 then
+  for _, key in ipairs({ACCOUNTS, TABLE}) do
+    for _, id in ipairs(call('HKEYS', key)) do
+      if not named[id] then gone_ids[#gone_ids + 1] = id end
+    end
+  end
+end
+for _, id in ipairs(gone_ids) do remove(id) end
+if version == 0 or #ARGV > 12 or #gone_ids > 0 then
+  version = higher(version)
+  call('HSET', META, 'version', version, 'accounts', call('HLEN', TABLE))
+end
+done('fetch', claim)
+return leave(version)

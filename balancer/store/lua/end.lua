@@ -1,0 +1,30 @@
+-- End a lease by key or by job, and leave a tombstone for its key.
+--
+-- ARGV  10 key or ""   11 "=job" or ""
+-- Answer  the lease as JSON, or nil
+
+local key, job = ARGV[10], optional(ARGV[11])
+enter()
+if job then
+  key = call('HGET', JOBS, job)
+  if not key then
+    remember(EARLY, job, MOST_JOBS)
+    return leave()
+  end
+end
+local row = read(ROWS, key)
+if not row then
+  bury(key)
+  return leave()
+end
+local owner = owner_of(key)
+if owner ~= OWNER and row.state ~= 'bound' then
+  local record = read(OWNERS, owner)
+  if record then
+    record.ended = record.ended or {}
+    table.insert(record.ended, key)
+    write(OWNERS, owner, record)
+  end
+end
+finish(key, row)
+return leave(gone(key, row))

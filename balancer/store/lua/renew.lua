@@ -1,0 +1,15 @@
+-- Move the end of a bound or ambiguous lease.
+--
+-- ARGV  10 key or ""   11 "=job" or ""   12 ttl in ms, or ""
+-- Answer  1 if there is such a lease
+
+local key, job, ttl = ARGV[10], optional(ARGV[11]), tonumber(ARGV[12])
+enter()
+if job then key = call('HGET', JOBS, job) end
+local row = key and read(ROWS, key)
+if not row then return leave() end
+if row.state ~= 'held' then
+  set_end(key, row, now + (ttl or row.state == 'bound' and JOB_TTL or AMBIGUOUS_TTL))
+  write(ROWS, key, row)
+end
+return leave(1)

@@ -1,0 +1,9 @@
+-- Say what this process waits for; its place in line stays.
+--
+-- ARGV  10 wants
+-- Answer  nil
+
+local me = enter()
+set_wants(OWNER, me, ARGV[10])
+write(OWNERS, OWNER, me)
+return leave()

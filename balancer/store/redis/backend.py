@@ -1,0 +1,146 @@
+"""A Redis server, or a cluster of them, as the store of one pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from balancer import log
+from balancer.errors import ForeignError, StoreUnavailable
+from balancer.redact import clean
+from balancer.store.operations import Operation, Owner, Reply, Settings
+from balancer.store.redis.clients import Links, links
+from balancer.store.redis.ears import Ears
+from balancer.store.redis.packing import Packer
+from balancer.store.redis.scripts import channel_of
+from balancer.store.redis.wire import reply, text
+
+
+class RedisBackend:
+    """Carries out each operation in one script call; see :class:`balancer.store.operations.Backend`.
+
+    Args:
+        client: A URL (``redis://``, ``rediss://``, ``unix://``), or a client of redis-py.
+        settings: What to count for.
+        owner: Whose operations these are.
+        async_client: A client of ``redis.asyncio`` for :meth:`acall`; not needed with a URL.
+        now: Seconds, instead of the server's time.
+    """
+
+    beats = True
+
+    def __init__(
+        self,
+        client: Any,
+        settings: Settings,
+        owner: Owner,
+        async_client: Any = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        self._source = client, async_client
+        self._settings, self._now = settings, now
+        self._checked = False
+        self._open(owner)
+
+    def _open(self, owner: Owner) -> None:
+        self._links: Links = links(*self._source)
+        self._packer = Packer(self._settings, owner, self._now)
+        self._ears = Ears(self._links.ears, channel_of(self._settings.namespace, owner.name))
+
+    def __repr__(self) -> str:
+        return f"RedisBackend({self._links.where!r}, namespace={self._settings.namespace!r})"
+
+    def call(self, operation: Operation) -> Reply:
+        """Carry out one operation. Raises StoreUnavailable."""
+        try:
+            answer = self._links.sync.evaluate(self._packer.call(operation))
+        except (RedisError, OSError) as error:
+            problem = self._unavailable(error)
+        else:
+            if not self._checked:
+                self._check_once()
+            return self._reply(operation, answer)
+        raise problem
+
+    async def acall(self, operation: Operation) -> Reply:
+        """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
+        try:
+            answer = await self._links.aio.evaluate(self._packer.call(operation))
+        except (RedisError, OSError) as error:
+            problem = self._unavailable(error)
+        else:
+            if not self._checked:
+                await self._acheck_once()
+            return self._reply(operation, answer)
+        raise problem
+
+    def listen(self, seconds: float) -> tuple[str, ...]:
+        """Wait for offers to this process. Raises StoreUnavailable if it cannot even connect."""
+        try:
+            return self._ears.listen(seconds)
+        except (RedisError, OSError) as error:
+            problem = self._unavailable(error)
+        if self._ears.was_connected:
+            return ()
+        raise problem
+
+    def poke(self) -> None:
+        """Have :meth:`listen` return."""
+        self._ears.poke()
+
+    def after_fork(self, owner: Owner) -> None:
+        """Let go of the parent's connections without a word on them."""
+        _of_parents.append(self._links)
+        self._open(owner)
+
+    def close(self) -> None:
+        """Close connections; a later call connects anew."""
+        self._ears.close()
+        self._links.aio.close()
+        self._links.sync.close()
+
+    def _reply(self, operation: Operation, answer: Any) -> Reply:
+        self._packer.met = True
+        return reply(operation, answer)
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        name = f"{type(error).__module__}.{type(error).__qualname__}"
+        said = clean(str(error), self._links.secrets)
+        problem = StoreUnavailable(f"redis at {self._links.where}: {type(error).__name__}: {said}")
+        problem.__cause__ = ForeignError(f"{name}: {said}")
+        return problem
+
+    # -- a server that may throw leases away ------------------------------------------------------
+
+    def _check_once(self) -> None:
+        self._checked = True
+        try:
+            memory = self._links.sync.command(b"INFO", b"memory")
+        except (RedisError, OSError):  # it may not be asked, and the operation was done
+            return
+        self._warn(memory)
+
+    async def _acheck_once(self) -> None:
+        self._checked = True
+        try:
+            memory = await self._links.aio.command(b"INFO", b"memory")
+        except (RedisError, OSError):
+            return
+        self._warn(memory)
+
+    def _warn(self, memory: Any) -> None:
+        # Policies named volatile-… evict only keys that expire, and ours never do.
+        policy = memory.get("maxmemory_policy", "") if isinstance(memory, dict) else _policy(text(memory))
+        if policy.startswith("allkeys"):
+            log.emit("warning", "redis_may_evict", policy=policy)
+
+
+def _policy(memory: str) -> str:
+    _, _, rest = memory.partition("maxmemory_policy:")
+    return rest.split(maxsplit=1)[0] if rest else ""
+
+
+_of_parents: list[Links] = []
+"""Connections that a fork left behind in this child: theirs are the finalizers that must not run here."""

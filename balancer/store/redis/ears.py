@@ -1,0 +1,123 @@
+"""Hearing of offers: one subscribed connection, and a pipe by which a thread can be called off it."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from balancer.store.redis.template import Template
+from balancer.store.redis.wire import text
+
+QUIET = 10.0
+"""Seconds without a message after which the server is asked whether it still hears us."""
+
+
+class Ears:
+    """The channel of one owner. One thread at a time listens."""
+
+    def __init__(self, template: Callable[[], Template], channel: str) -> None:
+        self._template, self._channel = template, channel
+        self._patience = 0.0
+        self._connection: Any = None
+        self._heard_at = 0.0
+        self._asked = False
+        self._busy = threading.Lock()
+        self._closed = False
+        self.was_connected = False
+        """There was a connection when listening began the last time."""
+        self._hearer, self._caller = os.pipe()
+        os.set_blocking(self._hearer, False)
+        os.set_blocking(self._caller, False)
+
+    def __del__(self) -> None:
+        os.close(self._hearer)
+        os.close(self._caller)
+
+    def listen(self, seconds: float) -> tuple[str, ...]:
+        """Return the accounts that were offered; see Backend.listen."""
+        with self._busy:
+            self._closed = False
+            self.was_connected = self._connection is not None
+            try:
+                return self._listen(seconds)
+            except BaseException:
+                self._hang_up()
+                raise
+            finally:
+                if self._closed:
+                    self._hang_up()
+
+    def poke(self) -> None:
+        """Have the thread that listens return."""
+        try:
+            os.write(self._caller, b"!")
+        except BlockingIOError:  # it has been called often enough
+            pass
+
+    def close(self) -> None:
+        """Close the connection, or have the thread that listens close it."""
+        self._closed = True
+        self.poke()
+        if self._busy.acquire(blocking=False):
+            try:
+                self._hang_up()
+            finally:
+                self._busy.release()
+
+    def _listen(self, seconds: float) -> tuple[str, ...]:
+        if self._connection is None:
+            self._subscribe()
+            return ()
+        self._make_sure()
+        if not self._wait(seconds):
+            return ()
+        self._heard_at, self._asked = time.monotonic(), False
+        return tuple(self._messages())
+
+    def _subscribe(self) -> None:
+        template = self._template()
+        self._patience = template.kwargs["socket_timeout"]
+        connection = self._connection = template.make()
+        connection.connect()
+        connection.send_command("SUBSCRIBE", self._channel)
+        connection.read_response()
+        self._heard_at, self._asked = time.monotonic(), False
+
+    def _make_sure(self) -> None:
+        """A connection that was cut without a word looks like one on which nothing is said."""
+        quiet = time.monotonic() - self._heard_at
+        if self._asked and quiet > QUIET + self._patience:
+            raise RedisConnectionError("the subscription does not answer")
+        if not self._asked and quiet > QUIET:
+            self._asked = True
+            self._connection.send_command("PING", check_health=False)
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether there is something to read, within ``seconds`` and before anybody pokes."""
+        poll = select.poll()
+        poll.register(self._hearer, select.POLLIN)
+        poll.register(self._connection._sock, select.POLLIN)  # noqa: SLF001  (it has no public name)
+        ready = [number for number, _ in poll.poll(max(0.0, seconds) * 1000)]
+        if self._hearer in ready:
+            os.read(self._hearer, 65536)
+        return any(number != self._hearer for number in ready)
+
+    def _messages(self) -> list[str]:
+        found = []
+        while True:
+            kind, *_, payload = self._connection.read_response()
+            if text(kind) == "message":
+                found.append(text(payload))
+            if not self._connection.can_read(0):
+                return found
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()

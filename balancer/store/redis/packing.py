@@ -1,0 +1,82 @@
+"""Script calls as the bytes that are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from balancer.store.operations import Operation, Owner, Settings
+from balancer.store.redis.scripts import KEYS, Script, base_of
+from balancer.store.redis.wire import FORMS
+
+
+def to_bytes(value: str | float) -> bytes:
+    """Return an argument as it is sent."""
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+def bulk(value: bytes) -> bytes:
+    """Return one argument in the server's protocol."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def pack(command: Sequence[bytes]) -> bytes:
+    """Return a command in the server's protocol."""
+    return b"*%d\r\n%b" % (len(command), b"".join(map(bulk, command)))
+
+
+class Call:
+    """One script call."""
+
+    __slots__ = ("_head", "_own", "packed")
+
+    def __init__(self, head: Head, own: Sequence[bytes]) -> None:
+        self._head, self._own = head, own
+        count = head.length + len(own)
+        self.packed = b"*%d\r\n%b%b" % (count, head.packed, b"".join(map(bulk, own)))
+        """``EVALSHA`` in the server's protocol."""
+
+    @property
+    def short(self) -> tuple[bytes, ...]:
+        """The call by the script's hash."""
+        return b"EVALSHA", self._head.script.sha.encode(), *self._head.rest, *self._own
+
+    @property
+    def long(self) -> tuple[bytes, ...]:
+        """The call with the script's text, which has the server remember it."""
+        return b"EVAL", self._head.script.text.encode(), *self._head.rest, *self._own
+
+
+class Head:
+    """What all calls of one script begin with, for one owner."""
+
+    __slots__ = ("length", "packed", "rest", "script")
+
+    def __init__(self, script: Script, settings: Settings, owner: Owner) -> None:
+        base = base_of(settings.namespace)
+        names = KEYS[: script.keys]
+        ttls = (settings.lease_ttl, settings.job_ttl, settings.ambiguous_ttl)
+        rest: list[str | int] = [len(names), *(base + name for name in names), owner.name, owner.host_pid]
+        rest += [round(ttl * 1000) for ttl in ttls]
+        rest += [settings.strategy, "1" if settings.lower_only else ""]
+        self.script = script
+        self.rest = tuple(map(to_bytes, rest))
+        command = (b"EVALSHA", script.sha.encode(), *self.rest)
+        self.length = len(command)
+        self.packed = b"".join(map(bulk, command))
+
+
+class Packer:
+    """Turns the operations of one owner into calls."""
+
+    def __init__(self, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> None:
+        self._now = now
+        self._heads = {kind: Head(form.script, settings, owner) for kind, form in FORMS.items()}
+        self.met = False
+        """The owner has been answered once: a store that does not know it then has forgotten it."""
+
+    def call(self, operation: Operation) -> Call:
+        """Return the call that carries out ``operation``."""
+        kind = type(operation)
+        now = "" if self._now is None else round(self._now() * 1000)
+        own = ("" if self.met else "1", now, *FORMS[kind].args(operation))
+        return Call(self._heads[kind], [to_bytes(value) for value in own])
