@@ -285,13 +285,16 @@ local function repair()
   end
 end
 
--- Return the record of the caller, who lives, and whether it was known.
-local function enter()
+-- Return the record of the caller, who lives, and whether it was known. A caller who is late, but
+-- not missed yet, is forgiven; not so if it asks about just that.
+local function enter(strictly)
   local keys = {}
   for i = 1, ALWAYS do keys[i] = KEYS[i] end
   if call('EXISTS', unpack(keys)) < ALWAYS then repair() end
+  local life, name = now + LEASE_TTL, 'owner:' .. OWNER
+  if not strictly then call('ZADD', AGENDA, 'XX', life, name) end
   settle()
-  call('ZADD', AGENDA, now + LEASE_TTL, 'owner:' .. OWNER)
+  call('ZADD', AGENDA, life, name)
   local me = read(OWNERS, OWNER)
   if me then return me, true end
   me = {process = PROCESS, forgotten = not HELLO or nil}

@@ -18,7 +18,7 @@ if not row then
   return leave()
 end
 local owner = owner_of(key)
-if owner ~= OWNER and row.state ~= 'bound' then
+if owner ~= OWNER and row.state == 'held' then
   local record = read(OWNERS, owner)
   if record then
     record.ended = record.ended or {}

@@ -3,7 +3,7 @@
 -- ARGV  10 JSON list of {key, account, age in ms, "=label", "=scope", adverse}
 -- Answer  the keys that have a tombstone
 
-local me = enter()
+local me = enter(true)
 local buried = {}
 for _, item in ipairs(decode(ARGV[10])) do
   local key, id = item[1], item[2]
