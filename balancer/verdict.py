@@ -109,7 +109,6 @@ _COMMON = (
     Rule(status=402, verdict="TOKEN"),
     Rule(status=404, verdict="BUSY", match=_UNKNOWN_ACCOUNT, refresh=True),
     Rule(status=412, verdict="EXHAUSTED"),
-    Rule(status=429, verdict="BUSY", match="no_eligible_account", pool_wide=True),
     Rule(status=429, verdict="EXHAUSTED", match=_QUOTA),
     Rule(status=429, verdict="BUSY"),
     Rule(status=596, verdict="BROKEN"),

@@ -58,11 +58,12 @@ _GOOGLE_VIDS = Service(
     docs=DOCS + "google-vids-v1",
 )
 
-# The account list may be a minute old, the job list is never cached.
+# The account list may be a minute old, the job list is never cached. What its rows look like is not
+# shown; the numbers beside them count where they cannot be read.
 _GEMINI_NOTEBOOK = Service(
     key="gemini-notebook",
     path="/v1/gemini-notebook",
-    load=Load(path="jobs", rows=("accounts.*.jobs",)),
+    load=Load(path="jobs", rows=("accounts.*.jobs",), counts="accounts.*.running"),
     final=DONE,
     docs=DOCS + "gemini-notebook-v1",
 )

@@ -14,8 +14,8 @@ from balancer.testing.callbacks import Callbacks
 from balancer.testing.creates import Creates
 from balancer.testing.entries import entry
 from balancer.testing.faults import Answer, Faults, answer
-from balancer.testing.shapes import shape_of, told
-from balancer.testing.sites import Site, locate
+from balancer.testing.shapes import lists_of, shape_of, told
+from balancer.testing.sites import Site, Sites
 from balancer.testing.views import Shown, View, look
 from balancer.testing.wire import Request
 
@@ -26,6 +26,7 @@ class App:
     def __init__(
         self,
         book: Book,
+        sites: Sites,
         faults: Faults,
         callbacks: Callbacks,
         clock: Clock,
@@ -34,6 +35,7 @@ class App:
         omit: Collection[str],
     ) -> None:
         self._book, self._faults, self._callbacks, self._clock = book, faults, callbacks, clock
+        self._sites = sites
         self._bearer, self._omit = f"Bearer {token}", omit
         self._lock = threading.Lock()
         self.creates = Creates(book, faults, callbacks, clock)
@@ -52,7 +54,7 @@ class App:
 
     def _count(self, method: str, path: str) -> None:
         head, _, last = path.rpartition("/")
-        found, last = locate(path), unquote(last)
+        found, last = self._sites.locate(path), unquote(last)
         named = self._book.job(last) or (found and self._book.account(found[0].name, last))
         with self._lock:
             self.requests[f"{method} {head}/*" if named else f"{method} {path}"] += 1
@@ -63,7 +65,7 @@ class App:
             return answer(401, {"error": "Unauthorized"})
         if given != self._bearer:
             return refusals.error(401, "Unauthorized")
-        found = locate(path)
+        found = self._sites.locate(path)
         if found is None:
             return refusals.error(404, "Not found")
         return self._routed(*found, request, empty=empty)
@@ -83,7 +85,7 @@ class App:
             return self._accounts(site, empty=empty)
         if _is_accounts(site, below):
             return self._account(site, unquote(below[len(site.row.accounts) + 1 :]))
-        if below in shape_of(site.name).lists:
+        if below in lists_of(site.row):
             return self._load(site, below, query, empty=empty)
         if site.name == "riffusion" and below == "music":
             return self._song(site, query)
@@ -92,7 +94,7 @@ class App:
     def _load(self, site: Site, below: str, query: Mapping[str, str], *, empty: bool) -> Answer:
         view = self._view(site, query, empty=empty)
         none = None if view.accounts or empty else refusals.no_load(site)
-        return none or answer(200, shape_of(site.name).lists[below](view))
+        return none or answer(200, lists_of(site.row)[below](view))
 
     def _accounts(self, site: Site, *, empty: bool) -> Answer:
         accounts = () if empty else self._book.accounts(site.name)

@@ -13,7 +13,7 @@ from balancer.clock import Clock
 from balancer.service import Service
 from balancer.testing.audit import Violation
 from balancer.testing.jobs import Configured, Job, Lane
-from balancer.testing.sites import Site, site_name
+from balancer.testing.sites import Site
 
 Name = Callable[[str, int, random.Random], str]
 """Makes a job's id from the account, a number and a source of randomness."""
@@ -116,21 +116,21 @@ class Book:
             if lane.settle(now) >= limit and self._enforce:
                 lane.refused += 1
                 raise TurnedDownError("full", chosen.id)
-            job = self._job(order.row.key, chosen.id, order.verb, order.fields, name)
+            job = self._job(order.row, chosen.id, order.verb, order.fields, name)
             running = lane.add(job, own, picked=not order.account)
             if running > min(limit, own):
                 over = (limit, "create") if running > limit else (own, "override")
                 self._over.append(Violation(lane.service, lane.account, running, *over))
             return job
 
-    def stranger(self, row: Service, account: str, name: Name, *, listed: bool) -> Job:
+    def stranger(self, site: str, row: Service, account: str, name: Name, *, listed: bool) -> Job:
         """Start a job that no create of ours asked for, even beyond the maximum."""
         with self._lock:
             now = self._clock.now()
-            limit = self._sites[site_name(row.key)][account].limit(row)
+            limit = self._sites[site][account].limit(row)
             lane = self._lane(row.key, account)
             lane.settle(now)
-            job = self._job(row.key, account, "elsewhere", {}, name)
+            job = self._job(row, account, "elsewhere", {}, name)
             job.listed = listed
             running = lane.add(job, limit, stranger=True)
             if running > limit:
@@ -213,12 +213,12 @@ class Book:
         except KeyError:
             return self._lanes.setdefault(key, Lane(service, account, self._lag))
 
-    def _job(self, service: str, account: str, verb: str, fields: Mapping[str, Any], name: Name) -> Job:
+    def _job(self, row: Service, account: str, verb: str, fields: Mapping[str, Any], name: Name) -> Job:
         now = self._clock.now()
         ends = now + self._seconds()
         job = Job(
             id=name(account, next(self._numbers), self._rng),
-            service=service,
+            row=row,
             account=account,
             verb=verb,
             request=fields,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from balancer.service import Service
 from balancer.testing.jobs import Configured
 from balancer.testing.sites import Site
 
@@ -155,7 +156,7 @@ def entry(site: Site, account: Configured, running: int) -> dict[str, Any]:
     if site.name in _INLINE:
         fields[_INLINE[site.name]] = running
     if account.reason is not None:
-        fields |= _broken(site.name, fields, account.reason)
+        fields |= _broken(site.row, fields, account.reason)
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -164,10 +165,12 @@ def own_fields(site: Site, slots: int) -> dict[str, int]:
     return {row.capacity: slots for row in site.kinds.values() if row.capacity}
 
 
-def _broken(site: str, fields: Mapping[str, Any], reason: str) -> dict[str, str]:
-    if site == "acemusic":
+def _broken(row: Service, fields: Mapping[str, Any], reason: str) -> dict[str, str]:
+    if row.key == "acemusic":
         return {"health": "error", "error": reason}
-    return {"health" if "health" in fields else _BROKEN.get(site, "error"): reason}
+    if row.health and (row.health in fields or not row.error):
+        return {row.health: reason}
+    return {_BROKEN.get(row.key, row.error[0]): reason}
 
 
 def _filled(template: Any, account: str) -> Any:

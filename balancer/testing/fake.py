@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from balancer.clock import Clock
-from balancer.services import find
+from balancer.service import Service
 from balancer.testing.app import App
 from balancer.testing.audit import AccountAudit, Audit
 from balancer.testing.book import Book
@@ -19,7 +19,7 @@ from balancer.testing.entries import own_fields
 from balancer.testing.faults import Fault, Faults
 from balancer.testing.jobs import Job
 from balancer.testing.shapes import shape_of, told
-from balancer.testing.sites import SITES, Site, site_name
+from balancer.testing.sites import Sites
 from balancer.testing.views import look
 from balancer.testing.wire import Server
 
@@ -34,6 +34,7 @@ class FakeUseapi:
 
     Args:
         accounts: Service key -> account id -> its maximum, or fields for its entry.
+        services: Rows of your own that it speaks as well; their bodies follow from what the rows say.
         token: The API token that it accepts.
         speed: Jobs take this many times less than ``job_seconds``.
         job_seconds: Shortest and longest life of a job, or a callable that returns one in seconds.
@@ -55,6 +56,7 @@ class FakeUseapi:
         self,
         accounts: Mapping[str, Mapping[str, Entry]],
         *,
+        services: Iterable[Service] = (),
         token: str = "user:1234-test-token",  # noqa: S107  # made up, and good for nothing else
         speed: float = 1.0,
         job_seconds: Seconds = (60.0, 180.0),
@@ -74,9 +76,12 @@ class FakeUseapi:
         self._clock = Clock(clock)
         seconds = _seconds(job_seconds, speed, rng)
         self._book = Book(self._clock, rng, seconds, failures=failures, enforce=enforce, lag=lag)
+        self._sites = Sites(services)
         self._faults = Faults()
         self._callbacks = Callbacks(self._clock, self._callback, replies or Reply())
-        self._app = App(self._book, self._faults, self._callbacks, self._clock, token=token, omit=omit)
+        self._app = App(
+            self._book, self._sites, self._faults, self._callbacks, self._clock, token=token, omit=omit
+        )
         self._thread: threading.Thread | None = None
         self._serving = False
         for service, entries in accounts.items():
@@ -125,22 +130,22 @@ class FakeUseapi:
 
     def set_account(self, service: str, account: str, entry: Entry) -> None:
         """Add an account, or replace what is configured for it; jobs on it run on."""
-        site = _site(service)
+        site = self._sites.of(service)
         own = own_fields(site, entry) if isinstance(entry, int) else entry
         slots = entry if isinstance(entry, int) and not own else None
         self._book.configure(site.name, account, own, slots)
 
     def remove_account(self, service: str, account: str) -> None:
         """Take an account out of the configuration; jobs on it run on. KeyError if it is not there."""
-        self._book.remove(site_name(service), account)
+        self._book.remove(self._sites.of(service).name, account)
 
     def break_account(self, service: str, account: str, reason: str) -> None:
         """Have the list say that an account is broken, and answer 596 to its creates."""
-        self._book.mark(site_name(service), account, reason)
+        self._book.mark(self._sites.of(service).name, account, reason)
 
     def heal_account(self, service: str, account: str) -> None:
         """Undo :meth:`break_account`."""
-        self._book.mark(site_name(service), account, None)
+        self._book.mark(self._sites.of(service).name, account, None)
 
     def start_stranger(self, service: str, account: str, *, listed: bool = True) -> str:
         """Start a job that nobody asked this server for, and return its id.
@@ -148,13 +153,13 @@ class FakeUseapi:
         It takes a slot. ``listed=False``: the load lists do not show it, as with a job started on the
         site itself.
         """
-        row = find(service)
+        site, row = self._sites.of(service), self._sites.row(service)
         shape = shape_of(row.key)
 
         def name(id: str, number: int, rng: random.Random) -> str:
             return shape.job_id(row.key, id, number, rng)
 
-        return self._book.stranger(row, account, name, listed=listed).id
+        return self._book.stranger(site.name, row, account, name, listed=listed).id
 
     def finish(self, job_id: str | int, status: str = "completed") -> None:
         """End a job now, as ``completed`` or ``failed``. A job that has ended stays as it is.
@@ -173,7 +178,7 @@ class FakeUseapi:
 
     def running(self, service: str, account: str | None = None) -> tuple[str, ...]:
         """Return the ids of the jobs that run now, strangers included."""
-        return tuple(job.id for job in self._book.running(find(service).key, account))
+        return tuple(job.id for job in self._book.running(self._sites.row(service).key, account))
 
     def fault(
         self,
@@ -229,10 +234,6 @@ class FakeUseapi:
 
     def _callback(self, job: Job, status: str) -> Any:
         return told(job, self._clock, status) | look(job, status, self._clock).reply
-
-
-def _site(service: str) -> Site:
-    return SITES[site_name(service)]
 
 
 def _seconds(given: Seconds, speed: float, rng: random.Random) -> Callable[[], float]:

@@ -21,8 +21,8 @@ class Job:
     """One job. Only the book changes it."""
 
     id: str
-    service: str
-    """Key of the row that it counts under."""
+    row: Service
+    """The row that it counts under."""
     account: str
     verb: str
     """Path of its create below the site: ``music/create-prompt``."""
@@ -37,6 +37,11 @@ class Job:
     cancelled: bool = False
     listed: bool = True
     """Whether the load endpoints show it."""
+
+    @property
+    def service(self) -> str:
+        """Key of its row."""
+        return self.row.key
 
     def status(self, now: float) -> str:
         """Return ``running`` or the outcome."""

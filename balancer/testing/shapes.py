@@ -13,10 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 from balancer.clock import Clock
+from balancer.service import Service
 from balancer.testing import lists
+from balancer.testing.described import described
 from balancer.testing.jobs import Job
 from balancer.testing.lists import Listing, Part
-from balancer.testing.statuses import accepted, by_words, flowmusic, kling, mureka, riffusion
+from balancer.testing.statuses import accepted, by_row, by_words, flowmusic, kling, mureka, riffusion
 from balancer.testing.views import Seen, look
 
 Body = Callable[[Seen], Any]
@@ -169,12 +171,19 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 )
 """Row key -> its form. A kind without one of its own speaks as its site does."""
 
-_PLAIN = Shape()
+_PLAIN = Shape(status=by_row)
 
 
 def shape_of(service: str) -> Shape:
     """Return the form of a row, by its key."""
     return SHAPES.get(service) or SHAPES.get(service.partition("/")[0]) or _PLAIN
+
+
+def lists_of(row: Service) -> Mapping[str, Listing]:
+    """Return path -> what a site's lists of running jobs answer, by its row."""
+    if row.load is None:
+        return {}
+    return shape_of(row.key).lists or {row.load.path.partition("?")[0]: described(row.load)}
 
 
 def told(job: Job, clock: Clock, status: str | None = None) -> Any:

@@ -14,12 +14,26 @@ _FAILED = {"code": "generation_failed", "message": "The job could not be complet
 def accepted(seen: Seen) -> dict[str, Any]:
     """Answer a create as the services of the newer make do."""
     return {
-        seen.row.job_id[0]: seen.id,
+        **placed(seen.row.job_id[0], seen.id),
         seen.row.selector: seen.account,
         "status": "created",
         "created": seen.started,
         "request": dict(seen.job.request),
     }
+
+
+def placed(path: str, value: Any) -> dict[str, Any]:
+    """Return ``value`` at a dotted path."""
+    name, _, rest = path.partition(".")
+    return {name: placed(rest, value) if rest else value}
+
+
+def by_row(seen: Seen) -> dict[str, Any]:
+    """Answer with the field and the values that the service's own row calls final."""
+    name, ends = next(iter(seen.row.final.items()), ("status", ("completed", "failed")))
+    running = False if isinstance(ends[0], bool) else "running"
+    value = {"running": running, "completed": ends[0], "failed": ends[-1]}[seen.status]
+    return accepted(seen) | placed(name, value) | _outcome(seen)
 
 
 def by_words(name: str, running: Any, completed: Any, failed: Any) -> Callable[[Seen], dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from balancer.clock import Clock
 from balancer.service import Service
-from balancer.services import find
 from balancer.testing.jobs import Job
 
 
@@ -75,7 +74,7 @@ class Seen:
 
 def look(job: Job, status: str, clock: Clock) -> Seen:
     """Return ``job`` as it is seen now, with that status."""
-    return Seen(job, find(job.service), status, clock)
+    return Seen(job, job.row, status, clock)
 
 
 @dataclass(frozen=True, slots=True)
