@@ -32,6 +32,7 @@ from balancer.run import Try
 from balancer.service import Load, Rule, Service
 from balancer.services import SERVICES
 from balancer.source import HttpSource
+from balancer.store.redis import RedisStore
 from balancer.verdict import Verdict
 
 __version__ = "0.1.0"
@@ -60,6 +61,7 @@ __all__ = [
     "PoolClosed",
     "PoolStats",
     "Reconciled",
+    "RedisStore",
     "Rule",
     "Service",
     "SourceError",

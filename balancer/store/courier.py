@@ -27,6 +27,8 @@ _LINGER = 5.0
 _LOOK_AGAIN, _LOOK_OFTEN = 5.0, 1.0
 """Seconds after which a process that waits asks even if nobody tells it to: a message may be lost.
 Often, if it waits for what the store does not offer: other capacities, or scopes."""
+_SOON = 0.02
+"""Seconds after which to look again at callers who are just having a try themselves."""
 _SHORTEST = 0.005
 """Seconds between two looks at what is due: clocks differ, and nobody polls at speed."""
 _REST = 1.0
@@ -217,13 +219,15 @@ class Courier:
         self._looking = False
         with store.lock:
             lines = list(store.lines.served_by(offers) if offers and not due else store.lines.all())
-        if not lines:
-            self._look_at = math.inf
-            self._stale_wants = bool(offers)
+            ready = [line for line in lines if line.first.counted]
+        if not ready:
+            # Whoever is just having a try itself will wait in a moment, or be gone.
+            self._look_at = now + _SOON if lines else math.inf
+            self._stale_wants = not lines
             return
-        special = any(line.alike[1] is not None or line.alike[2] is not None for line in lines)
+        special = any(line.alike[1] is not None or line.alike[2] is not None for line in ready)
         self._look_at = now + (_LOOK_OFTEN if special else _LOOK_AGAIN)
-        taken = [self._serve_line(line) for line in sorted(lines, key=_arrival)]
+        taken = [self._serve_line(line) for line in sorted(ready, key=_arrival)]
         if offers and not any(taken):
             # What we are offered is not what we can use: let it go to the others for a while.
             self._deaf_until = time.monotonic() + OFFER_SECONDS
@@ -232,7 +236,7 @@ class Courier:
         store = self._store
         with store.lock:
             waiter: Waiter | None = line.first if line else None
-            if waiter is None:
+            if waiter is None or not waiter.counted:
                 return False
             take: Take = store.take_for(waiter, offered=True, else_wants=store.wants())
         granted = store.do(take)

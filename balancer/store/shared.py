@@ -101,6 +101,7 @@ class SharedStore(Store):
         Raises:
             StoreUnavailable: it stayed away.
         """
+        self.drain()
         pause, end = _FIRST_PAUSE, time.monotonic() + min(patience, PATIENCE)
         while True:
             try:
@@ -156,13 +157,12 @@ class SharedStore(Store):
 
     def attempt(self, waiter: Waiter, patience: float) -> Flow[bool]:
         """Take a lease for ``waiter`` if it is the first of its line. True: it has got one."""
-        self.drain()
         with self.lock:
             self.quiet_until = self.other_due(self.now())
             line = waiter.line
             if waiter.served or line is None or line.first is not waiter:
                 return waiter.served
-            wants = self.wants(None if patience else waiter)
+            wants = self.wants(also=waiter) if patience else self.wants(without=waiter)
             take = self.take_for(waiter, offered=False, else_wants=wants)
         try:
             granted = yield from self.ask(take, patience)
@@ -187,15 +187,22 @@ class SharedStore(Store):
             scope=ticket.scope,
             label=waiter.row.label,
             offered=offered,
-            then_wants=self.wants(waiter),
+            then_wants=self.wants(without=waiter),
             else_wants=else_wants,
         )
 
-    def wants(self, without: Waiter | None = None) -> Wants | None:
-        """Return what the callers of this process wait for, but for one of them (under the lock)."""
+    def wants(self, *, also: Waiter | None = None, without: Waiter | None = None) -> Wants | None:
+        """Return what the callers of this process wait for (under the lock).
+
+        ``also`` is about to wait, ``without`` is not, or not any more. Who is just having a try does not
+        wait: a slot that was reserved for it would be missing elsewhere.
+        """
         wanted: set[str] = set()
         for line in self.lines.all():
-            if without is not None and line is without.line and len(line) == 1:
+            others = len(line) - (without is not None and without.line is line)
+            if not (
+                others > 1 or (others and line.first.counted) or (also is not None and also.line is line)
+            ):
                 continue
             accounts = line.alike[0]
             if accounts is None or len(accounts) > _MOST_WANTED:
@@ -234,12 +241,16 @@ class SharedStore(Store):
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted is given back."""
         with self.lock:
+            line = waiter.line
+            led = line is not None and len(line) > 1 and line.first is waiter
             self.leave(waiter)
             granted = waiter.row.state is HELD
             if granted:
                 self._forget(waiter.row.key)
         if granted:
             self.later(End(self.text(waiter.row.key)))
+        if led:
+            self.courier.look()  # whoever stood behind it is the first now
         self.courier.check_wants()
         self.flush()
 
@@ -258,7 +269,6 @@ class SharedStore(Store):
         return (yield from self._end(End(job_id=job_id)))
 
     def _end(self, end: End) -> Flow[bool]:
-        self.drain()
         try:
             gone = yield from self.ask(end)
         except StoreUnavailable:
