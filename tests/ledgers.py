@@ -1,0 +1,66 @@
+"""A ledger to try things on: accounts by name and capacity, a clock that is a number, leases by key."""
+
+from __future__ import annotations
+
+import itertools
+
+from balancer.ledger import Changes, Ledger
+from balancer.model import Account, Table
+from balancer.tally import Row, Ticket
+
+
+class Desk:
+    """A ledger as its owner uses it: what is due is settled before anything is decided."""
+
+    def __init__(self, strategy="random", *, lower_only=False, **accounts):
+        self.now = 0.0
+        self.ledger = Ledger(strategy, lambda: self.now, lower_only=lower_only)
+        self.keys = itertools.count(1)
+        self.table = None
+        self.configure(**accounts)
+
+    def configure(self, **accounts):
+        """Put accounts in force: a capacity, or (capacity, why it is broken)."""
+        entries = {}
+        for id, entry in accounts.items():
+            capacity, broken = entry if isinstance(entry, tuple) else (entry, None)
+            entries[id] = Account(id, capacity, broken=broken)
+        table = Table(entries)
+        self.ledger.configure(Changes.between(self.table, table))
+        self.table = table
+
+    def at(self, now):
+        """Move the clock and settle what is due. Return the rows that expired."""
+        self.now = now
+        return self.ledger.due(now)[0]
+
+    def take(self, *accounts, draw=0.0, max_jobs=None, scope=None):
+        """Return the row of a new lease, or None where there is no room."""
+        row = Row(next(self.keys), scope=scope)
+        ticket = Ticket(row, draw, frozenset(accounts) if accounts else None, max_jobs)
+        return row if self.ledger.take(ticket, self.now) else None
+
+    def hopeless(self, *accounts, scope=None):
+        only = frozenset(accounts) if accounts else None
+        return self.ledger.hopeless(Ticket(Row(0, scope=scope), accounts=only))
+
+    def cool(self, account, seconds, scope=None, *, worth_waiting=True, reason="busy"):
+        self.ledger.cool(self.ledger.tallies[account], scope, self.now + seconds, reason, worth_waiting)
+
+    def bind(self, row, job, ttl=3600.0):
+        return self.ledger.bind(row, job, self.now + ttl, self.now)
+
+    def release(self, row):
+        self.ledger.finish(row, self.now)
+
+    def release_job(self, job):
+        row = self.ledger.forget_job(job)
+        if row is not None:
+            self.release(row)
+        return row is not None
+
+    def state(self, account):
+        return self.ledger.tallies[account].state
+
+    def in_flight(self, account):
+        return len(self.ledger.tallies[account].held)

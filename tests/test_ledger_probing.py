@@ -1,0 +1,269 @@
+"""Cooldowns, and how an account is tried out after one."""
+
+from __future__ import annotations
+
+import pytest
+from ledgers import Desk
+
+
+def cooled(capacity=3, seconds=10.0, scope=None):
+    """Return a desk whose account has just come out of a cooldown."""
+    desk = Desk(a=capacity)
+    desk.cool("a", seconds, scope)
+    desk.at(seconds)
+    return desk
+
+
+def test_a_cooling_account_gets_nothing_until_its_time():
+    """The cooldown ends when it was said to, not before, and frees one slot then."""
+    desk = Desk(a=3)
+    desk.cool("a", 10)
+    assert desk.state("a") == "cooldown"
+    desk.at(9.9)
+    assert desk.take() is None
+    desk.at(10)
+    assert desk.take() is not None
+
+
+def test_after_a_cooldown_one_lease_is_out_at_a_time():
+    """No herd on an account that has just recovered (P-54)."""
+    desk = cooled()
+    assert desk.ledger.tallies["a"].free == 1
+    probe = desk.take()
+    assert (desk.take(), desk.state("a")) == (None, "full")
+    assert "probing" in desk.ledger.tallies["a"].why_not(None, None)
+    assert probe is not None
+
+
+@pytest.mark.parametrize(
+    "prove",
+    [
+        lambda desk, probe: desk.ledger.accept(probe),
+        lambda desk, probe: desk.bind(probe, "job"),
+        lambda desk, probe: desk.release(probe),
+        lambda desk, probe: (desk.release_job("job"), desk.bind(probe, "job")),
+        lambda desk, probe: desk.ledger.end(probe),
+        lambda desk, probe: desk.ledger.reset(probe.tally),
+    ],
+    ids=["accepted", "bound", "released", "bound when over", "abandoned", "reset"],
+)
+def test_probing_ends_when_the_probe_proves_the_account_well(prove):
+    """Accepted, bound or released without an adverse verdict: then all its room is open (P-62)."""
+    desk = cooled()
+    probe = desk.take()
+    prove(desk, probe)
+    room = 3 - desk.in_flight("a")
+    assert [desk.take() is not None for _ in range(room + 1)] == [True] * room + [False]
+
+
+def test_a_probe_that_met_an_adverse_answer_proves_nothing():
+    """Its end lets the next probe out, one again."""
+    desk = cooled()
+    probe = desk.take()
+    probe.adverse = True
+    desk.release(probe)
+    second = desk.take()
+    assert second is not None
+    assert desk.take() is None
+    desk.release(second)
+    assert desk.take() is not None
+    assert desk.take() is not None
+
+
+def test_leases_from_before_the_cooldown_do_not_end_the_probing():
+    """They say nothing about the account as it is now."""
+    desk = Desk(a=3)
+    old = desk.take()
+    desk.cool("a", 10)
+    desk.at(10)
+    probe = desk.take()
+    desk.release(old)
+    assert desk.take() is None
+    desk.release(probe)
+    assert desk.take() is not None
+    assert desk.take() is not None
+
+
+def test_a_doubtful_probe_is_still_out():
+    """While nobody knows whether its job runs, no second one is tried."""
+    desk = cooled()
+    desk.ledger.doubt(desk.take(), 600.0, desk.now)
+    assert desk.take() is None
+    desk.at(700)
+    assert desk.take() is not None
+
+
+# -- longer and shorter -------------------------------------------------------------------------------
+
+
+def test_a_longer_cooldown_wins_and_a_shorter_one_never_shortens():
+    """The end is the latest that any answer asked for, with the reason that goes with it (P-49)."""
+    desk = Desk(a=1)
+    desk.cool("a", 30, reason="first")
+    desk.cool("a", 10, reason="shorter")
+    assert desk.ledger.tallies["a"].pauses[None].reason == "first"
+    desk.cool("a", 60, reason="longer", worth_waiting=False)
+    assert desk.hopeless() is True
+    desk.at(59.9)
+    assert desk.take() is None
+    assert "longer" in desk.ledger.tallies["a"].why_not(None, None)
+    desk.at(60)
+    assert desk.take() is not None
+
+
+def test_a_short_cooldown_does_not_give_hope_for_an_exhausted_account():
+    """BUSY during EXHAUSTED changes nothing: it is shorter."""
+    desk = Desk(a=1)
+    desk.cool("a", 3600, worth_waiting=False)
+    desk.cool("a", 30, worth_waiting=True)
+    assert desk.hopeless() is True
+
+
+def test_a_cooldown_while_probing_starts_anew():
+    """The probe was turned away: the account cools again, and is probed again after that."""
+    desk = cooled()
+    probe = desk.take()
+    probe.adverse = True
+    desk.cool("a", 20)
+    desk.release(probe)
+    assert desk.state("a") == "cooldown"
+    desk.at(30)
+    assert desk.take() is not None
+    assert desk.take() is None
+
+
+def test_an_old_probe_does_not_conclude_a_cooldown_that_came_after_it():
+    """What it met before the second cooldown is no proof about the time after."""
+    desk = cooled()
+    probe = desk.take()
+    desk.cool("a", 20)
+    desk.release(probe)
+    desk.at(30)
+    desk.take()
+    assert desk.take() is None
+
+
+# -- scopes -------------------------------------------------------------------------------------------
+
+
+def test_a_scoped_cooldown_meets_jobs_of_that_scope_and_jobs_without_one():
+    """Another model's jobs go on; a job that does not say what it uses might use this one."""
+    desk = Desk(a=3)
+    desk.cool("a", 10, "veo")
+    assert desk.take(scope="veo") is None
+    assert desk.take() is None
+    assert desk.take(scope="imagen") is not None
+    assert desk.take(scope="imagen") is not None
+
+
+def test_an_account_cooldown_meets_jobs_of_every_scope():
+    """It is about the account, whatever the job uses."""
+    desk = Desk(a=3)
+    desk.cool("a", 10)
+    assert desk.take(scope="veo") is None
+
+
+def test_probing_a_scope_leaves_the_others_alone():
+    """One lease of that scope at a time, any number of another."""
+    desk = cooled(capacity=5, scope="veo")
+    desk.take(scope="veo")
+    assert desk.take(scope="veo") is None
+    assert desk.take() is None
+    assert desk.take(scope="imagen") is not None
+    assert desk.take(scope="imagen") is not None
+
+
+def test_a_job_without_scope_probes_every_cooldown_at_once():
+    """While it is out none of them lets another job by, and its proof ends them all."""
+    desk = Desk(a=5)
+    for scope in (None, "veo", "imagen"):
+        desk.cool("a", 10, scope)
+    desk.at(10)
+    probe = desk.take()
+    assert [desk.take(scope=scope) for scope in (None, "veo", "imagen", "other")] == [None] * 4
+    desk.ledger.accept(probe)
+    assert desk.ledger.tallies["a"].pauses == {}
+
+
+def test_proof_for_one_scope_is_none_for_another():
+    """The cooldowns of other models stay until a job of theirs has proved them over."""
+    desk = Desk(a=5)
+    desk.cool("a", 10, "veo")
+    desk.cool("a", 10, "imagen")
+    desk.at(10)
+    desk.release(desk.take(scope="veo"))
+    assert list(desk.ledger.tallies["a"].pauses) == ["imagen"]
+
+
+def test_cooldowns_of_different_scopes_end_each_at_its_own_time():
+    """A longer one of a model does not prolong the account's."""
+    desk = Desk(a=3)
+    desk.cool("a", 10)
+    desk.cool("a", 99, "veo")
+    desk.at(10)
+    assert desk.take(scope="imagen") is not None
+    assert desk.take(scope="veo") is None
+
+
+# -- ways out -------------------------------------------------------------------------------------------
+
+
+def test_reset_ends_cooldowns_and_probing_but_not_what_the_configuration_says():
+    """All that answers made of it is gone; a broken account stays broken (P-62)."""
+    desk = Desk(a=2, b=(2, "signed out"))
+    desk.cool("a", 99)
+    desk.cool("a", 99, "veo")
+    desk.cool("b", 99)
+    for account in "ab":
+        desk.ledger.reset(desk.ledger.tallies[account])
+    assert desk.take() is not None
+    assert desk.take() is not None
+    assert (desk.state("a"), desk.state("b")) == ("full", "broken")
+    assert desk.at(99) == []
+
+
+def test_a_mended_account_leaves_its_cooldown_and_is_probed():
+    """The configuration's error going away ends the cooldown early, one lease at a time at first."""
+    desk = Desk(a=(3, "signed out"))
+    desk.cool("a", 3600, worth_waiting=False)
+    desk.configure(a=3)
+    assert desk.hopeless() is False
+    probe = desk.take()
+    assert probe is not None
+    assert desk.take() is None
+    desk.release(probe)
+    assert desk.take() is not None
+    assert desk.take() is not None
+
+
+def test_a_mended_account_may_cool_again_for_less_than_before():
+    """The old cooldown is over, so its far end does not count against the new one."""
+    desk = Desk(a=(1, "signed out"))
+    desk.cool("a", 3600)
+    desk.configure(a=1)
+    desk.cool("a", 10)
+    assert desk.state("a") == "cooldown"
+    desk.at(10)
+    assert desk.take() is not None
+
+
+def test_a_change_that_mends_nothing_does_not_end_a_cooldown():
+    """A new capacity, or one error instead of another, is no sign of health."""
+    desk = Desk(a=1, b=(1, "signed out"))
+    desk.cool("a", 60)
+    desk.cool("b", 60)
+    desk.configure(a=2, b=(1, "banned"))
+    assert desk.state("a") == "cooldown"
+    desk.configure(a=2, b=1)
+    assert (desk.state("a"), desk.state("b")) == ("cooldown", "ready")
+
+
+def test_our_own_full_count_is_not_held_against_an_account():
+    """Being full, however often somebody asks, leaves no cooldown and no probing behind (P-48)."""
+    desk = Desk(a=2)
+    rows = [desk.take(), desk.take()]
+    assert [desk.take() for _ in range(100)] == [None] * 100
+    for row in rows:
+        desk.release(row)
+    assert desk.ledger.tallies["a"].pauses == {}
+    assert desk.ledger.tallies["a"].free == 2
