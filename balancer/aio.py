@@ -136,7 +136,15 @@ class AsyncAccountPool(Face):
         plain = account is None and exclude == () and where is None and max_jobs is None and scope is None
         if plain and timeout is None and (label is None or type(label) is str):
             return Acquiring(self, None, label)
-        wish = Wish.make(timeout, account, exclude, where, max_jobs, scope, label)
+        wish = Wish.make(
+            timeout=timeout,
+            account=account,
+            exclude=exclude,
+            where=where,
+            max_jobs=max_jobs,
+            scope=scope,
+            label=label,
+        )
         return Acquiring(self, wish, label)
 
     def acquiring(self, wish: Wish) -> Flow[AsyncLease]:
@@ -213,10 +221,12 @@ class AsyncAccountPool(Face):
 
     async def cool(self, account_id: str | Account, seconds: float, reason: str = "by hand") -> None:
         """Put an account in a cooldown of ``seconds``. A longer one that runs already wins."""
+        await self._drive(flow.loaded)
         await adrive(self._core.cool(account_id, seconds, reason))
 
     async def reset(self, account_id: str | Account) -> None:
         """End an account's cooldown and probing; what the configuration says of it stays."""
+        await self._drive(flow.loaded)
         await adrive(self._core.reset(account_id))
 
     async def close(self) -> None:

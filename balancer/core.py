@@ -50,7 +50,7 @@ class Core:
 
     def _customer(self) -> tuple[str, str, str] | None:
         token = self.options.token
-        if token is None or not token.fixed or not self.options.owns_source:
+        if token is None or not token.fixed:
             return None
         return token.customer(), self.service.key, getattr(self.options.source, "base_url", "")
 

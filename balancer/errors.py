@@ -29,6 +29,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from balancer.redact import clean
+
 
 class BalancerError(Exception):
     """Root of every error that this library raises on purpose."""
@@ -142,9 +144,10 @@ def foreign(error: BaseException) -> BaseException:
     """Return a stand-in for ``error`` that is safe to chain, log and pickle.
 
     HTTP clients hang the request (with its Authorization header) and the body on their errors,
-    and the frames of a traceback hold both as locals. The stand-in keeps the type's name and text.
+    and the frames of a traceback hold both as locals. The stand-in keeps the type's name and the
+    text, tokens of a known form cut out.
     """
-    return ForeignError(f"{type(error).__module__}.{type(error).__qualname__}: {error}")
+    return ForeignError(clean(f"{type(error).__module__}.{type(error).__qualname__}: {error}"))
 
 
 class ForeignError(Exception):

@@ -21,16 +21,33 @@ _PROCESSORS: list[structlog.typing.Processor] = [
 ]
 
 
+class _Stderr:
+    """Writes whole lines to stderr as it is at the time, without a lock that a fork could leave held."""
+
+    def warning(self, line: str) -> None:
+        """Write one line, if there is a stderr at all."""
+        if sys.stderr is not None:
+            sys.stderr.write(line + "\n")
+
+    error = warning
+
+
 def _logger() -> Any:
     if structlog.is_configured():
         return structlog.get_logger("balancer")
     return structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
+        _Stderr(),
         processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     )
 
 
 def emit(level: str, event: str, **keys: Any) -> None:
-    """Log ``event`` with ``keys`` at ``level`` (``debug``, ``info``, ``warning`` or ``error``)."""
-    getattr(_logger(), level)(event, **keys)
+    """Log ``event`` with ``keys`` at ``level`` (``debug``, ``info``, ``warning`` or ``error``).
+
+    Never raises: a slot must not be lost because a disk is full or a processor has a bug.
+    """
+    try:
+        getattr(_logger(), level)(event, **keys)
+    except Exception:  # noqa: BLE001, S110  # there is no better place to tell it than this one
+        pass

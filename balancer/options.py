@@ -17,6 +17,8 @@ from balancer.services import GENERIC, find
 from balancer.source import DEFAULT_BASE_URL, HttpSource, MappingSource, Token
 
 Where = Callable[[Account], bool]
+MOST_SECONDS = 1e12
+"""Longer is for ever: so large a whole number may not even fit a float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Options:
     source: Any
     owns_source: bool
     token: Token | None
+    """The API token whose accounts the source lists; None if they are the user's own."""
     store: Any
     ttl: float
     stale_if_error: float
@@ -63,8 +66,8 @@ class Options:
         """
         row = _row(service, source)
         capacity = whole("default_capacity", default_capacity, 1, MAX_CAPACITY)
-        secret = None if token is None and source is not None else _token(token)
-        if strategy not in STRATEGIES:
+        secret = _token(token, source)
+        if strategy not in tuple(STRATEGIES):
             raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
         if random is not None and not callable(random):
             raise TypeError("random must be a callable that returns a number in [0, 1)")
@@ -100,6 +103,7 @@ class Wish:
 
     @staticmethod
     def make(
+        *,
         timeout: float | None = None,
         account: str | Account | None = None,
         exclude: Collection[str | Account] = (),
@@ -159,7 +163,7 @@ def seconds(name: str, value: Any, *, above: bool = False) -> float:
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
     if math.isnan(value) or value < 0 or (above and value == 0):
         raise ValueError(f"{name} must be {'more than' if above else 'at least'} 0 seconds, not {value}")
-    return float(value)
+    return float(value) if value <= MOST_SECONDS else math.inf
 
 
 def whole(name: str, value: Any, least: int, most: int | None) -> int | None:
@@ -204,10 +208,12 @@ def _row(service: str | Service | None, source: Any) -> Service:
         return find(service)
     if source is None:
         raise TypeError("service is missing; it may be left out only with a source of your own")
-    return GENERIC
+    return source.service if isinstance(source, HttpSource) else GENERIC
 
 
-def _token(token: Token | None) -> Token:
+def _token(token: Token | None, source: Any) -> Token | None:
+    if source is not None:
+        return source.token if isinstance(source, HttpSource) else None
     secret = token or Token(os.environ.get("USEAPI_TOKEN", ""))
     problem = secret.problem() if secret.fixed else None
     if problem is not None:
@@ -218,15 +224,14 @@ def _token(token: Token | None) -> Token:
 def _source(
     row: Service, source: Any, secret: Token | None, base_url: str | None, capacity: int | None
 ) -> Any:
+    if source is None and secret is not None:
+        root = base_url or os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
+        return HttpSource(row, token=secret, base_url=root, default_capacity=capacity)
     if isinstance(source, Mapping):
         return MappingSource(source, row, capacity)
-    if source is not None:
-        if not callable(getattr(source, "accounts", None)):
-            raise TypeError("source must be a mapping or an object with accounts()")
-        return source
-    assert secret is not None  # no source of the user's, so a token was asked for
-    root = base_url or os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
-    return HttpSource(row, token=secret, base_url=root, default_capacity=capacity)
+    if not callable(getattr(source, "accounts", None)):
+        raise TypeError("source must be a mapping or an object with accounts()")
+    return source
 
 
 def _checked(random: Callable[[], float]) -> Callable[[], float]:

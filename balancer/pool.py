@@ -98,7 +98,15 @@ class AccountPool(Face):
             lease = _new(Lease)
             if grab(lease, self._core.origin, label):
                 return lease
-        wish = Wish.make(timeout, account, exclude, where, max_jobs, scope, label)
+        wish = Wish.make(
+            timeout=timeout,
+            account=account,
+            exclude=exclude,
+            where=where,
+            max_jobs=max_jobs,
+            scope=scope,
+            label=label,
+        )
         return drive(flow.acquire(self._core, wish, Lease, ThreadWaiter))
 
     def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
@@ -203,10 +211,12 @@ class AccountPool(Face):
 
     def cool(self, account_id: str | Account, seconds: float, reason: str = "by hand") -> None:
         """Put an account in a cooldown of ``seconds``. A longer one that runs already wins."""
+        self._drive(flow.loaded)
         drive(self._core.cool(account_id, seconds, reason))
 
     def reset(self, account_id: str | Account) -> None:
         """End an account's cooldown and probing; what the configuration says of it stays."""
+        self._drive(flow.loaded)
         drive(self._core.reset(account_id))
 
     def close(self) -> None:

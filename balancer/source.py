@@ -7,121 +7,31 @@ its own, one call at a time, and may raise what it likes.
 
 from __future__ import annotations
 
-import hashlib
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
-from urllib3.response import BaseHTTPResponse
-from urllib3.util.retry import Retry
+from urllib3.exceptions import HTTPError
 
 from balancer import parse
 from balancer.errors import (
     BalancerError,
     InvalidConfiguration,
     SourceUnavailable,
-    SubscriptionRequired,
     Unauthorized,
     foreign,
 )
+from balancer.http import Http, status_error
 from balancer.model import Job, Listing, Table
 from balancer.service import Service
 from balancer.services import find
-from balancer.verdict import retry_after
+from balancer.token import Token
 
-BODY_LIMIT = 8 * 1024 * 1024
+__all__ = ["DEFAULT_BASE_URL", "HttpSource", "MappingSource", "Token", "to_listing", "to_table"]
+
 DEFAULT_BASE_URL = "https://api.useapi.net"
-_CHUNK = 64 * 1024
-_REDIRECTS = (301, 302, 303, 307, 308)
-
-
-@runtime_checkable
-class Source(Protocol):
-    """What a pool asks of a source."""
-
-    def accounts(self) -> Any:
-        """Return the accounts: a mapping of ids to capacities or entries, or a Table."""
-
-
-class Token:
-    """An API token that no repr shows and that is read anew at each request."""
-
-    __slots__ = ("_read", "fixed")
-
-    def __init__(self, value: str | Callable[[], str]) -> None:
-        self.fixed = not callable(value)
-        """It is a string, and not a callable that is asked at each request."""
-        self._read: Callable[[], str] = value if callable(value) else lambda: value
-
-    def __repr__(self) -> str:
-        return "Token(***)"
-
-    __reduce__ = None  # type: ignore[assignment]  # a pickle is a file
-
-    @classmethod
-    def of(cls, value: str | Callable[[], str] | Token | None) -> Token | None:
-        """Wrap a token as users give it. Never raises, so that no traceback can show it."""
-        return value if value is None or isinstance(value, Token) else cls(value)
-
-    def problem(self) -> str | None:
-        """Say what is wrong with the token without showing it, or None."""
-        value = self._read()
-        if not isinstance(value, str):
-            return f"must be a string, not {type(value).__name__}"
-        value = value.strip()
-        if not value:
-            return "is empty: pass token=, or set USEAPI_TOKEN"
-        for place, letter in enumerate(value):
-            if not "!" <= letter <= "~":
-                return f"has a character at position {place} that a header cannot carry"
-        return None
-
-    def bearer(self) -> str:
-        """Return the value of the Authorization header."""
-        return f"Bearer {self._read().strip()}"
-
-    def customer(self) -> str:
-        """Return what names the customer and is no secret: ``user:<num>``, or else a fingerprint."""
-        value = self._read().strip()
-        head = value.split("-", 1)[0]
-        if head.startswith("user:") and head[5:].isdigit():
-            return head
-        return "token:" + hashlib.sha256(b"balancer customer " + value.encode()).hexdigest()[:16]
-
-
-class BearerAuth(AuthBase):
-    """Sets the header itself, so that neither a .netrc nor a session's own auth replaces it."""
-
-    def __init__(self, token: Token) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Put the header on ``request``."""
-        request.headers["Authorization"] = self._token.bearer()
-        return request
-
-
-class PatientRetry(Retry):
-    """urllib3's Retry, within what is left of a fetch: it never sleeps or starts past the deadline."""
-
-    budget = threading.local()
-
-    def increment(self, *args: Any, response: BaseHTTPResponse | None = None, **kwargs: Any) -> Retry:
-        """Count a failed try.
-
-        Raises:
-            urllib3.exceptions.MaxRetryError: no try is left, or none that would end in time.
-        """
-        left = getattr(self.budget, "end", time.monotonic()) - time.monotonic()
-        asked = response and response.headers.get("Retry-After")
-        pause = (self.get_retry_after(response) if asked and response else None) or self.get_backoff_time()
-        tired = self.new(total=0) if pause + sum(getattr(self.budget, "timeout", (0.0, 0.0))) > left else self
-        return Retry.increment(tired, *args, response=response, **kwargs)
+T = TypeVar("T")
 
 
 class HttpSource:
@@ -129,13 +39,16 @@ class HttpSource:
 
     Args:
         service: A key of the table or a row of your own.
-        token: The API token, or a callable that returns it and is asked at each request.
+        token: The API token, or a callable that returns it and is asked at each fetch.
         base_url: Host root; the service's path is appended.
         session: Your own ``requests.Session`` (proxies, certificates, retries). Without one, the
             source makes one with urllib3's retries for GET.
         timeout: Seconds to connect, and to wait for each piece of an answer.
+        default_capacity: Capacity of accounts that do not state one; default the service's own.
+        deadline: Seconds after which one fetch is given up, its retries and body included.
 
-    One fetch, its retries and body included, is given up after 60 seconds.
+    Raises:
+        ValueError, TypeError: naming the argument that is wrong.
     """
 
     def __init__(
@@ -150,15 +63,14 @@ class HttpSource:
         deadline: float = 60.0,
     ) -> None:
         token = token if isinstance(token, Token) else Token(token)
+        problem = token.problem() if token.fixed else None
+        if problem is not None:
+            raise ValueError(f"token {problem}")
+        self.token = token
         self.service = find(service)
         self.base_url = _checked_url(base_url)
         self.default_capacity = default_capacity
-        self._auth = BearerAuth(token)
-        self.token = token
-        self._timeout = timeout
-        self._deadline = deadline
-        self._own_session = session is None
-        self._session = session or _session()
+        self._http = Http(session, _checked_timeout(timeout), deadline)
 
     def __repr__(self) -> str:
         return f"HttpSource({self.service.key!r}, base_url={self.base_url!r})"
@@ -168,7 +80,7 @@ class HttpSource:
 
         Raises:
             Unauthorized: 401. SubscriptionRequired: 402.
-            SourceUnavailable: network, timeout, 429 or 5xx.
+            SourceUnavailable: network, timeout, 429 or 5xx, or the token could not be read.
             InvalidConfiguration: the answer is no account configuration.
         """
         return _raised_here(self._read(self.service.accounts, self._table, none_when=(404,)))
@@ -187,13 +99,11 @@ class HttpSource:
 
     def after_fork(self) -> None:
         """Let go of connections that belong to the parent process."""
-        if self._own_session:
-            self._session = _session()
+        self._http.after_fork()
 
     def close(self) -> None:
         """Close the source's own session."""
-        if self._own_session:
-            self._session.close()
+        self._http.close()
 
     def _table(self, body: object) -> Table:
         return parse.table(body, self.service, self.default_capacity)
@@ -201,44 +111,37 @@ class HttpSource:
     def _listing(self, body: object) -> Listing:
         return parse.listing(body, self.service)
 
-    def _read(self, path: str, parsed: Callable[[object], Any], none_when: tuple[int, ...]) -> Any:
+    def _read(
+        self, path: str, parsed: Callable[[object], T], none_when: tuple[int, ...]
+    ) -> T | BalancerError:
         """Return what the answer to one GET says, or the error that it stands for.
 
         Returned, not raised: a traceback from in here would hold headers and bodies as locals.
         ``none_when`` are the statuses by which services say that nothing is configured.
         """
-        problem = self._auth_problem()
-        if problem is not None:
-            return Unauthorized(f"the token {problem}")
+        token = self._current_token()
+        if isinstance(token, BalancerError):
+            return token
         try:
-            status, headers, raw = self._get(f"{self.base_url}{self.service.path}/{path}")
-            if status in none_when and not raw.lstrip().startswith(b"<"):
+            reply = self._http.get(f"{self.base_url}{self.service.path}/{path}", token)
+            if reply.status in none_when and not reply.body.lstrip().startswith(b"<"):
                 return parsed({})
-            return _status_error(status, headers) or parsed(parse.body(raw, headers.get("Content-Type")))
+            return status_error(reply) or parsed(parse.body(reply.body, reply.headers.get("Content-Type")))
         except BalancerError as error:
             return error.with_traceback(None)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             unavailable = SourceUnavailable(f"GET {self.service.path}/{path}: {type(error).__name__}")
             unavailable.__cause__ = foreign(error)
             return unavailable
 
-    def _auth_problem(self) -> str | None:
+    def _current_token(self) -> Token | BalancerError:
+        """Read the token once for a fetch, so that what was checked is what is sent."""
         try:
-            return self.token.problem()
-        except Exception as error:
-            return f"could not be read: {type(error).__name__}"
-
-    def _get(self, url: str) -> tuple[int, Mapping[str, str], bytes]:
-        end = time.monotonic() + self._deadline
-        PatientRetry.budget.end, PatientRetry.budget.timeout = end, self._timeout
-        for _ in range(5):
-            with self._session.get(
-                url, auth=self._auth, timeout=self._timeout, stream=True, allow_redirects=False
-            ) as answer:
-                if answer.status_code not in _REDIRECTS:
-                    return answer.status_code, answer.headers, _body(answer, end)
-                url = _same_host(url, answer.headers.get("Location"))
-        raise InvalidConfiguration("the answer is a chain of more than 5 redirects")
+            token = self.token.now()
+        except Exception as error:  # noqa: BLE001  # the user's callable may raise whatever it likes
+            return SourceUnavailable(f"the token could not be read: {type(error).__name__}")
+        problem = token.problem()
+        return token if problem is None else Unauthorized(f"the token {problem}")
 
 
 class MappingSource:
@@ -302,63 +205,32 @@ def _job(job: Any) -> Job:
     return Job(*(None if job.get(k) is None else str(job[k]) for k in ("id", "account", "ref")))
 
 
-def _raised_here(outcome: Any) -> Any:
-    if isinstance(outcome, BaseException):
+def _raised_here(outcome: T | BalancerError) -> T:
+    if isinstance(outcome, BalancerError):
         raise outcome
     return outcome
 
 
-def _checked_url(base_url: str) -> str:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+def _checked_timeout(timeout: object) -> tuple[float, float]:
+    if not isinstance(timeout, tuple) or [type(part) in (int, float) for part in timeout] != [True, True]:
+        raise TypeError("timeout must be two numbers of seconds: to connect, and for each piece of an answer")
+    if min(timeout) <= 0:
+        raise ValueError(f"timeout must be more than 0 seconds each, not {timeout}")
+    return timeout
+
+
+def _checked_url(base_url: object) -> str:
+    if not isinstance(base_url, str):
+        raise TypeError(f"base_url must be a string, not {type(base_url).__name__}")
+    try:
+        parts = urlsplit(base_url)
+        well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well_formed = False
+    if not well_formed or not base_url.isprintable() or " " in base_url:
         raise ValueError("base_url must be an http or https URL with a host")
     if parts.username or parts.password:
         raise ValueError("base_url must not carry a user or password: they would end up in logs")
+    if parts.query or parts.fragment:
+        raise ValueError("base_url must end with the host or a path: a query would swallow what is appended")
     return base_url.rstrip("/")
-
-
-def _session() -> requests.Session:
-    session = requests.Session()
-    retry = PatientRetry(
-        total=3,
-        backoff_factor=0.5,
-        allowed_methods=frozenset({"GET"}),
-        status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,
-    )
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
-
-
-def _same_host(url: str, location: str | None) -> str:
-    target = requests.compat.urljoin(url, location or "")
-    if urlsplit(target)[:2] != urlsplit(url)[:2]:
-        raise InvalidConfiguration("the answer redirects to another host, which must not see the token")
-    return target
-
-
-def _status_error(status: int, headers: Mapping[str, str]) -> BalancerError | None:
-    if status in (200, 201):
-        return None
-    if status == 401:
-        return Unauthorized("the server did not accept the token (401)")
-    if status == 402:
-        return SubscriptionRequired("the subscription behind the token has ended (402)")
-    if status != 429 and status < 500:
-        return InvalidConfiguration(f"the server answered {status}")
-    error = SourceUnavailable(f"the server answered {status}")
-    error.retry_after = retry_after(headers, time.time())
-    return error
-
-
-def _body(answer: requests.Response, end: float) -> bytes:
-    pieces, size = [], 0
-    for piece in answer.iter_content(_CHUNK):
-        size += len(piece)
-        if size > BODY_LIMIT:
-            raise InvalidConfiguration(f"the answer is larger than {BODY_LIMIT // 1024 // 1024} MiB")
-        if time.monotonic() > end:
-            raise SourceUnavailable("the answer did not end in time")
-        pieces.append(piece)
-    return b"".join(pieces)

@@ -13,8 +13,8 @@ ROOT = "__init__"
 
 # Top to bottom. A folder is one layer, and imports inside it are free. Groups are for reading only.
 LAYERS = """
-    errors redact wire answer model clock log service rows services
-    listing parse transport verdict source
+    redact errors wire answer model clock log service rows services
+    listing parse transport verdict token http source
     agenda room tally ledger matching lines waiting
     catalog survey options origin effect
     store upkeep core lease refusal view flow run face pool aio prometheus

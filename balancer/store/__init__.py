@@ -36,7 +36,7 @@ def open_store(options: Options, ledger: Callable[[], Ledger], origin: Origin) -
 def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> Backend:
     scheme, _, rest = store.partition("://") if isinstance(store, str) else ("", "", "")
     if scheme == "sqlite":
-        from balancer.store.sqlite import SqliteBackend
+        from balancer.store.sqlite import SqliteBackend  # not needed by most, and the core starts faster
 
         if not rest.startswith("/") or len(rest) == 1:
             raise ValueError("store must name a file by its absolute path: sqlite:///path/to/file")
@@ -64,7 +64,7 @@ def _settings(options: Options) -> Settings:
 
 def _namespace(options: Options) -> str:
     """Name whose accounts are counted: customer and service, and the host if it is not useapi.net's."""
-    customer = "own" if options.token is None or not options.owns_source else options.token.customer()
+    customer = "own" if options.token is None else options.token.customer()
     parts = [customer, options.service.key]
     base_url = getattr(options.source, "base_url", DEFAULT_BASE_URL)
     if base_url != DEFAULT_BASE_URL:
