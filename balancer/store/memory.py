@@ -141,7 +141,8 @@ class MemoryStore(Store):
         expired, changed = self.ledger.due(now)
         for row in expired:
             self.totals.expired += 1
-            self.note("warning", "lease_expired", **self.facts(row))
+            was = AMBIGUOUS if row.job_id is None else BOUND
+            self.note("warning", "lease_expired", **{**self.facts(row), "state": was})
         if changed and self.lines.waiters:
             self._serve(self.lines.served_by({tally.id for tally in changed}), now)
 
@@ -375,7 +376,7 @@ class MemoryStore(Store):
             changed.append(self.ledger.end(row))
         self.totals.reclaimed += len(plan.reclaim) + len(plan.resolve)
         for row in plan.reclaim:
-            self.note("warning", "lease_reclaimed", **self.facts(row))
+            self.note("warning", "lease_reclaimed", **{**self.facts(row), "state": BOUND})
         self._offer(changed, now)
 
     def _cool(self, tally: Tally, ruling: Ruling, scope: str | None, now: float) -> None:
