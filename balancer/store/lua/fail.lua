@@ -1,14 +1,14 @@
 -- Give a claim back without success.
 --
--- ARGV  10 "fetch" or "survey"   11 number   12 type of the error   13 its text   14 ms until the next try
+-- ARGV  9 "fetch" or "survey"   10 number   11 type of the error   12 its text   13 ms until the next try
 -- Answer  nil
 
-local what = ARGV[10]
+local what = ARGV[9]
 enter()
-local claim = valid(what, ARGV[11])
+local claim = valid(what, ARGV[10])
 if claim then
-  claim.void_at, claim.retry_at = nil, now + tonumber(ARGV[14])
-  claim.kind, claim.text = ARGV[12], ARGV[13]
+  claim.void_at, claim.retry_at = nil, now + tonumber(ARGV[13])
+  claim.kind, claim.text = ARGV[11], ARGV[12]
   write(META, what, claim)
 end
 return leave()

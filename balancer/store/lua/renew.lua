@@ -1,9 +1,9 @@
 -- Move the end of a bound or ambiguous lease.
 --
--- ARGV  10 key or ""   11 "=job" or ""   12 ttl in ms, or ""
+-- ARGV  9 key or ""   10 "=job" or ""   11 ttl in ms, or ""
 -- Answer  1 if there is such a lease
 
-local key, job, ttl = ARGV[10], optional(ARGV[11]), tonumber(ARGV[12])
+local key, job, ttl = ARGV[9], optional(ARGV[10]), tonumber(ARGV[11])
 enter()
 if job then key = call('HGET', JOBS, job) end
 local row = key and read(ROWS, key)

@@ -1,9 +1,9 @@
 -- Say what this process waits for; its place in line stays.
 --
--- ARGV  10 wants
+-- ARGV  9 wants
 -- Answer  nil
 
 local me = enter()
-set_wants(OWNER, me, ARGV[10])
+set_wants(OWNER, me, ARGV[9])
 write(OWNERS, OWNER, me)
 return leave()

@@ -57,7 +57,7 @@ def open_backend(
     try:
         from balancer.store.redis.backend import RedisBackend
     except ModuleNotFoundError as error:
-        if error.name != "redis":
+        if (error.name or "").partition(".")[0] != "redis":
             raise
         raise ImportError("a Redis store needs redis-py: pip install 'balancer[redis]'") from None
     return RedisBackend(client, settings, owner, async_client, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -27,7 +27,7 @@ class Links:
     """Makes the template of the connection that offers are heard on."""
     where: str
     """The server, for people."""
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
 
 
 def links(client: Any, async_client: Any = None) -> Links:

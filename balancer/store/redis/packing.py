@@ -57,7 +57,7 @@ class Head:
         ttls = (settings.lease_ttl, settings.job_ttl, settings.ambiguous_ttl)
         rest: list[str | int] = [len(names), *(base + name for name in names), owner.name, owner.host_pid]
         rest += [round(ttl * 1000) for ttl in ttls]
-        rest += [settings.strategy, "1" if settings.lower_only else ""]
+        rest += ["l" * (settings.strategy == "least_loaded") + "o" * settings.lower_only]
         self.script = script
         self.rest = tuple(map(to_bytes, rest))
         command = (b"EVALSHA", script.sha.encode(), *self.rest)

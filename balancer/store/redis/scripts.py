@@ -30,7 +30,7 @@ ALWAYS = 12
 WITH_JOBS = 14
 """Those, and what is remembered of released jobs."""
 
-_NAMESPACE = 40
+_NAMESPACE = 28
 """Longest namespace that keys spell out: the names are sent with each call."""
 
 
@@ -61,8 +61,8 @@ def _file(name: str) -> str:
 def base_of(namespace: str) -> str:
     """Return how all keys of a namespace begin: one hash tag, so that a cluster keeps them together."""
     if len(namespace) > _NAMESPACE:
-        fingerprint = hashlib.sha256(namespace.encode()).hexdigest()[:16]
-        namespace = f"{namespace[: _NAMESPACE - 17]}~{fingerprint}"
+        fingerprint = hashlib.sha256(namespace.encode()).hexdigest()[:12]
+        namespace = f"{namespace[: _NAMESPACE - 13]}~{fingerprint}"
     return f"{{balancer:{namespace}}}:"
 
 

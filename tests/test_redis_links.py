@@ -1,0 +1,409 @@
+"""The ways to a Redis server: connections that break, hang or are refused, loops, clusters and rights."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+import pytest
+import redis
+import redis.asyncio
+from redis_backends import backends, configure, granted, rows, server, take
+from redis_server import Proxy, RedisServer, free_port
+from structlog.testing import capture_logs
+
+from balancer.errors import StoreUnavailable
+from balancer.store import operations as ops
+from balancer.store.redis import RedisStore
+
+__all__ = ["backends", "server"]
+
+
+@pytest.fixture
+def proxy(server):
+    with Proxy(server.port) as running:
+        yield running
+
+
+# -- the server away --------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_away_is_an_error_and_nothing_is_guessed(backends):
+    """P-43: with nobody at the address each operation is StoreUnavailable, from threads and loops."""
+    backend = backends(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(StoreUnavailable):
+        take(backend)
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(backend.acall(ops.Beat()))
+    with pytest.raises(StoreUnavailable):
+        backend.listen(0.0)
+
+
+def test_an_operation_works_again_right_after_a_restart(backends):
+    """P-40: stale connections are noticed before they are used, so no call fails that need not."""
+    with RedisServer() as own:
+        backend = backends(own.url)
+        configure(backend, {"a": 1})
+        own.restart()
+        configure(backend, {"a": 1})
+        granted(backend)
+        assert take(backend)[1] is None
+
+
+@pytest.mark.parametrize("trouble", ["cut", "hang", "away"])
+def test_a_connection_that_breaks_costs_one_error_and_no_slot(proxy, backends, trouble):
+    """P-1, P-43: a call cut off, hung or refused raises; when the road is free again all is as before."""
+    backend = backends(f"{proxy.url}?socket_timeout=0.2&socket_connect_timeout=0.2")
+    configure(backend, {"a": 2})
+    held = granted(backend)
+    if trouble == "cut":
+        proxy.delay = 0.1
+        cutter = threading.Timer(0.05, proxy.cut)
+        cutter.start()
+    elif trouble == "hang":
+        proxy.hanging = True
+    else:
+        proxy.away = True
+        proxy.cut()
+    key = f"{backend.owner.name}-ffff"
+    with pytest.raises(StoreUnavailable):
+        backend.call(ops.Take(key=key))
+    proxy.delay, proxy.hanging, proxy.away = 0.0, False, False
+    assert backend.call(ops.Take(key=key)).result == ops.Granted("a")
+    assert set(rows(backend)) == {held, key}
+
+
+def test_a_password_is_in_no_error_and_no_repr(backends):
+    """P-60: neither message, cause, traceback with locals nor repr shows the URL's password."""
+    with RedisServer(password="hunter2%41x") as own:
+        wrong = f"redis://:s3cr%65t-word@127.0.0.1:{own.port}/0"
+        backend = backends(wrong)
+        with pytest.raises(StoreUnavailable) as caught:
+            take(backend)
+        shown = "".join(
+            traceback.TracebackException.from_exception(caught.value, capture_locals=False).format()
+        )
+        shown += repr(backend) + repr(backend._links) + str(caught.value.__cause__)
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
+        for secret in ("s3cret-word", "s3cr%65t-word"):
+            assert secret not in shown
+        assert "127.0.0.1" in shown
+        with pytest.raises(ValueError, match="redis://") as invalid:
+            backends("redis://:pw-in-url@host:notaport/0")
+        assert "pw-in-url" not in str(invalid.value)
+        assert invalid.value.__suppress_context__
+
+
+def test_a_full_server_is_an_error_and_leaves_nothing_half_done(server, backends):
+    """P-41: out of memory without eviction, a call is refused whole and counts stay true."""
+    backend = backends()
+    configure(backend, {"a": 2})
+    key = granted(backend)
+    client = server.client()
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="OOM"):
+            take(backend)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert set(rows(backend)) == {key}
+    assert take(backend)[1] is not None
+    assert take(backend)[1] is None
+
+
+def test_a_server_that_may_evict_is_warned_of_and_blocks_nobody(backends):
+    """P-41: one warning at the start; and under pressure that evicts keys nobody is stuck for ever."""
+    with RedisServer("--maxmemory-policy", "allkeys-random") as own:
+        client = own.client()
+        backend = backends(own.url)
+        with capture_logs() as logs:
+            configure(backend, {"a": 3})
+        assert [(e["event"], e["policy"]) for e in logs] == [("redis_may_evict", "allkeys-random")]
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
+        for n in range(2_000):
+            with contextlib.suppress(redis.ResponseError):
+                client.set(f"filler:{n}", "x" * 500)
+        assert client.info("stats")["evicted_keys"] > 0
+        client.config_set("maxmemory", 0)
+        configure(backend, {"a": 3})
+        for key in list(rows(backend)):
+            backend.call(ops.End(key=key))
+        assert [take(backend)[1] is not None for _ in range(4)] == [True, True, True, False]
+
+
+def test_no_warning_of_policies_that_cannot_concern_us(backends):
+    """Keys of a pool never expire, so volatile policies cannot evict them."""
+    for policy in ("noeviction", "volatile-lru"):
+        with RedisServer("--maxmemory-policy", policy) as own, capture_logs() as logs:
+            backends(own.url).call(ops.Beat())
+        assert logs == []
+
+
+# -- hearing of offers ------------------------------------------------------------------------------------
+
+
+def test_an_offer_is_heard_by_the_process_it_is_made_to(backends):
+    """P-30: a release tells one waiting process, the oldest, and nobody else."""
+    holder, first, second = backends(), backends(), backends()
+    configure(holder, {"a": 1})
+    key = granted(holder)
+    for waiting in (first, second):
+        assert waiting.listen(0.0) == ()  # it subscribes
+        assert take(waiting, else_wants=())[1] is None
+    holder.call(ops.End(key=key))
+    assert first.listen(10) == ("a",)
+    assert second.listen(0.05) == ()
+    assert take(second)[1] is None
+    assert take(first, offered=True)[1] == ops.Granted("a")
+
+
+def test_poking_ends_listening_at_once(backends):
+    """A poke ends the present call, or the next one, long before its time."""
+    backend = backends()
+    backend.listen(0.0)
+    backend.poke()
+    begun = time.monotonic()
+    assert backend.listen(60) == ()
+    threading.Timer(0.05, backend.poke).start()
+    assert backend.listen(60) == ()
+    assert time.monotonic() - begun < 30
+
+
+def test_a_cut_subscription_is_made_again(proxy, backends):
+    """P-28: after a cut the listener returns empty-handed, connects anew, and hears again."""
+    holder, waiting = backends(), backends(proxy.url)
+    configure(holder, {"a": 1})
+    key = granted(holder)
+    waiting.listen(0.0)
+    take(waiting, else_wants=())
+    proxy.cut()
+    assert waiting.listen(10) == ()
+    assert waiting.listen(0.0) == ()
+    holder.call(ops.End(key=key))
+    assert waiting.listen(10) == ("a",)
+
+
+def test_a_subscription_that_went_dead_silently_is_found_out(proxy, backends, monkeypatch):
+    """P-28: a connection that only looks open is asked after a while, and given up without an answer."""
+    from balancer.store.redis import ears
+
+    monkeypatch.setattr(ears, "QUIET", 0.05)
+    backend = backends(f"{proxy.url}?socket_timeout=0.1")
+    backend.listen(0.0)
+    for _ in range(4):
+        assert backend.listen(0.06) == ()
+    first = backend._ears._connection
+    assert first is not None, "a server that answers is not given up"
+    proxy.hanging = True
+    for _ in range(8):
+        if backend._ears._connection is not first:
+            break
+        backend.listen(0.06)
+    assert backend._ears._connection is not first
+
+
+# -- event loops ------------------------------------------------------------------------------------------
+
+
+def test_every_event_loop_has_connections_that_end_with_it(server, backends):
+    """P-16: successive loops and loops in threads use one backend, and leave no connection open."""
+    backend = backends(server.url)
+    configure(backend, {"a": 200})
+    client = server.client()
+
+    serial = itertools.count(1)
+
+    async def pairs():
+        for _ in range(5):
+            keys = [f"{backend.owner.name}-{next(serial):x}" for _ in range(5)]
+            got = await asyncio.gather(*(backend.acall(ops.Take(key=key)) for key in keys))
+            assert all(reply.result == ops.Granted("a") for reply in got)
+            ended = await asyncio.gather(*(backend.acall(ops.End(key=key)) for key in keys))
+            assert [reply.result.key for reply in ended] == keys
+            await asyncio.sleep(0)
+
+    for _ in range(3):
+        asyncio.run(_fresh(pairs))
+    threads = [threading.Thread(target=asyncio.run, args=(_fresh(pairs),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    gc.collect()
+    assert len(client.client_list()) <= 3
+    assert backend.call(ops.Beat()).loose is None
+
+
+async def _fresh(work):
+    await work()
+
+
+@pytest.mark.parametrize("given", ["url", "client"])
+def test_cancelled_calls_do_not_use_up_the_connections(server, backends, given):
+    """P-9: of 1,000 calls cancelled at all stages none keeps one of 5 connections: one more succeeds."""
+
+    async def storm(backend):
+        tasks = []
+        for n in range(1_000):
+            tasks.append(asyncio.create_task(backend.acall(ops.Take(key=f"{backend.owner.name}-{n:x}"))))
+            if n % 7 == 0:
+                await asyncio.sleep(0)
+            tasks[n // 2].cancel()
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(r, asyncio.CancelledError | ops.Reply) for r in results)
+        assert sum(isinstance(r, asyncio.CancelledError) for r in results) > 500
+        return (await backend.acall(ops.Take(key=f"{backend.owner.name}-ffff"))).result
+
+    async def with_own_client():
+        async with redis.asyncio.Redis(port=server.port, max_connections=5) as own:
+            backend = backends(server.client(), async_client=own)
+            configure(backend, {"a": 2_000})
+            return await storm(backend)
+
+    if given == "url":
+        backend = backends(f"{server.url}?max_connections=5")
+        configure(backend, {"a": 2_000})
+        assert asyncio.run(storm(backend)) == ops.Granted("a")
+    else:
+        assert asyncio.run(with_own_client()) == ops.Granted("a")
+
+
+def test_more_threads_than_connections_take_turns(server, backends):
+    """With max_connections=2 twenty threads get all their slots, and no error."""
+    backend = backends(f"{server.url}?max_connections=2")
+    configure(backend, {"a": 100})
+    got = []
+    threads = [
+        threading.Thread(target=lambda: got.extend(granted(backend) for _ in range(5))) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(set(got)) == 100
+    assert len(rows(backend)) == 100
+
+
+def test_a_sync_client_alone_serves_event_loops_too(server, backends):
+    """Without an asynchronous client calls are made in threads, and answer the same."""
+    backend = backends(server.client(decode_responses=True))
+    configure(backend, {"ä": 1})
+
+    async def one():
+        first = await backend.acall(ops.Take(key=f"{backend.owner.name}-1"))
+        second = await backend.acall(ops.Take(key=f"{backend.owner.name}-2"))
+        return first.result, second.result
+
+    assert asyncio.run(one()) == (ops.Granted("ä"), None)
+
+
+# -- forks ------------------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_has_connections_of_its_own(server, backends):
+    """P-45, P-46: the child goes on as another owner, and the parent's connections stay usable."""
+    backend = backends(server.url)
+    configure(backend, {"a": 2})
+    mine = granted(backend)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            backend.after_fork(ops.Owner("child", "host:2"))
+            answer = backend.call(ops.Take(key="child-1")).result
+            os.write(writer, answer.account.encode())
+            gc.collect()
+            code = 0
+        finally:
+            os._exit(code)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        assert told.read() == "a"
+    assert set(rows(backend)) == {mine, "child-1"}
+    assert backend.call(ops.End(key=mine)).result.key == mine
+
+
+# -- rights -----------------------------------------------------------------------------------------------
+
+COMMANDS = """
+    evalsha eval time exists hget hset hdel hlen hkeys hexists hgetall zadd zrem zscore zcard zcount zrange
+    zrangebyscore zrangebylex zlexcount zremrangebyrank del publish subscribe ping info
+""".split()  # noqa: SIM905  (as an operator would write them)
+
+
+def test_the_documented_rights_suffice(server, backends):
+    """A user with only the commands, keys and channels of docs/redis.md can do everything."""
+    client = server.client()
+    user = ["reset", "on", ">pw", "resetchannels", "~{balancer:*", "&{balancer:*"]
+    client.execute_command("ACL", "SETUSER", "balancer", *user, *(f"+{name}" for name in COMMANDS))
+    backend = backends(f"redis://balancer:pw@127.0.0.1:{server.port}/0")
+    configure(backend, {"a": 2, "b": 1})
+    configure(backend, {"a": 2})
+    key = granted(backend, else_wants=())
+    backend.listen(0.0)
+    survey = backend.call(ops.Claim("survey", 0, 60)).result
+    for operation in (
+        ops.Judge(key=key, doubt=True, seconds=5.0, scope="m", reason="x"),
+        ops.Bind(key, "job", 5.0),
+        ops.Renew(job_id="job"),
+        ops.Cool(account="a", seconds=1.0),
+        ops.Reset("a"),
+        ops.Apply(number=survey.number, external={"a": 1}, prolong=(key,), missed={key: 1}),
+        ops.Wait(("a",)),
+        ops.Wait(()),
+        ops.Dump(),
+        ops.Register(tuple(rows(backend).values())),
+        ops.End(job_id="job"),
+        ops.End(job_id="unknown"),
+        ops.Fail("fetch", 1, "x", "y", 1.0),
+        ops.ReadTable(),
+    ):
+        backend.call(operation)
+    server.client().delete(backend.base + "room")
+    backend.call(ops.Beat())
+    asyncio.run(backend.acall(ops.Beat()))
+
+
+def test_rights_that_do_not_reach_are_an_error(server, backends):
+    """A user who may not touch the keys is told so."""
+    server.client().acl_setuser(
+        "stranger", enabled=True, nopass=True, commands=["+@all"], keys=["x*"], reset=True
+    )
+    backend = backends(f"redis://stranger:any@127.0.0.1:{server.port}/0")
+    with pytest.raises(StoreUnavailable, match="no permissions"):
+        take(backend)
+
+
+# -- what the extra brings --------------------------------------------------------------------------------
+
+
+def test_without_redis_py_the_error_names_the_extra():
+    """Importing the library needs no redis-py, and using Redis without it says what to install."""
+    code = (
+        "import sys; sys.modules['redis'] = None\n"
+        "import balancer\n"
+        "from balancer.store.redis import RedisStore\n"
+        "try: RedisStore(object()).open(None, None)\n"
+        "except ImportError as error: print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "balancer[redis]" in said.stdout
+
+
+def test_what_is_no_client_is_refused(backends):
+    """A client that is none is a TypeError that names the argument; a store shows no address."""
+    with pytest.raises(TypeError, match="client"):
+        backends(object())
+    assert repr(RedisStore(object())) == "RedisStore(object)"
