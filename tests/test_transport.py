@@ -249,8 +249,13 @@ def test_a_refused_connection_is_proof(post):
         assert may_have_been_sent(post(f"http://127.0.0.1:{bound.getsockname()[1]}/")) is False
 
 
-def test_a_name_that_does_not_resolve_is_proof(post):
-    """The name of the server has no address."""
+def test_a_name_that_does_not_resolve_is_proof(post, monkeypatch):
+    """The name of the server has no address; no resolver is asked, the machine's answer is given here."""
+
+    def fail(*args, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     assert may_have_been_sent(post("http://nowhere.invalid/")) is False
 
 
