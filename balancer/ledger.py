@@ -229,14 +229,15 @@ class Ledger:
     # -- the configuration and the server's list ----------------------------------------------
 
     def configure(self, changes: Changes) -> list[Tally]:
-        """Bring the accounts in line with the configuration; leases stay. Return what changed."""
-        changed = [self._put(account) for account in changes.put]
-        for id in changes.gone:
-            tally = self.tallies[id]
+        """Bring the accounts in line with the configuration; leases stay. Return what changed.
+
+        Doing it again changes nothing, so that it can be repeated if it was cut short.
+        """
+        gone = [self.tallies[id] for id in changes.gone if id in self.tallies]
+        for tally in gone:
             tally.draining = True
             self._remeasure(tally)
-            changed.append(tally)
-        return changed
+        return gone + [self._put(account) for account in changes.put]
 
     def set_external(self, external: Mapping[str, int]) -> list[Tally]:
         """Take over how many jobs of others run on each account. Return what changed."""

@@ -1,0 +1,178 @@
+"""An exception in the middle of an operation: the ledger is whole again after a recount.
+
+KeyboardInterrupt can arrive between any two instructions. Here it is made to, at every one of them
+in turn, in each operation.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+from ledgers import Desk
+
+from balancer import ledger as module
+from balancer.ledger import Changes
+from balancer.model import Account
+from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Row, Ticket
+
+FILES = {str(Path(module.__file__).with_name(f"{name}.py")) for name in ("ledger", "tally", "room", "agenda")}
+CAPACITY = {"a": 3, "b": 2}
+
+
+def cut_short(operation, at):
+    """Run ``operation`` with an interruption at its instruction number ``at``. True: it got that far."""
+    seen = 0
+
+    def trace(frame, event, _):
+        nonlocal seen
+        if frame.f_code.co_filename not in FILES:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            seen += 1
+            if seen == at:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        operation()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+class Scene:
+    """An account that probes and one that cools, with leases in every state."""
+
+    def __init__(self, strategy):
+        desk = self.desk = Desk(strategy, **CAPACITY)
+        self.held, self.bound, self.unsure = desk.take("a"), desk.take("a"), desk.take("b")
+        desk.bind(self.bound, "job", ttl=500)
+        desk.ledger.doubt(self.unsure, 600.0, desk.now)
+        desk.ledger.set_external({"b": 1})
+        desk.cool("a", 10)
+        desk.at(10)
+        desk.cool("b", 50)
+        desk.release_job("early")
+        self.new = Ticket(Row("new"), draw=0.5)
+
+    @property
+    def ledger(self):
+        return self.desk.ledger
+
+    def rows(self):
+        return [self.held, self.bound, self.unsure, self.new.row]
+
+
+def configure(scene):
+    """Make one account larger, add one, let one go."""
+    changes = Changes((Account("b", 5), Account("c", 1)), ("a",))
+    scene.ledger.configure(changes)
+
+
+def take_scoped(scene):
+    """Take a lease for a model, which not every cooldown concerns."""
+    scene.new.row.scope = "veo"
+    scene.ledger.take(scene.new, 10.0)
+
+
+OPERATIONS = {
+    "take": lambda s: s.ledger.take(s.new, 10.0),
+    "take for a scope": take_scoped,
+    "end held": lambda s: s.ledger.end(s.held),
+    "end bound": lambda s: s.ledger.finish(s.bound, 10.0),
+    "end unsure": lambda s: s.ledger.end(s.unsure),
+    "bind": lambda s: s.ledger.bind(s.held, "other", 900.0, 10.0),
+    "bind when over": lambda s: s.ledger.bind(s.held, "early", 900.0, 10.0),
+    "bind unsure": lambda s: s.ledger.bind(s.unsure, "other", 900.0, 10.0),
+    "doubt": lambda s: s.ledger.doubt(s.held, 600.0, 10.0),
+    "renew": lambda s: s.ledger.set_end(s.bound, 800.0),
+    "accept": lambda s: s.ledger.accept(s.held),
+    "cool": lambda s: s.ledger.cool(s.held.tally, None, 90.0, "why", worth_waiting=True),
+    "cool longer": lambda s: s.ledger.cool(s.unsure.tally, None, 90.0, "why", worth_waiting=True),
+    "reset": lambda s: s.ledger.reset(s.unsure.tally),
+    "configure": configure,
+    "external": lambda s: s.ledger.set_external({"a": 1}),
+    "due": lambda s: s.ledger.due(700.0),
+}
+
+
+def check_whole(ledger):
+    """Everything derived agrees with the rows, the pauses and the configuration."""
+    assert all(row.state in (HELD, BOUND, AMBIGUOUS) for row in ledger.rows.values())
+    held = {key: row for tally in ledger.tallies.values() for key, row in tally.held.items()}
+    assert held == ledger.rows
+    assert all(row.key in row.tally.held for row in ledger.rows.values())
+    assert ledger.jobs == {row.job_id: row for row in ledger.rows.values() if row.state == BOUND}
+    ending = {row: row.end for row in ledger.rows.values() if row.state != HELD}
+    pauses = [pause for tally in ledger.tallies.values() for pause in tally.pauses.values()]
+    cooling = {pause: pause.until for pause in pauses if pause.cooling}
+    assert dict(ledger.agenda._number) == {**ending, **cooling}
+    assert dict(ledger.loose._number) == {row: row.state_since for row in ending}
+    assert all(pause.probe is None or pause.probe in pause.tally.held for pause in pauses)
+    for tally in ledger.tallies.values():
+        usable = not tally.draining and tally.account.broken is None
+        external = ledger.external.get(tally.id, 0)
+        assert tally.limit == (max(0, tally.account.capacity - external) if usable else 0)
+        assert (tally.place >= 0) is tally.fits()
+
+
+def check_no_slot_lost(desk):
+    """Once all has ended, every account takes exactly its capacity."""
+    desk.ledger.set_external({})
+    for row in list(desk.ledger.rows.values()):
+        desk.release(row)
+    desk.at(10_000.0)
+    for id, tally in sorted(desk.ledger.tallies.items()):
+        assert not tally.draining
+        desk.ledger.reset(tally)
+        granted = [desk.take(id) is not None for _ in range(tally.account.capacity + 1)]
+        assert granted == [True] * tally.account.capacity + [False]
+        assert desk.in_flight(id) == tally.account.capacity
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [*((name, "random") for name in OPERATIONS), *((name, "least_loaded") for name in ("take", "end bound"))],
+)
+def test_an_operation_cut_short_anywhere_leaves_a_ledger_that_a_recount_makes_whole(name, strategy):
+    """At no instruction can an interruption lose a slot, double a grant or strand a cooldown (P-1)."""
+    for at in count(1):
+        scene = Scene(strategy)
+        if not cut_short(lambda: OPERATIONS[name](scene), at):  # noqa: B023  # called at once
+            break
+        scene.ledger.recount()
+        check_whole(scene.ledger)
+        for row in scene.rows():
+            assert (row.key in scene.ledger.rows) is (row.state not in (NEW, ENDED))
+        if name.startswith("take"):
+            granted = scene.new.row.state == HELD
+            assert scene.ledger.take(scene.new, 10.0) or not granted
+            assert sum("new" in tally.held for tally in scene.ledger.tallies.values()) <= 1
+        if name == "configure":
+            configure(scene)
+            assert scene.ledger.tallies["a"].draining
+            assert scene.desk.take("c") is not None
+        check_whole(scene.ledger)
+        check_no_slot_lost(scene.desk)
+    assert at > 1, "nothing was cut short"
+
+
+def test_a_recount_can_be_cut_short_and_repeated():
+    """Whoever recounts may be interrupted as well."""
+    for at in count(1):
+        scene = Scene("random")
+        if not cut_short(scene.ledger.recount, at):
+            break
+        scene.ledger.recount()
+        check_whole(scene.ledger)
+        assert len(scene.ledger.rows) == 3
+        check_no_slot_lost(scene.desk)
+    assert at > 1, "nothing was cut short"
