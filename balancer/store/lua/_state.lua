@@ -1,10 +1,11 @@
 -- Stands before every script: the keys, what all calls bring along, and the rows that are true.
 --
 -- KEYS  the same order in every script, which may leave out those at the end that it never touches
--- ARGV  1 owner   2 its host:pid   3 lease_ttl   4 job_ttl   5 ambiguous_ttl (all ms)
---       6 "l" for the strategy least_loaded, "o" if max_jobs can only lower; both, or neither
---       7 "1" if the owner has never been answered yet   8 now in ms, or "" for this server's time
---       9 … what the script documents
+-- ARGV  1 owner   2 its host:pid
+--       3 "lease_ttl job_ttl ambiguous_ttl flags": three numbers of ms; "l" for the strategy
+--         least_loaded, "o" if max_jobs can only lower (all in one, as each argument costs bytes)
+--       4 "1" if the owner has never been answered yet   5 now in ms, or "" for this server's time
+--       6 … what the script documents
 -- Answer  {version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or -1,
 --          expired leases as JSON, result}
 --
@@ -18,8 +19,8 @@ local ALWAYS = 12
 local DONE, EARLY, TABLE = KEYS[13], KEYS[14], KEYS[15]
 
 local OWNER, PROCESS = ARGV[1], ARGV[2]
-local LEASE_TTL, JOB_TTL, AMBIGUOUS_TTL = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local LEAST_LOADED, LOWER_ONLY, HELLO = ARGV[6]:find('l'), ARGV[6]:find('o'), ARGV[7] == '1'
+local LEASE_TTL, JOB_TTL, AMBIGUOUS_TTL, FLAGS = ARGV[3]:match('^(%d+) (%d+) (%d+) (%a*)$')
+local LEAST_LOADED, LOWER_ONLY, HELLO = FLAGS:find('l'), FLAGS:find('o'), ARGV[4] == '1'
 
 local MEMORY = 600000 -- ms for which ended leases and released jobs are remembered
 local MOST_TOMBS, MOST_JOBS = 100000, 10000
@@ -28,7 +29,7 @@ local OFFER = 1000 -- ms for which a slot is reserved
 local BAND = 16777216 -- see refile
 
 local call, encode, decode = redis.call, cjson.encode, cjson.decode
-local now = tonumber(ARGV[8])
+local now = tonumber(ARGV[5])
 if not now then
   local time = call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,6 +1,6 @@
 -- Put into effect what the server's list means, and give the claim back.
 --
--- ARGV  9 number of the claim   10 JSON object {external = {id = jobs}, bind = {{key, job}},
+-- ARGV  6 number of the claim   7 JSON object {external = {id = jobs}, bind = {{key, job}},
 --       prolong = {key}, reclaim = {key}, resolve = {key}, missed = {{key, lists}}}
 -- Answer  the keys that ended
 
@@ -40,9 +40,9 @@ local function prolong(key, row)
 end
 
 enter()
-local claim = valid('survey', ARGV[9])
+local claim = valid('survey', ARGV[6])
 if not claim then return leave(ended) end
-local plan = decode(ARGV[10])
+local plan = decode(ARGV[7])
 set_external(plan.external)
 for _, pair in ipairs(plan.bind) do
   each({pair[1]}, 'ambiguous', function(key, row)

@@ -1,10 +1,10 @@
 -- Ask for the right to fetch or to reconcile for all.
 --
--- ARGV  9 "fetch" or "survey"   10 max_age in ms   11 ms after which the claim is void
+-- ARGV  6 "fetch" or "survey"   7 max_age in ms   8 ms after which the claim is void
 -- Answer  {1 if granted, number, ms after which to ask again, ms since it was done or -1,
 --          type and text of the error that asked for a pause, if that is why}
 
-local what, max_age = ARGV[9], tonumber(ARGV[10])
+local what, max_age = ARGV[6], tonumber(ARGV[7])
 enter()
 local claim = read_claim(what)
 local age = claim.done_at and now - claim.done_at
@@ -16,5 +16,5 @@ if age >= 0 and age < max_age then return leave({0, 0, 0, age, false, false}) en
 if busy > 0 then return leave({0, 0, busy, age, false, false}) end
 if pause > 0 then return leave({0, 0, pause, age, claim.kind, claim.text}) end
 local number = higher(claim.number)
-write(META, what, {number = number, void_at = now + tonumber(ARGV[11]), done_at = claim.done_at})
+write(META, what, {number = number, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at})
 return leave({1, number, 0, age, false, false})

@@ -1,7 +1,7 @@
 -- Put a table in force, and give the claim back.
 --
--- ARGV  9 number of the claim   10 version that the changes are from   11 JSON list of ids that are gone
---       12 … id, capacity, "1" if broken, description: of each account that is new or different
+-- ARGV  6 number of the claim   7 version that the changes are from   8 JSON list of ids that are gone
+--       9 … id, capacity, "1" if broken, description: of each account that is new or different
 -- Answer  the version in force, or nil if nothing was done
 
 local function put(id, capacity, broken, external)
@@ -28,13 +28,13 @@ local function remove(id)
 end
 
 enter()
-local claim = valid('fetch', ARGV[9])
+local claim = valid('fetch', ARGV[6])
 local version = version_in_force()
-if not claim or tonumber(ARGV[10]) ~= version then return leave() end
-local gone_ids = decode(ARGV[11])
+if not claim or tonumber(ARGV[7]) ~= version then return leave() end
+local gone_ids = decode(ARGV[8])
 local external = read(META, 'external') or {}
 local named = {[''] = true}
-for i = 12, #ARGV, 4 do
+for i = 9, #ARGV, 4 do
   put(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', external)
   call('HSET', TABLE, ARGV[i], ARGV[i + 3])
   named[ARGV[i]] = true
@@ -47,7 +47,7 @@ if version == 0 then
   end
 end
 for _, id in ipairs(gone_ids) do remove(id) end
-if version == 0 or #ARGV > 11 or #gone_ids > 0 then
+if version == 0 or #ARGV > 8 or #gone_ids > 0 then
   version = higher(version)
   call('HSET', META, 'version', version, 'accounts', call('HLEN', TABLE))
 end

@@ -1,14 +1,14 @@
 -- Put an account, or a scope of it, in a cooldown.
 --
--- ARGV  9 account   10 length in ms   11 "=scope" or ""   12 reason   13 "1": worth waiting
+-- ARGV  6 account   7 length in ms   8 "=scope" or ""   9 reason   10 "1": worth waiting
 -- Answer  1 if there is such an account
 
-local id = ARGV[9]
+local id = ARGV[6]
 enter()
 local account = read(ACCOUNTS, id)
 if not account then return leave() end
 cool(id, account, {
-  scope = optional(ARGV[11]), ends = now + tonumber(ARGV[10]), reason = ARGV[12],
-  worth_waiting = ARGV[13] == '1',
+  scope = optional(ARGV[8]), ends = now + tonumber(ARGV[7]), reason = ARGV[9],
+  worth_waiting = ARGV[10] == '1',
 })
 return leave(1)

@@ -1,9 +1,9 @@
 -- End a lease by key or by job, and leave a tombstone for its key.
 --
--- ARGV  9 key or ""   10 "=job" or ""
+-- ARGV  6 key or ""   7 "=job" or ""
 -- Answer  the lease as JSON, or nil
 
-local key, job = ARGV[9], optional(ARGV[10])
+local key, job = ARGV[6], optional(ARGV[7])
 enter()
 if job then
   key = call('HGET', JOBS, job)

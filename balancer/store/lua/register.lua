@@ -1,11 +1,11 @@
 -- Bring back held leases that are not known any more, even over capacity.
 --
--- ARGV  9 JSON list of {key, account, age in ms, "=label", "=scope", adverse}
+-- ARGV  6 JSON list of {key, account, age in ms, "=label", "=scope", adverse}
 -- Answer  the keys that have a tombstone
 
 local me = enter(true)
 local buried = {}
-for _, item in ipairs(decode(ARGV[9])) do
+for _, item in ipairs(decode(ARGV[6])) do
   local key, id = item[1], item[2]
   if remembers(TOMBS, key) then
     buried[#buried + 1] = key

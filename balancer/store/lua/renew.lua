@@ -1,9 +1,9 @@
 -- Move the end of a bound or ambiguous lease.
 --
--- ARGV  9 key or ""   10 "=job" or ""   11 ttl in ms, or ""
+-- ARGV  6 key or ""   7 "=job" or ""   8 ttl in ms, or ""
 -- Answer  1 if there is such a lease
 
-local key, job, ttl = ARGV[9], optional(ARGV[10]), tonumber(ARGV[11])
+local key, job, ttl = ARGV[6], optional(ARGV[7]), tonumber(ARGV[8])
 enter()
 if job then key = call('HGET', JOBS, job) end
 local row = key and read(ROWS, key)

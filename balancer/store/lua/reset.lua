@@ -1,9 +1,9 @@
 -- Clear what verdicts made of an account.
 --
--- ARGV  9 account
+-- ARGV  6 account
 -- Answer  1 if there is such an account
 
-local id = ARGV[9]
+local id = ARGV[6]
 enter()
 local account = read(ACCOUNTS, id)
 if not account then return leave() end

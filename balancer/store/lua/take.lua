@@ -1,12 +1,12 @@
 -- Grant a lease.
 --
--- ARGV  9 key   10 draw in [0, 1)   11 max_jobs or ""   12 "=scope" or ""   13 "=label" or ""
---       14 "1": use what is reserved for this owner   15 wants once granted   16 wants if not granted
---       17 JSON list of accounts in random order, or ""
+-- ARGV  6 key   7 draw in [0, 1)   8 max_jobs or ""   9 "=scope" or ""   10 "=label" or ""
+--       11 "1": use what is reserved for this owner   12 wants once granted   13 wants if not granted
+--       14 JSON list of accounts in random order, or ""
 -- Answer  id of the account, or nil
 
-local key, draw, max_jobs = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
-local scope, label, offered = optional(ARGV[12]), optional(ARGV[13]), ARGV[14] == '1'
+local key, draw, max_jobs = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local scope, label, offered = optional(ARGV[9]), optional(ARGV[10]), ARGV[11] == '1'
 
 local function fits(id, account)
   local most = account.capacity
@@ -79,7 +79,7 @@ local function any_by_load()
 end
 
 local function choose()
-  if ARGV[17] ~= '' then return first_of(decode(ARGV[17])) end
+  if ARGV[14] ~= '' then return first_of(decode(ARGV[14])) end
   if LEAST_LOADED then return any_by_load() end
   return any_by_count()
 end
@@ -102,7 +102,7 @@ end
 local me = enter()
 if offered then end_offer(OWNER, me) end
 local id = grant()
-local wants = id and ARGV[15] or ARGV[16]
+local wants = id and ARGV[12] or ARGV[13]
 if me.wants or wants ~= '' then
   if id and wants ~= '' then to_the_back(me) end
   set_wants(OWNER, me, wants)

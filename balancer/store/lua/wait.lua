@@ -1,9 +1,9 @@
 -- Say what this process waits for; its place in line stays.
 --
--- ARGV  9 wants
+-- ARGV  6 wants
 -- Answer  nil
 
 local me = enter()
-set_wants(OWNER, me, ARGV[9])
+set_wants(OWNER, me, ARGV[6])
 write(OWNERS, OWNER, me)
 return leave()

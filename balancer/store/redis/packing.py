@@ -9,7 +9,7 @@ from balancer.store.redis.scripts import KEYS, Script, base_of
 from balancer.store.redis.wire import FORMS
 
 
-def to_bytes(value: str | float) -> bytes:
+def to_bytes(value: object) -> bytes:
     """Return an argument as it is sent."""
     return str(value).encode("utf-8", "surrogatepass")
 
@@ -55,9 +55,9 @@ class Head:
         base = base_of(settings.namespace)
         names = KEYS[: script.keys]
         ttls = (settings.lease_ttl, settings.job_ttl, settings.ambiguous_ttl)
-        rest: list[str | int] = [len(names), *(base + name for name in names), owner.name, owner.host_pid]
-        rest += [round(ttl * 1000) for ttl in ttls]
-        rest += ["l" * (settings.strategy == "least_loaded") + "o" * settings.lower_only]
+        flags = "l" * (settings.strategy == "least_loaded") + "o" * settings.lower_only
+        constants = " ".join([*(str(round(ttl * 1000)) for ttl in ttls), flags])
+        rest = [len(names), *(base + name for name in names), owner.name, owner.host_pid, constants]
         self.script = script
         self.rest = tuple(map(to_bytes, rest))
         command = (b"EVALSHA", script.sha.encode(), *self.rest)
