@@ -124,7 +124,7 @@ class Handle:
             return ruling
         if ruling.verdict is Verdict.ACCEPTED and ruling.job_id is not None and not ruling.final:
             self._accepted_job = ruling.job_id
-        yield from core.store.judge(self._row.key, ruling)
+        yield from core.store.judge(self._row, ruling)
         if ruling.refresh:
             core.upkeep.expire()
         return ruling

@@ -235,7 +235,7 @@ class Store(Desk):
         """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""
 
     @abstractmethod
-    def judge(self, key: Key, ruling: Ruling) -> Flow[None]:
+    def judge(self, row: Row, ruling: Ruling) -> Flow[None]:
         """Put what an answer said about the account and the lease into effect."""
 
     @abstractmethod

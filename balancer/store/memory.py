@@ -239,12 +239,11 @@ class MemoryStore(Store):
         return self._step(act)
 
     @instant
-    def judge(self, key: Key, ruling: Ruling) -> None:
+    def judge(self, row: Row, ruling: Ruling) -> None:
         """Put what an answer said about the account and the lease into effect."""
 
         def act(now: float) -> None:
-            row = self.ledger.rows.get(key)
-            if row is not None:
+            if self.ledger.rows.get(row.key) is row:
                 self._judge(row, ruling, now)
 
         self._step(act)

@@ -320,21 +320,22 @@ class SharedStore(Store):
         """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""
         return bool((yield from self.ask(Renew(key, job_id, ttl), PATIENCE)))
 
-    def judge(self, key: Any, ruling: Ruling) -> Flow[None]:
+    def judge(self, row: Row, ruling: Ruling) -> Flow[None]:
         """Put what an answer said about the account and the lease into effect."""
-        row = self.mine.get(key)
-        yield from self._judge(
-            Judge(
-                key=key,
-                accepted=ruling.verdict is Verdict.ACCEPTED,
-                doubt=ruling.verdict is Verdict.AMBIGUOUS,
-                adverse=ruling.verdict.adverse,
-                seconds=None if ruling.pool_wide else ruling.seconds,
-                scope=row.scope if row is not None and ruling.scoped else None,
-                reason=ruling.reason,
-                worth_waiting=ruling.worth_waiting,
-            )
+        judge = Judge(
+            key=self.text(row.key),
+            accepted=ruling.verdict is Verdict.ACCEPTED,
+            doubt=ruling.verdict is Verdict.AMBIGUOUS,
+            adverse=ruling.verdict.adverse,
+            seconds=None if ruling.pool_wide else ruling.seconds,
+            scope=row.scope if ruling.scoped else None,
+            reason=ruling.reason,
+            worth_waiting=ruling.worth_waiting,
         )
+        row.adverse = row.adverse or judge.adverse
+        yield from self._judge(judge)
+        if judge.seconds is not None:
+            self._tell_cooling(row.tally.id, judge)
 
     def doubt(self, key: Any) -> Flow[None]:
         """Keep the slot of a lease whose job may run, without a verdict on its account."""
@@ -354,11 +355,17 @@ class SharedStore(Store):
         except BaseException:
             self.later(judge)
             raise
-        if judge.seconds is not None:
-            self.note(
-                "info", "account_cooling", seconds=judge.seconds, scope=judge.scope, reason=judge.reason
-            )
-            self.flush()
+
+    def _tell_cooling(self, account: str, cause: Judge | Cool) -> None:
+        self.note(
+            "info",
+            "account_cooling",
+            account=account,
+            scope=cause.scope,
+            seconds=cause.seconds,
+            reason=cause.reason,
+        )
+        self.flush()
 
     # -- accounts -----------------------------------------------------------------------------
 
@@ -366,7 +373,10 @@ class SharedStore(Store):
         """Put an account in a cooldown by hand. False: there is no such account."""
         self._seen = None
         cool = Cool(account=account_id, seconds=seconds, reason=reason)
-        return bool((yield from self.ask(cool, PATIENCE)))
+        known = bool((yield from self.ask(cool, PATIENCE)))
+        if known:
+            self._tell_cooling(account_id, cool)
+        return known
 
     def reset(self, account_id: str) -> Flow[bool]:
         """Clear what verdicts made of an account. False: there is no such account."""
