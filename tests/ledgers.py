@@ -5,8 +5,14 @@ from __future__ import annotations
 import itertools
 
 from balancer.ledger import Changes, Ledger
-from balancer.model import Account, Table
+from balancer.matching import Snapshot, match
+from balancer.model import Account, Listing, Table
 from balancer.tally import Row, Ticket
+
+INTERVAL = 30.0
+"""Seconds between two reconciliations."""
+TTL = 3600.0
+"""Seconds that a bound lease is given."""
 
 
 class Desk:
@@ -64,3 +70,33 @@ class Desk:
 
     def in_flight(self, account):
         return len(self.ledger.tallies[account].held)
+
+
+class Matching(Desk):
+    """A desk that compares itself with lists, and acts on them as a store does."""
+
+    def snapshot(self):
+        return Snapshot.of(self.ledger, self.now)
+
+    def compare(self, *jobs, before=None, counts=None, complete=True, interval=INTERVAL):
+        listing = Listing(tuple(jobs), counts or {}, complete)
+        return match(listing, before or self.snapshot(), self.ledger, interval, str)
+
+    def apply(self, plan):
+        self.ledger.set_external(plan.external)
+        for row, job in plan.bind:
+            self.bind(row, job)
+        for row in plan.prolong:
+            self.ledger.prolong(row, self.now + TTL)
+        for row in (*plan.reclaim, *plan.resolve):
+            self.ledger.end(row)
+
+    def bound(self, job, account="a"):
+        row = self.take(account)
+        self.bind(row, job)
+        return row
+
+    def unsure(self, account="a"):
+        row = self.take(account)
+        self.ledger.doubt(row, self.now + 600.0, self.now)
+        return row

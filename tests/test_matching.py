@@ -1,0 +1,323 @@
+"""What the server's list means for our leases, case by case. No HTTP, no threads."""
+
+from __future__ import annotations
+
+import pytest
+from ledgers import INTERVAL, TTL, Matching
+
+from balancer.model import Job
+from balancer.tally import AMBIGUOUS, BOUND
+
+
+def ours(job, account="a"):
+    """Return a listed job as a list without references has it."""
+    return Job(job, account)
+
+
+# -- external jobs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bound", "held", "unsure", "strangers", "external"),
+    [
+        (0, 0, 0, 0, 0),
+        (0, 0, 0, 2, 2),  # nobody of ours: all are others'
+        (2, 0, 0, 1, 1),  # known by id, so they explain themselves
+        (0, 1, 0, 1, 0),  # may be the unbound lease's
+        (0, 1, 0, 3, 2),
+        (0, 0, 2, 1, 0),  # may be one of the ambiguous leases'
+        (1, 1, 1, 4, 2),
+        (0, 3, 0, 1, 0),  # never negative
+    ],
+)
+def test_external_is_what_no_lease_of_ours_could_explain(bound, held, unsure, strangers, external):
+    """max(0, unmatched listed jobs - unbound and ambiguous leases), account by account."""
+    desk = Matching(a=20, b=20)
+    jobs = [ours(f"job-{number}") for number in range(bound)]
+    for job in jobs:
+        desk.bound(job.id)
+    for _ in range(held):
+        desk.take("a")
+    for _ in range(unsure):
+        desk.unsure()
+    others = [ours(f"stranger-{number}") for number in range(strangers)]
+    plan = desk.compare(*jobs, *others, Job("elsewhere", "b"))
+    assert plan.external == ({"a": external} if external else {}) | {"b": 1}
+
+
+def test_a_lease_granted_after_the_request_explains_no_job_of_the_list():
+    """Its job cannot have been on a list that was asked for before the grant."""
+    desk = Matching(a=5)
+    before = desk.snapshot()
+    desk.take("a")
+    assert desk.compare(ours("stranger"), before=before).external == {"a": 1}
+
+
+def test_a_lease_that_ended_during_the_request_still_explains_its_job():
+    """It was live when the list was asked for, so the job may be its own."""
+    desk = Matching(a=5)
+    row = desk.take("a")
+    before = desk.snapshot()
+    desk.ledger.end(row)
+    assert desk.compare(ours("job"), before=before).external == {}
+
+
+def test_a_lease_bound_during_the_request_explains_only_its_own_job():
+    """By then its job is known by id, so the other job on the list is somebody else's."""
+    desk = Matching(a=5)
+    row = desk.take("a")
+    before = desk.snapshot()
+    desk.bind(row, "job")
+    assert desk.compare(ours("job"), ours("stranger"), before=before).external == {"a": 1}
+
+
+def test_a_job_that_ended_a_moment_ago_is_not_somebody_elses():
+    """The list lags behind our release: for one interval it is passed over, then it counts."""
+    desk = Matching(a=2)
+    desk.bound("job")
+    desk.at(100)
+    desk.release_job("job")
+    desk.at(100 + INTERVAL)
+    assert desk.compare(ours("job")).external == {}
+    desk.at(100 + INTERVAL + 1)
+    assert desk.compare(ours("job")).external == {"a": 1}
+
+
+def test_a_job_of_unknown_account_counts_for_nobody_but_keeps_doubt_alive():
+    """It fills no account we could name, yet it may be the ambiguous lease's."""
+    desk = Matching(a=2)
+    row = desk.unsure()
+    desk.at(100)
+    plan = desk.compare(Job("job", None))
+    assert (plan.external, plan.resolve, plan.keep) == ({}, [], [row])
+    assert desk.compare().resolve == [row]
+
+
+def test_a_job_that_is_listed_twice_is_one_job():
+    """A source of somebody's own need not be tidy."""
+    desk = Matching(a=5)
+    assert desk.compare(ours("job"), ours("job"), Job(None, "a"), Job(None, "a")).external == {"a": 3}
+
+
+def test_bare_numbers_count_against_all_our_leases_on_the_account():
+    """Where only the number is known, all that ran at the request is subtracted, bound ones too."""
+    desk = Matching(a=9, b=9)
+    desk.bound("job")
+    desk.take("a")
+    desk.unsure()
+    assert desk.compare(counts={"a": 5, "b": 2}).external == {"a": 2, "b": 2}
+
+
+# -- reclaiming bound leases ------------------------------------------------------------------------
+
+
+def test_a_lease_is_reclaimed_after_two_lists_in_a_row_without_its_job():
+    """One list may be wrong; two say that the job is over."""
+    desk = Matching(a=1)
+    row = desk.bound("job")
+    desk.at(INTERVAL)
+    first = desk.compare()
+    assert (first.reclaim, first.keep) == ([], [row])
+    desk.at(2 * INTERVAL)
+    assert desk.compare().reclaim == [row]
+
+
+def test_a_list_with_the_job_starts_the_count_again():
+    """Missing, listed, missing is not two in a row."""
+    desk = Matching(a=1)
+    row = desk.bound("job")
+    desk.at(INTERVAL)
+    desk.compare()
+    assert desk.compare(ours("job")).prolong == [row]
+    assert desk.compare().reclaim == []
+    assert desk.compare().reclaim == [row]
+
+
+def test_lists_requested_within_an_interval_of_the_bind_prove_nothing():
+    """A new job has one interval to appear on the list."""
+    desk = Matching(a=1)
+    desk.at(100)
+    row = desk.bound("job")
+    desk.at(100 + INTERVAL - 1)
+    assert [desk.compare().reclaim for _ in range(5)] == [[]] * 5
+    desk.at(100 + INTERVAL)
+    desk.compare()
+    assert desk.compare().reclaim == [row]
+
+
+def test_what_counts_is_when_the_list_was_requested_and_not_when_it_came():
+    """A slow answer describes the past."""
+    desk = Matching(a=1)
+    row = desk.bound("job")
+    before = desk.snapshot()
+    desk.at(1000)
+    for _ in range(3):
+        assert desk.compare(before=before).keep == [row]
+    assert row.missed == 0
+
+
+@pytest.mark.parametrize(
+    "uncovering", [{"complete": False}, {"counts": {"a": 1}}], ids=["partial", "numbers"]
+)
+def test_a_list_that_does_not_cover_the_job_proves_nothing(uncovering):
+    """Neither a list that leaves jobs out, nor a bare number above 0 for its account, frees a slot."""
+    desk = Matching(a=1)
+    row = desk.bound("job")
+    desk.at(INTERVAL)
+    desk.compare()
+    for _ in range(5):
+        plan = desk.compare(**uncovering)
+        assert (plan.reclaim, plan.keep) == ([], [row])
+    assert desk.compare().reclaim == [row]
+
+
+def test_while_a_job_is_listed_its_end_moves_on():
+    """A job that runs for longer than its ttl keeps its slot as long as the server lists it."""
+    desk = Matching(a=1)
+    row = desk.bound("job")
+    for now in range(0, 4 * 3600, 1800):
+        assert desk.at(now) == []
+        desk.apply(desk.compare(ours("job")))
+    assert row.state == BOUND
+    assert row.end == desk.now + TTL
+
+
+def test_a_listed_job_never_shortens_the_end_that_its_user_gave():
+    """bind(ttl=a day) stays a day."""
+    desk = Matching(a=1)
+    row = desk.take()
+    desk.bind(row, "job", ttl=86_400)
+    desk.apply(desk.compare(ours("job")))
+    assert row.end == 86_400
+
+
+def test_a_bound_lease_whose_reference_is_listed_is_running():
+    """The list may name the job differently from the answer to the create."""
+    desk = Matching(a=1)
+    row = desk.bound("job")
+    desk.at(INTERVAL)
+    for _ in range(3):
+        plan = desk.compare(Job("job-by-another-name", "a", ref=str(row.key)))
+        assert (plan.prolong, plan.reclaim, plan.external) == ([row], [], {})
+
+
+# -- ambiguous leases ---------------------------------------------------------------------------------
+
+
+def test_an_ambiguous_lease_whose_reference_is_listed_becomes_bound():
+    """Its job runs and now has a name; the slot follows it from here on."""
+    desk = Matching(a=1)
+    row = desk.unsure()
+    plan = desk.compare(Job("job", "a", ref=str(row.key)))
+    assert (plan.bind, plan.resolve, plan.external) == ([(row, "job")], [], {})
+    desk.apply(plan)
+    assert (row.state, row.job_id) == (BOUND, "job")
+    assert desk.release_job("job") is True
+
+
+def test_a_job_found_by_reference_that_was_released_already_frees_the_slot():
+    """The webhook came before anybody knew whose job it was."""
+    desk = Matching(a=1)
+    row = desk.unsure()
+    desk.release_job("job")
+    desk.apply(desk.compare(Job("job", "a", ref=str(row.key))))
+    assert desk.in_flight("a") == 0
+
+
+def test_two_jobs_under_one_reference_bind_the_lease_once():
+    """A lease has one slot and one job; a second job of its makes no trouble for the others."""
+    desk = Matching(a=2)
+    row, other = desk.unsure(), desk.unsure()
+    jobs = [Job("one", "a", ref=str(row.key)), Job("two", "a", ref=str(row.key))]
+    plan = desk.compare(*jobs, Job("three", "a", ref=str(other.key)))
+    assert plan.bind == [(row, "one"), (other, "three")]
+
+
+def test_a_reference_without_a_job_id_keeps_the_lease_as_it_is():
+    """Its job runs, so it is neither ended nor counted as somebody else's."""
+    desk = Matching(a=1)
+    row = desk.unsure()
+    desk.at(100)
+    plan = desk.compare(Job(None, "a", ref=str(row.key)))
+    assert (plan.bind, plan.resolve, plan.keep, plan.external) == ([], [], [row], {})
+
+
+def test_an_unbound_lease_whose_reference_is_listed_is_left_to_its_user():
+    """The user is about to bind it; until then its job is known to be ours."""
+    desk = Matching(a=2)
+    row = desk.take()
+    plan = desk.compare(Job("job", "a", ref=str(row.key)), ours("stranger"))
+    assert (plan.bind, plan.external) == ([], {"a": 1})
+
+
+def test_an_ambiguous_lease_ends_after_one_interval_if_no_job_is_left_for_it():
+    """Nothing unexplained runs on its account, so its job was never accepted, or is over."""
+    desk = Matching(a=1)
+    row = desk.unsure()
+    desk.at(INTERVAL - 1)
+    assert (desk.compare().resolve, desk.compare().keep) == ([], [row])
+    desk.at(INTERVAL)
+    assert desk.compare().resolve == [row]
+
+
+def test_as_many_ambiguous_leases_stay_as_there_are_jobs_that_could_be_theirs():
+    """Two of three end when one unexplained job runs; jobs on another account do not help."""
+    desk = Matching(a=5, b=5)
+    rows = []
+    for now in (0, 1, 2):
+        desk.at(now)
+        rows.append(desk.unsure())
+    desk.at(100)
+    plan = desk.compare(ours("job"), Job("other", "b"))
+    assert (plan.resolve, plan.keep) == (rows[:2], rows[2:])
+    assert plan.external == {"b": 1}
+
+
+def test_a_young_ambiguous_lease_does_not_save_an_old_one():
+    """The job that is left may be the young one's; of the old ones the surplus ends."""
+    desk = Matching(a=5)
+    old = desk.unsure()
+    desk.at(100)
+    young = desk.unsure()
+    plan = desk.compare(ours("job"))
+    assert (plan.resolve, plan.keep) == ([old], [young])
+
+
+@pytest.mark.parametrize(
+    "uncovering", [{"complete": False}, {"counts": {"a": 1}}], ids=["partial", "numbers"]
+)
+def test_an_ambiguous_lease_stays_while_the_list_cannot_rule_its_job_out(uncovering):
+    """A list that leaves jobs out, or a number that may include it, resolves nothing."""
+    desk = Matching(a=1)
+    row = desk.unsure()
+    desk.at(100)
+    assert (desk.compare(**uncovering).resolve, row.state) == ([], AMBIGUOUS)
+
+
+def test_a_job_bound_by_id_is_not_left_over_for_an_ambiguous_lease():
+    """Matched jobs explain themselves only."""
+    desk = Matching(a=5)
+    desk.bound("job")
+    row = desk.unsure()
+    desk.at(100)
+    assert desk.compare(ours("job")).resolve == [row]
+
+
+def test_an_unbound_lease_is_never_ended_by_a_list():
+    """Its process is still at it: no list says anything about what it will submit."""
+    desk = Matching(a=1)
+    row = desk.take()
+    desk.at(10_000)
+    for _ in range(3):
+        plan = desk.compare()
+        assert row not in (*plan.reclaim, *plan.resolve)
+
+
+def test_a_restarted_process_finds_the_jobs_that_run_already():
+    """With no lease at all, all that is listed takes room: nothing is granted over it."""
+    desk = Matching(a=2, b=1)
+    desk.apply(desk.compare(ours("one"), ours("two"), Job("three", "b")))
+    assert desk.take() is None
+    desk.apply(desk.compare(ours("one"), Job("three", "b")))
+    assert desk.take().tally.id == "a"
+    assert desk.take() is None
