@@ -12,7 +12,7 @@ from balancer import parse
 from balancer.model import Job
 from balancer.service import Load, Rule, Service
 from balancer.services import GENERIC, SERVICES, find, table_markdown
-from balancer.verdict import Verdict, judge
+from balancer.verdict import Verdict
 
 A, B = "a@example.com", "b@example.com"
 
@@ -204,78 +204,6 @@ def test_the_reply_reference_comes_back(name):
     jobs = parse.listing(BODIES[f"{name}/scheduler"], SERVICES[name]).jobs
     assert jobs[0].ref
     assert SERVICES[name].reply_ref
-
-
-# service, status, body -> verdict, seconds of cooldown (None: not checked), "scoped" or "pool-wide"
-VERDICTS = [
-    ("google-flow", 429, "google-flow/create_429_no_eligible_account_inferred", ("BUSY", None, "pool-wide")),
-    (
-        "google-flow",
-        429,
-        {"reason": "PUBLIC_ERROR_PER_MODEL_DAILY_QUOTA_REACHED"},
-        ("EXHAUSTED", 82800, "scoped"),
-    ),
-    ("google-flow", 429, {"reason": "PUBLIC_ERROR_USER_QUOTA_REACHED"}, ("EXHAUSTED", 1800, "")),
-    ("google-flow", 429, {"reason": "PUBLIC_ERROR_USER_REQUESTS_THROTTLED"}, ("BUSY", 1800, "")),
-    ("google-flow", 429, {"reason": "PUBLIC_ERROR_UNUSUAL_ACTIVITY_TOO_MUCH_TRAFFIC"}, ("BUSY", 60, "")),
-    ("google-flow", 400, "google-flow/create_400_moderated", ("REFUSED", None, "")),
-    ("google-flow", 402, {"error": "Google account has no credits"}, ("EXHAUSTED", 3600, "")),
-    ("google-flow", 402, "_common/402_token_subscription", ("TOKEN", None, "")),
-    ("google-flow", 403, {"error": "captcha_quality: low"}, ("BUSY", None, "")),
-    ("google-flow", 403, {"error": "MODEL_ACCESS_DENIED"}, ("EXHAUSTED", 3600, "scoped")),
-    ("google-flow", 403, {"error": "not yours"}, ("REFUSED", None, "")),
-    ("google-flow", 503, "_common/503_upstream", ("BUSY", None, "")),
-    ("google-flow", 503, "<html>", ("AMBIGUOUS", None, "")),
-    ("google-flow", 596, "google-flow/create_596", ("BROKEN", 900, "")),
-    ("kling", 500, {"error": "x"}, ("REFUSED", None, "")),
-    ("kling", 502, {"error": "x"}, ("AMBIGUOUS", None, "")),
-    ("dreamina", 402, "dreamina/create_402", ("TOKEN", None, "")),
-    ("dreamina", 402, {"error": "subscription expired or insufficient credits"}, ("EXHAUSTED", 3600, "")),
-    ("flowmusic", 402, {"error": "Not enough"}, ("EXHAUSTED", 3600, "")),
-    ("flowmusic", 402, "_common/402_token_subscription", ("TOKEN", None, "")),
-    ("flowmusic", 422, {"error": "declined"}, ("REFUSED", None, "")),
-    ("flowmusic", 596, "flowmusic/create_596", ("BROKEN", 900, "")),
-    ("mureka", 402, {"error": "Buy more"}, ("EXHAUSTED", 3600, "")),
-    ("google-vids", 429, {"error": "This month's allowance is used"}, ("EXHAUSTED", 3600, "")),
-    ("google-vids", 429, {"error": "busy"}, ("BUSY", 60, "")),
-    ("google-vids", 403, {"error": "No allowance for avatars in this plan"}, ("EXHAUSTED", 3600, "scoped")),
-    ("google-vids", 403, {"error": "not yours"}, ("REFUSED", None, "")),
-    ("google-vids", 596, {"error": "Signed out. Re-add it."}, ("BROKEN", 900, "")),
-    ("google-vids", 596, {"error": "being checked"}, ("BROKEN", 60, "")),
-    ("google-vids", 502, {}, ("AMBIGUOUS", None, "")),
-    ("google-vids", 504, {}, ("AMBIGUOUS", None, "")),
-    ("minimax", 502, {}, ("AMBIGUOUS", None, "")),
-    ("minimax", 504, {}, ("AMBIGUOUS", None, "")),
-    ("minimax", 596, {"error": "Account is on hold"}, ("BROKEN", 10800, "")),
-    ("minimax", 596, {"error": "refresh failed"}, ("BROKEN", 900, "")),
-    ("midjourney", 504, {}, ("AMBIGUOUS", None, "")),
-    ("muse", 412, {"error": "weekly allowance"}, ("EXHAUSTED", 3600, "")),
-    ("pixverse", 412, "_common/412_credits", ("EXHAUSTED", 3600, "")),
-    ("pixverse", 404, {"error": "Video not found"}, ("REFUSED", None, "")),
-    ("runwayml", 401, "runwayml/post_account_401", ("BROKEN", 900, "")),
-    ("runwayml", 401, "_common/401", ("TOKEN", None, "")),
-    ("riffusion", 429, "riffusion/create_429_inferred", ("BUSY", None, "")),
-    ("riffusion", 200, "riffusion/create_moderated", ("REFUSED", None, "")),
-]
-
-
-@pytest.mark.parametrize(("key", "status", "body", "effect"), VERDICTS)
-def test_a_service_means_what_its_pages_say(key, status, body, effect):
-    """The answers that the pages explain, judged with the service's row."""
-    body = BODIES.get(body, body) if isinstance(body, str) else body
-    one_o_clock = 3600.0
-    ruling = judge((status, {}, body), SERVICES[key], draw=lambda: 0.5, wall=one_o_clock)
-    verdict, seconds, reach = effect
-    assert ruling.verdict.name == verdict
-    assert (ruling.scoped, ruling.pool_wide) == (reach == "scoped", reach == "pool-wide")
-    assert seconds is None or ruling.seconds == seconds
-
-
-def test_the_answers_own_time_comes_before_the_rows():
-    """Google Flow names the end of a quarantine; the row's length is for answers that do not."""
-    body = BODIES["google-flow/create_429_user_quota_reached_inferred"]
-    ruling = judge((429, {"Retry-After": "77"}, body), SERVICES["google-flow"], draw=lambda: 0.5, wall=0.0)
-    assert (ruling.verdict, ruling.seconds) == (Verdict.EXHAUSTED, 77)
 
 
 class TestFind:
