@@ -1,0 +1,76 @@
+"""An event loop that is stepped by hand, and a source whose answers land when a test says so."""
+
+import asyncio
+import time
+
+
+class SteppedLoop(asyncio.SelectorEventLoop):
+    """A loop whose time stands still and that does one round of callbacks at a time."""
+
+    now = 0.0
+
+    def time(self):
+        return self.now
+
+    def tick(self, rounds=1):
+        for _ in range(rounds):
+            self.call_soon(self.stop)
+            self.run_forever()
+
+    def run_on(self, seconds, rounds=8):
+        self.now += seconds
+        self.tick(rounds)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+
+class HeldSource:
+    """Accounts, and perhaps jobs, that are read only when the test lets a request land."""
+
+    def __init__(self, **accounts):
+        self.table = accounts
+        self.running = []
+        self.trouble = None
+        self.asked = []
+
+    def hold(self, pool):
+        """Have the pool's requests wait here, in place of threads of their own."""
+        pool._core.upkeep._spawn = lambda target, *args: self.asked.append(lambda: target(*args))
+        return pool
+
+    def land(self):
+        """Let the oldest request land."""
+        self.asked.pop(0)()
+
+    def accounts(self):
+        if self.trouble is not None:
+            raise self.trouble
+        return self.table
+
+    def jobs(self):
+        if self.trouble is not None:
+            raise self.trouble
+        return self.running
+
+
+def at_once(coroutine):
+    """Return what a coroutine returns that never suspends; fail if it does."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise AssertionError(f"{coroutine!r} suspended")
+
+
+def until(holds, patience=30.0):
+    """Wait until ``holds()``, which another thread brings about."""
+    end = time.monotonic() + patience
+    while not holds():
+        if time.monotonic() > end:
+            raise AssertionError(f"{holds} did not come to hold in time")
+        time.sleep(0.001)
