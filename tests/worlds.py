@@ -45,6 +45,10 @@ class World:
         return self._shared
 
     def close(self):
+        """End every lease, so that no thread keeps one alive, and close every pool."""
+        if self._shared is not None:
+            for holder in self._shared.holders():
+                self._shared.release(holder.id)
         for pool in self._opened:
             pool._core.close()
         if self._loop is not None:

@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
-from balancer.errors import BalancerError, StoreUnavailable
+from balancer.errors import BalancerError
 from balancer.lines import Line, Waiter
 from balancer.store.operations import OFFER_SECONDS, Beat, Beaten, Operation, Register, Take, Wait
 
@@ -120,13 +120,14 @@ class Courier:
         while True:
             offers: tuple[str, ...] = ()
             try:
+                self._store.drain()
                 self._send_queued()
                 self._beat()
                 self._tell_wants()
                 offers = self._store.backend.listen(self._pause())
                 self._serve(offers)
                 self._back()
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001  # leases depend on this thread: it must go on
                 self._gone(error)
                 time.sleep(_REST)
             if self._ends():
@@ -141,8 +142,11 @@ class Courier:
         if store.lines.waiters:
             due_at = now + max(_SHORTEST, store.due_at - store.now())
             wake_at = min(self._look_at, due_at)
+        elif self._beats:
+            # Now and then, as leases may have been dropped, and their finalizers call nobody.
+            wake_at = now + _LINGER
         if self._beats:
-            wake_at = min(self._beat_at, max(wake_at, now + _SHORTEST))
+            wake_at = min(self._beat_at, wake_at)
         return max(0.0, wake_at - now)
 
     @property
@@ -195,7 +199,7 @@ class Courier:
             store.note("warning", "leases_registered_again", leases=len(rows))
             store.flush()
 
-    def _gone(self, error: StoreUnavailable) -> None:
+    def _gone(self, error: Exception) -> None:
         self._beat_at = -math.inf
         if not self._away:
             self._away = True
