@@ -21,10 +21,11 @@ class RedisStore:
 
     Args:
         client: A ``redis.Redis`` or ``redis.cluster.RedisCluster``. Its connections serve as a model:
-            calls go by connections of our own, with its address, credentials, TLS and timeouts
-            (5 s to read and 2 s to connect where it has none). A cluster's client is used as it is.
-        async_client: Likewise of ``redis.asyncio``, for :class:`balancer.AsyncAccountPool`. Without
-            it, calls from event loops are made in threads.
+            calls, from event loops too, go by connections of our own, with its address, credentials,
+            TLS and timeouts (5 s to read and 2 s to connect where it has none). A cluster's client
+            is used as it is.
+        async_client: A ``redis.asyncio.cluster.RedisCluster``, for event loops. Without it their calls
+            go to a cluster by threads.
     """
 
     client: Any

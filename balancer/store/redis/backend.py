@@ -11,7 +11,7 @@ from balancer import log
 from balancer.errors import ForeignError, StoreUnavailable
 from balancer.redact import clean
 from balancer.store.operations import Operation, Owner, Reply, Settings
-from balancer.store.redis.clients import Links, links
+from balancer.store.redis.clients import Road, road
 from balancer.store.redis.ears import Ears
 from balancer.store.redis.packing import Packer
 from balancer.store.redis.scripts import channel_of
@@ -25,7 +25,7 @@ class RedisBackend:
         client: A URL (``redis://``, ``rediss://``, ``unix://``), or a client of redis-py.
         settings: What to count for.
         owner: Whose operations these are.
-        async_client: A client of ``redis.asyncio`` for :meth:`acall`; not needed with a URL.
+        async_client: A cluster's asynchronous client, for :meth:`acall`; others need none.
         now: Seconds, instead of the server's time.
     """
 
@@ -45,17 +45,17 @@ class RedisBackend:
         self._open(owner)
 
     def _open(self, owner: Owner) -> None:
-        self._links: Links = links(*self._source)
+        self._road: Road = road(*self._source)
         self._packer = Packer(self._settings, owner, self._now)
-        self._ears = Ears(self._links.ears, channel_of(self._settings.namespace, owner.name))
+        self._ears = Ears(self._road.ears, channel_of(self._settings.namespace, owner.name))
 
     def __repr__(self) -> str:
-        return f"RedisBackend({self._links.where!r}, namespace={self._settings.namespace!r})"
+        return f"RedisBackend({self._road.where!r}, namespace={self._settings.namespace!r})"
 
     def call(self, operation: Operation) -> Reply:
         """Carry out one operation. Raises StoreUnavailable."""
         try:
-            answer = self._links.sync.evaluate(self._packer.call(operation))
+            answer = self._road.link.evaluate(self._packer.call(operation))
         except (RedisError, OSError) as error:
             problem = self._unavailable(error)
         else:
@@ -67,7 +67,7 @@ class RedisBackend:
     async def acall(self, operation: Operation) -> Reply:
         """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
         try:
-            answer = await self._links.aio.evaluate(self._packer.call(operation))
+            answer = await self._road.link.aevaluate(self._packer.call(operation))
         except (RedisError, OSError) as error:
             problem = self._unavailable(error)
         else:
@@ -91,15 +91,13 @@ class RedisBackend:
         self._ears.poke()
 
     def after_fork(self, owner: Owner) -> None:
-        """Let go of the parent's connections without a word on them."""
-        _of_parents.append(self._links)
+        """Let go of the parent's connections, without a word on them; go on as ``owner``."""
         self._open(owner)
 
     def close(self) -> None:
         """Close connections; a later call connects anew."""
         self._ears.close()
-        self._links.aio.close()
-        self._links.sync.close()
+        self._road.link.close()
 
     def _reply(self, operation: Operation, answer: Any) -> Reply:
         self._packer.met = True
@@ -107,8 +105,8 @@ class RedisBackend:
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         name = f"{type(error).__module__}.{type(error).__qualname__}"
-        said = clean(str(error), self._links.secrets)
-        problem = StoreUnavailable(f"redis at {self._links.where}: {type(error).__name__}: {said}")
+        said = clean(str(error), self._road.secrets)
+        problem = StoreUnavailable(f"redis at {self._road.where}: {type(error).__name__}: {said}")
         problem.__cause__ = ForeignError(f"{name}: {said}")
         return problem
 
@@ -117,7 +115,7 @@ class RedisBackend:
     def _check_once(self) -> None:
         self._checked = True
         try:
-            memory = self._links.sync.command(b"INFO", b"memory")
+            memory = self._road.link.command(b"INFO", b"memory")
         except (RedisError, OSError):  # it may not be asked, and the operation was done
             return
         self._warn(memory)
@@ -125,7 +123,7 @@ class RedisBackend:
     async def _acheck_once(self) -> None:
         self._checked = True
         try:
-            memory = await self._links.aio.command(b"INFO", b"memory")
+            memory = await self._road.link.acommand(b"INFO", b"memory")
         except (RedisError, OSError):
             return
         self._warn(memory)
@@ -140,7 +138,3 @@ class RedisBackend:
 def _policy(memory: str) -> str:
     _, _, rest = memory.partition("maxmemory_policy:")
     return rest.split(maxsplit=1)[0] if rest else ""
-
-
-_of_parents: list[Links] = []
-"""Connections that a fork left behind in this child: theirs are the finalizers that must not run here."""

@@ -1,64 +1,39 @@
-"""Calls from threads: on connections of our own, or through a client that is no plain pool."""
+"""The connections of one process, which its threads and event loops take turns on."""
 
 from __future__ import annotations
 
-import select
+import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from balancer.store.redis.packing import Call, pack
 from balancer.store.redis.template import Template
-
-
-class Wire:
-    """One connection."""
-
-    __slots__ = ("_poll", "_socket", "connection")
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        self._socket: Any = None
-        self._poll: Any = None
-
-    def ask(self, packed: bytes) -> Any:
-        """Send a command and return its answer. A broken connection is made anew at the next call."""
-        connection = self.connection
-        try:
-            self._drop_if_stale()
-            connection.send_packed_command((packed,))
-            return connection.read_response()
-        except ResponseError:
-            raise
-        except BaseException:
-            connection.disconnect()
-            raise
-
-    def _drop_if_stale(self) -> None:
-        # Between two calls nothing is to be read, so what can be read is that the server hung up.
-        current = self.connection._sock  # noqa: SLF001  (redis-py has no public name for it)
-        if current is None:
-            return
-        if current is not self._socket:
-            self._socket, self._poll = current, select.poll()
-            self._poll.register(current, select.POLLIN)
-        elif self._poll.poll(0):
-            self.connection.disconnect()
+from balancer.store.redis.wires import Wire
 
 
 class Link:
-    """A few connections, made as they are needed, that threads take turns on."""
+    """As many connections as are needed, up to a limit. Mutable, under the lock: who has which.
+
+    A connection that is given back goes to whoever has waited longest.
+    """
 
     def __init__(self, template: Template) -> None:
         self._template = template
         self._patience: float = template.kwargs["socket_timeout"]
+        self._lock = threading.Lock()
         self._idle: list[Wire] = []
         self._made = 0
-        self._waiting = 0
-        self._freed = threading.Condition()
+        self._waiting: deque[Callable[[Wire], bool]] = deque()
+        """Each is handed a connection; False: it does not want it any more."""
+        self._threads: ThreadPoolExecutor | None = None
+
+    # -- from threads -----------------------------------------------------------------------------
 
     def evaluate(self, call: Call) -> Any:
         """Carry out a script call."""
@@ -72,63 +47,139 @@ class Link:
         return self._ask(pack(command))
 
     def _ask(self, packed: bytes) -> Any:
-        wire = self._take()
+        wire = self._at_once(None) or self._in_turn()
         try:
             return wire.ask(packed)
         finally:
             self._give_back(wire)
 
-    def _take(self) -> Wire:
+    def _in_turn(self) -> Wire:
+        got: list[Wire | None] = []
+        told = threading.Event()
+
+        def hand(wire: Wire) -> bool:
+            got.append(wire)
+            told.set()
+            return got[0] is wire
+
+        wire = self._at_once(hand)
+        if wire is not None:
+            return wire
         try:
-            return self._idle.pop()
-        except IndexError:
-            pass
-        with self._freed:
+            told.wait(self._patience)
+        except BaseException:
+            if (wire := self._first(got)) is not None:
+                self._give_back(wire)
+            raise
+        if (wire := self._first(got)) is None:
+            raise RedisTimeout("all connections are in use")
+        return wire
+
+    def _first(self, got: list[Wire | None]) -> Wire | None:
+        with self._lock:
+            got.append(None)  # whoever comes later is told that it is too late
+            return got[0]
+
+    # -- from event loops -------------------------------------------------------------------------
+
+    async def aevaluate(self, call: Call) -> Any:
+        """Carry out a script call."""
+        try:
+            return await self._aask(call.packed)
+        except NoScriptError:
+            return await self._aask(pack(call.long))
+
+    async def acommand(self, *command: bytes) -> Any:
+        """Carry out one plain command."""
+        return await self._aask(pack(command))
+
+    async def _aask(self, packed: bytes) -> Any:
+        wire = self._at_once(None) or await self._ain_turn()
+        if not wire.connected:
+            await self._connect(wire)
+        try:
+            return await wire.aask(packed)
+        finally:
+            self._give_back(wire)
+
+    async def _ain_turn(self) -> Wire:
+        loop = asyncio.get_running_loop()
+        got: asyncio.Future[Wire] = loop.create_future()
+
+        def hand(wire: Wire) -> bool:
+            try:
+                loop.call_soon_threadsafe(deliver, wire)
+            except RuntimeError:  # that loop is closed
+                return False
+            return True
+
+        def deliver(wire: Wire) -> None:
+            if got.done():
+                self._give_back(wire)
+            else:
+                got.set_result(wire)
+
+        wire = self._at_once(hand)
+        if wire is not None:
+            return wire
+        try:
+            async with asyncio.timeout(self._patience):
+                return await got
+        except BaseException:
+            if got.done() and not got.cancelled():
+                self._give_back(got.result())
+            raise
+
+    async def _connect(self, wire: Wire) -> None:
+        """Connect in a thread. If the caller is cancelled meanwhile, the thread gives the connection back."""
+        with self._lock:
+            threads = self._threads = self._threads or ThreadPoolExecutor(4, "balancer-redis")
+        work = threads.submit(_attempt, wire)
+        try:
+            trouble = await asyncio.shield(asyncio.wrap_future(work))
+        except BaseException:
+            work.add_done_callback(lambda _: self._give_back(wire))
+            raise
+        if trouble is not None:
+            self._give_back(wire)
+            raise trouble
+
+    # -- who has which ----------------------------------------------------------------------------
+
+    def _at_once(self, hand: Callable[[Wire], bool] | None) -> Wire | None:
+        """Return a connection if there is one for us; else have ``hand`` wait for its turn."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
             if self._made < self._template.limit:
                 self._made += 1
-                return Wire(self._template.make())
-            self._waiting += 1
-            try:
-                if not self._freed.wait_for(lambda: self._idle, self._patience):
-                    raise RedisTimeout("all connections are in use")
-                return self._idle.pop()
-            finally:
-                self._waiting -= 1
+                return Wire(self._template)
+            if hand is not None:
+                self._waiting.append(hand)
+            return None
 
     def _give_back(self, wire: Wire) -> None:
-        self._idle.append(wire)
-        if self._waiting:
-            with self._freed:
-                self._freed.notify()
+        with self._lock:
+            while self._waiting:
+                if self._waiting.popleft()(wire):
+                    return
+            self._idle.append(wire)
 
     def close(self) -> None:
-        """Close the connections that are not in use just now."""
-        for wire in list(self._idle):
-            wire.connection.disconnect()
+        """Close the connections that are not in use just now; a later call makes them anew."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._made -= len(idle)
+            threads, self._threads = self._threads, None
+        for wire in idle:
+            wire.disconnect()
+        if threads is not None:
+            threads.shutdown(wait=False)
 
 
-class ClientLink:
-    """A cluster, or another client that knows itself whom to ask."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def evaluate(self, call: Call) -> Any:
-        """Carry out a script call."""
-        return evaluate(self._client.execute_command, call)
-
-    def command(self, *command: bytes) -> Any:
-        """Carry out one plain command, on any server of the cluster."""
-        node = self._client.get_random_node()
-        return self._client.execute_command(*command, target_nodes=node)
-
-    def close(self) -> None:
-        """Leave the client to its owner."""
-
-
-def evaluate(execute: Callable[..., Any], call: Call) -> Any:
-    """Carry out a script call by way of a client's ``execute_command``."""
+def _attempt(wire: Wire) -> Exception | None:
     try:
-        return execute(*call.short)
-    except NoScriptError:
-        return execute(*call.long)
+        wire.connect()
+    except Exception as error:  # noqa: BLE001  # it is raised where it was asked for
+        return error
+    return None

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 CONNECT_TIMEOUT, READ_TIMEOUT = 2.0, 5.0
 """Seconds, where the client has no timeouts of its own."""
 _MOST = 64
@@ -42,10 +45,10 @@ class Template:
 _SECRET = ("password", "ssl_password")
 
 
-def template(pool: Any, retry: Any) -> Template:
-    """Return the template of a redis-py connection pool; ``retry`` never tries again."""
+def template(pool: Any) -> Template:
+    """Return the template of a redis-py connection pool."""
     kwargs = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_DROPPED)}
-    kwargs.update(protocol=2, decode_responses=False, retry=retry)
+    kwargs.update(protocol=2, decode_responses=False, retry=Retry(NoBackoff(), 0))
     if kwargs.get("socket_timeout") is None:
         kwargs["socket_timeout"] = READ_TIMEOUT
     if kwargs.get("socket_connect_timeout") is None:
