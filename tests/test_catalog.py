@@ -1,0 +1,289 @@
+"""When the configuration is fetched, and what callers do meanwhile. No threads, no requests."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from balancer.catalog import FETCH_DEADLINE, Advice, Catalog, Flight
+from balancer.errors import InvalidConfiguration, SourceUnavailable, SubscriptionRequired, Unauthorized
+from balancer.model import Account, Table
+
+TTL, STALE = 60.0, 3600.0
+USE, START, WAIT, RAISE = Advice.USE, Advice.START, Advice.WAIT, Advice.RAISE
+OLD, NEW = Table({"a": Account("a", 1)}), Table({"a": Account("a", 2)})
+AWAY = SourceUnavailable("away")
+
+
+class Clocked(Catalog):
+    """A catalog with a clock that is a number."""
+
+    def __init__(self):
+        self.now = 0.0
+        super().__init__(TTL, STALE, lambda: self.now)
+
+    def at(self, now):
+        """Move the clock and ask what to do."""
+        self.now = now
+        return self.advise(now)
+
+    def fetch(self, outcome, now=None):
+        """Start a fetch, if ``now`` is given at that time, and have it land at once."""
+        self.now = self.now if now is None else now
+        return self.land(self.flight.start(self.now), outcome, self.now)
+
+
+@pytest.fixture
+def catalog():
+    """Return a catalog that nobody has asked anything yet."""
+    return Clocked()
+
+
+# -- fresh and stale ------------------------------------------------------------------------------
+
+
+def test_the_first_caller_starts_one_fetch_and_the_others_wait_for_it(catalog):
+    """500 callers make one request, the first load included (P-55)."""
+    advice = []
+    for _ in range(500):
+        advice.append(catalog.at(0))
+        if advice[-1] is START:
+            number = catalog.flight.start(0)
+    assert advice == [START] + [WAIT] * 499
+    assert catalog.land(number, OLD, 0.0)
+    assert (catalog.at(0), catalog.table) == (USE, OLD)
+
+
+def test_a_table_is_used_without_a_fetch_until_its_ttl_is_over(catalog):
+    """Fresh is younger than ttl: one moment later somebody has to ask."""
+    catalog.fetch(OLD)
+    assert catalog.at(TTL - 0.001) is USE
+    assert catalog.next_due() == TTL
+    assert catalog.at(TTL) is START
+
+
+def test_at_expiry_one_caller_asks_and_the_others_go_on_with_the_old_table(catalog):
+    """No herd on the source, and nobody but the one waits (P-55)."""
+    catalog.fetch(OLD)
+    assert catalog.at(TTL) is START
+    catalog.flight.start(TTL)
+    assert [catalog.at(TTL) for _ in range(500)] == [USE] * 500
+    assert catalog.table is OLD
+
+
+def test_a_table_that_is_expired_by_hand_is_asked_for_again(catalog):
+    """An answer said that it is out of date; the old one serves until the new one is here."""
+    catalog.fetch(OLD)
+    catalog.expire()
+    assert (catalog.at(1), catalog.table) == (START, OLD)
+    catalog.fetch(NEW)
+    assert (catalog.at(1), catalog.table) == (USE, NEW)
+
+
+def test_the_old_table_serves_for_stale_if_error_and_no_longer(catalog):
+    """Beyond ttl + stale_if_error nobody goes on without an answer: the trouble is raised (P-56)."""
+    catalog.fetch(OLD)
+    now = TTL
+    while now < TTL + STALE:
+        if catalog.at(now) is START:
+            catalog.fetch(AWAY)
+        assert (catalog.advise(now), catalog.table) == (USE, OLD)
+        now += 10
+    catalog.fetch(AWAY, TTL + STALE)
+    assert (catalog.advise(TTL + STALE), catalog.table, catalog.trouble) == (RAISE, None, AWAY)
+    catalog.fetch(NEW, TTL + STALE + 30)
+    assert (catalog.advise(catalog.now), catalog.table, catalog.trouble) == (USE, NEW, None)
+
+
+def test_with_no_table_left_callers_wait_for_the_fetch_that_runs(catalog):
+    """Once the old one is too old there is nothing to go on with."""
+    catalog.fetch(OLD)
+    assert catalog.at(TTL + STALE) is START
+    catalog.flight.start(catalog.now)
+    assert catalog.advise(catalog.now) is WAIT
+
+
+def test_a_failure_does_not_drop_the_table(catalog):
+    """One error, or ten, is no reason to forget which accounts there are (P-56)."""
+    catalog.fetch(OLD)
+    for number in range(10):
+        catalog.fetch(AWAY, TTL + 31 * number)
+        assert (catalog.table, catalog.age(catalog.now)) == (OLD, TTL + 31 * number)
+    assert (catalog.refreshes, catalog.refresh_failures) == (1, 10)
+
+
+def test_a_table_that_another_process_fetched_is_as_old_as_it_is(catalog):
+    """Its ttl and its stale window count from when it was read, not from when it was taken over."""
+    catalog.now = 100.0
+    catalog.land(catalog.flight.start(100.0), OLD, 100.0, age=50.0)
+    assert (catalog.age(100.0), catalog.next_due()) == (50.0, 50.0 + TTL)
+    assert catalog.at(50 + TTL) is START
+    catalog.fetch(AWAY, 50 + TTL + STALE - 0.5)
+    assert catalog.at(50 + TTL + STALE - 0.1) is USE
+    assert catalog.at(50 + TTL + STALE) is RAISE
+
+
+def test_a_table_too_old_to_be_used_is_not_taken_over(catalog):
+    """What came too late serves nobody."""
+    catalog.now = 10_000.0
+    catalog.adopt(OLD, 10_000.0 - TTL - STALE)
+    assert (catalog.table, catalog.advise(10_000.0)) == (None, START)
+
+
+# -- backing off ------------------------------------------------------------------------------------
+
+
+def test_failures_are_backed_off_from_one_second_doubling_to_thirty(catalog):
+    """A source in trouble is not hammered (P-56)."""
+    pauses = []
+    for _ in range(8):
+        catalog.fetch(AWAY)
+        pauses.append(catalog.retry_at - catalog.now)
+        catalog.now = catalog.retry_at
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_a_failed_first_load_is_told_to_all_and_not_repeated_by_each(catalog):
+    """No request per caller while there is no table: they get the trouble until the pause is over."""
+    catalog.fetch(AWAY)
+    assert [catalog.at(0.999) for _ in range(100)] == [RAISE] * 100
+    assert catalog.at(1.0) is START
+
+
+def test_a_success_ends_the_backing_off(catalog):
+    """The next failure starts at one second again."""
+    for now in (0, 10, 20):
+        catalog.fetch(AWAY, now)
+    catalog.fetch(OLD, 30)
+    assert (catalog.failures, catalog.trouble) == (0, None)
+    catalog.fetch(AWAY, 100)
+    assert catalog.retry_at == 101
+
+
+def test_while_backing_off_the_old_table_serves_without_a_request(catalog):
+    """Callers in the pause use what there is, and the first one after it asks again."""
+    catalog.fetch(OLD)
+    catalog.fetch(AWAY, TTL)
+    assert catalog.next_due() == TTL + 1
+    assert catalog.at(TTL + 0.9) is USE
+    assert catalog.at(TTL + 1) is START
+
+
+@pytest.mark.parametrize(("asked", "pause"), [(300.0, 300.0), (61.0, 61.0), (0.2, 1.0), (None, 1.0)])
+def test_a_longer_retry_after_is_the_time_of_the_next_refresh(catalog, asked, pause):
+    """The source knows best when to come again, if that is later than we would."""
+    catalog.fetch(OLD)
+    catalog.fetch(SourceUnavailable("503", retry_after=asked), TTL)
+    assert catalog.at(TTL + pause - 0.1) is USE
+    assert catalog.at(TTL + pause) is START
+
+
+@pytest.mark.parametrize("trouble", [AWAY, InvalidConfiguration("HTML")])
+def test_whatever_spoils_a_refresh_leaves_the_table(catalog, trouble):
+    """An answer that is no configuration is an outage like any other (P-52)."""
+    catalog.fetch(OLD)
+    catalog.fetch(trouble, TTL)
+    assert (catalog.advise(TTL), catalog.trouble) == (USE, trouble)
+
+
+# -- denied -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", [Unauthorized("401"), SubscriptionRequired("402")])
+def test_a_refused_token_is_raised_although_there_is_a_table(catalog, trouble):
+    """401 and 402 are no outages: the old table would only lead to refused jobs."""
+    catalog.fetch(OLD)
+    catalog.fetch(trouble, TTL)
+    assert catalog.denied
+    assert (catalog.advise(TTL), catalog.trouble) == (RAISE, trouble)
+    assert catalog.next_due() == -math.inf
+
+
+def test_a_refused_token_is_tried_again_at_intervals_by_one_caller(catalog):
+    """Backed off like an outage; while the one asks, the others are told what is known."""
+    catalog.fetch(Unauthorized("401"))
+    assert catalog.at(0.5) is RAISE
+    assert catalog.at(1.0) is START
+    number = catalog.flight.start(1.0)
+    assert [catalog.at(1.0) for _ in range(10)] == [RAISE] * 10
+    catalog.land(number, OLD, 1.0)
+    assert (catalog.at(1.0), catalog.denied) == (USE, False)
+
+
+def test_an_outage_after_a_refused_token_is_an_outage(catalog):
+    """What counts is the last answer: then the old table serves again."""
+    catalog.fetch(OLD)
+    catalog.fetch(Unauthorized("401"), TTL)
+    catalog.fetch(AWAY, TTL + 1)
+    assert catalog.advise(TTL + 1) is USE
+
+
+# -- flights ------------------------------------------------------------------------------------------
+
+
+def test_a_fetch_that_hangs_is_given_up_at_its_deadline(catalog):
+    """A dead fetcher does not block the next fetch, and counts as a failure."""
+    assert catalog.at(0) is START
+    catalog.flight.start(0)
+    assert catalog.at(FETCH_DEADLINE - 0.1) is WAIT
+    assert catalog.at(FETCH_DEADLINE) is RAISE
+    assert isinstance(catalog.trouble, SourceUnavailable)
+    assert catalog.at(FETCH_DEADLINE + 1) is START
+    assert catalog.refresh_failures == 1
+
+
+@pytest.mark.parametrize("late", [OLD, AWAY])
+def test_what_a_fetch_brings_after_it_was_given_up_is_void(catalog, late):
+    """Late news of an old attempt never overwrites that of a newer one (P-55)."""
+    first = catalog.flight.start(0)
+    catalog.at(FETCH_DEADLINE)
+    assert catalog.land(first, late, FETCH_DEADLINE) is False
+    second = catalog.flight.start(100.0)
+    assert catalog.land(first, late, 100.0) is False
+    assert catalog.flight.running
+    assert catalog.land(second, NEW, 100.0) is True
+    assert catalog.land(first, late, 101.0) is False
+    assert (catalog.table, catalog.trouble) == (NEW, None)
+    assert (catalog.refreshes, catalog.refresh_failures) == (1, 1)
+
+
+def test_a_fetch_lands_once(catalog):
+    """The same outcome twice is counted once."""
+    number = catalog.flight.start(0)
+    assert catalog.land(number, OLD, 0.0) is True
+    assert catalog.land(number, OLD, 0.0) is False
+    assert catalog.refreshes == 1
+
+
+def test_a_fetch_left_behind_by_a_fork_does_not_block_the_child(catalog):
+    """Its thread exists in the parent only; the child asks for itself (P-45)."""
+    left_behind = catalog.flight.start(0)
+    catalog.abandon()
+    assert catalog.at(0) is START
+    own = catalog.flight.start(0)
+    assert catalog.land(left_behind, OLD, 0.0) is False
+    assert catalog.land(own, NEW, 0.0) is True
+    assert catalog.refresh_failures == 0
+
+
+def test_a_flight_is_overdue_once():
+    """Whoever notices gives it up; the next one finds nothing under way."""
+    flight = Flight(10.0)
+    flight.start(0.0)
+    assert [flight.overdue(9.9), flight.overdue(10.0), flight.overdue(10.0)] == [False, True, False]
+    assert flight.deadline == math.inf
+
+
+# -- confirming -----------------------------------------------------------------------------------------
+
+
+def test_a_table_older_than_five_seconds_is_confirmed_before_somebody_is_turned_away(catalog):
+    """Unless there is none, or the source is in trouble and must not be asked now."""
+    assert catalog.may_confirm(0) is False
+    catalog.fetch(OLD)
+    assert catalog.may_confirm(5.0) is False
+    assert catalog.may_confirm(5.1) is True
+    catalog.fetch(AWAY, 10)
+    assert catalog.may_confirm(10.5) is False
+    assert catalog.may_confirm(11.0) is True
