@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import random
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,8 @@ from balancer.cli.demo.screen import Screen
 from balancer.cli.demo.stage import Plan
 from balancer.cli.demo.ways import asking, asking_async, guessing
 from balancer.cli.options import AsJson
-from balancer.cli.output import console, drawing, print_json, steps
+from balancer.cli.output import console, print_json, steps
+from balancer.cli.output import svg as picture
 
 
 def demo(
@@ -33,7 +34,7 @@ def demo(
 
     Starts a stand-in for useapi.net on this machine; nothing leaves it, no token is needed.
     """
-    plan = Plan(jobs, threads, speed, time.time_ns() if seed is None else seed)
+    plan = Plan(jobs, threads, speed, random.randrange(1_000_000) if seed is None else seed)
     pool = "AsyncAccountPool" if use_async else "AccountPool"
     ways = {"random account, retry on 429": guessing, pool: asking_async if use_async else asking}
     outcomes = dict[str, Outcome]()
@@ -45,15 +46,9 @@ def demo(
     else:
         _print(plan, outcomes)
     if svg is not None:
-        _draw(plan, outcomes, svg)
+        svg.write_text(picture(report.table(plan, outcomes), title="balancer demo"), "utf-8")
 
 
 def _print(plan: Plan, outcomes: report.Outcomes) -> None:
     console().print(report.table(plan, outcomes))
     console().print(report.sentence(plan, outcomes), highlight=False)
-
-
-def _draw(plan: Plan, outcomes: report.Outcomes, svg: Path) -> None:
-    canvas = drawing(100)
-    canvas.print(report.table(plan, outcomes))
-    svg.write_text(canvas.export_svg(title="balancer demo"), "utf-8")

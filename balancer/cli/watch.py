@@ -1,0 +1,152 @@
+"""``balancer watch``: a service's accounts, live."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from balancer import AccountPool, BalancerError, Holder, PoolStats
+from balancer.cli.bar import Bar, Legend, Room
+from balancer.cli.options import (
+    API,
+    BLIND,
+    MEMORY,
+    AsJson,
+    BaseUrl,
+    ServiceArgument,
+    StoreUrl,
+    default_store,
+    opened,
+    without_secrets,
+)
+from balancer.cli.output import console, plain, print_json, seconds, table, tell
+
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """A pool at one moment, and what happened since the last look."""
+
+    at: datetime
+    stats: PoolStats
+    holders: tuple[Holder, ...]
+    started: float
+    """Leases a minute that were begun since the last look; the shortest lived are missed."""
+    ended: float
+    """Leases a minute that ended since then."""
+
+    def rooms(self) -> dict[str, Room]:
+        """Return account id -> how its slots are used."""
+        states = defaultdict[str, Counter[str]](Counter)
+        for holder in self.holders:
+            states[holder.account][holder.state] += 1
+        return {id: Room.of(account, states[id]) for id, account in self.stats.accounts.items()}
+
+
+def watch(
+    service: ServiceArgument,
+    *,
+    every: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    store: StoreUrl = None,
+    base_url: BaseUrl = API,
+    as_json: AsJson = False,
+) -> None:
+    """Watch the accounts of a service live: state, slots in use, leases a minute. Ctrl-C ends it.
+
+    Where no terminal is, each look is a table of its own; with JSON, each is one line.
+    """
+    url = store or default_store()
+    blind = url == MEMORY
+    # A look must change nothing; a store of its own has nothing that the server's list could change.
+    every_list = 30.0 if blind else None
+    with opened(service, url, base_url, reconcile_every=every_list) as pool:
+        looks = _looks(pool, every, once=once)
+        try:
+            if as_json:
+                _print_lines(looks)
+            else:
+                _show(looks, without_secrets(url), BLIND if blind else "")
+        except KeyboardInterrupt:
+            pass  # the ordinary way to end it
+
+
+def _looks(pool: AccountPool, every: float, *, once: bool) -> Iterator[Look]:
+    """Look again and again. Only the first look raises what keeps it from seeing anything."""
+    before, known, renewed = time.monotonic(), set[str](), time.monotonic()
+    stats, found = pool.stats(), pool.holders()
+    known = {holder.id for holder in found}
+    yield Look(datetime.now(UTC), stats, found, 0.0, 0.0)
+    while not once:
+        time.sleep(every)
+        now = time.monotonic()
+        if now - renewed > _MINUTE:
+            renewed = now
+            _renew(pool)
+        try:
+            stats, found = pool.stats(), pool.holders()
+        except BalancerError as error:
+            tell(f"balancer: {error}")
+            continue
+        ids = {holder.id for holder in found}
+        rate = _MINUTE / (now - before)
+        yield Look(datetime.now(UTC), stats, found, len(ids - known) * rate, len(known - ids) * rate)
+        before, known = now, ids
+
+
+def _renew(pool: AccountPool) -> None:
+    try:
+        pool.refresh()
+        if pool.stats().external:
+            pool.reconcile()
+    except BalancerError:
+        pass  # the stats tell
+
+
+def _print_lines(looks: Iterator[Look]) -> None:
+    for look in looks:
+        rooms = {id: plain(room) for id, room in look.rooms().items()}
+        print_json({**plain(look), "rooms": rooms}, indent=None)
+
+
+def _show(looks: Iterator[Look], where: str, note: str) -> None:
+    out = console()
+    if not out.is_terminal:
+        for look in looks:
+            out.print(_view(look, where, note))
+        return
+    with Live(console=out, auto_refresh=False) as live:
+        for look in looks:
+            live.update(_view(look, where, note), refresh=True)
+
+
+def _view(look: Look, where: str, note: str) -> Group:
+    stats, rooms = look.stats, look.rooms()
+    columns = ("account", "state", "until", "slots", "held / bound / external / free", "of", "why")
+    rows: list[tuple[Any, ...]] = [
+        (one.id, one.state, one.until, Bar(rooms[one.id]), str(rooms[one.id]), one.capacity, one.reason or "")
+        for one in stats.accounts.values()
+    ]
+    lines = [_summary(look), note, f"trouble: {stats.last_error}" if stats.last_error else ""]
+    title = f"{stats.service}: leases in {where}, {look.at:%H:%M:%S}Z"
+    return Group(table(title, columns, rows), Legend(), *(Text(line) for line in lines if line))
+
+
+def _summary(look: Look) -> str:
+    stats = look.stats
+    stale = ", out of date" if stats.stale else ""
+    return (
+        f"{stats.in_flight} leases and {stats.external} others on {stats.capacity} slots, {stats.free} free; "
+        f"{look.started:.0f} begun and {look.ended:.0f} ended a minute; "
+        f"configuration {seconds(stats.age) or 'of unknown age'} old{stale}"
+    )
