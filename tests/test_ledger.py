@@ -6,7 +6,7 @@ import pytest
 from ledgers import Desk
 
 from balancer.ledger import EARLY_RELEASE_TTL, EARLY_RELEASES
-from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD
+from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, Row, Ticket
 
 # -- capacity ---------------------------------------------------------------------------------------
 
@@ -53,6 +53,14 @@ def test_max_jobs_replaces_the_capacity_for_one_decision_only():
     assert desk.in_flight("a") == 3
 
 
+def test_max_jobs_is_compared_with_our_jobs_and_those_of_others():
+    """The account takes so many in all, whoever runs them."""
+    desk = Desk(a=5)
+    desk.ledger.set_external({"a": 1})
+    assert desk.take(max_jobs=2) is not None
+    assert desk.take(max_jobs=2) is None
+
+
 def test_max_jobs_cannot_raise_a_capacity_that_requests_cannot_raise():
     """Where the request has no such field, a higher figure is worth no more than the capacity."""
     desk = Desk(lower_only=True, a=2)
@@ -83,8 +91,6 @@ def test_only_the_named_accounts_are_used():
 
 def test_a_lease_that_is_live_is_not_granted_twice():
     """Asking again for a granted lease leaves it where it is and takes no second slot."""
-    from balancer.tally import Row, Ticket
-
     desk = Desk(a=1, b=1)
     ticket = Ticket(Row("key"))
     assert desk.ledger.take(ticket, 0.0)

@@ -67,16 +67,17 @@ class MatchingMachine(RuleBasedStateMachine):
 
     # -- the pool's users -------------------------------------------------------------------------
 
-    @rule(account=accounts)
-    def acquire(self, account):
-        self.desk.take(account)
-
-    @precondition(lambda self: [row for row in self.live(HELD) if row not in self.jobs])
-    @rule(number=pick)
-    def submit(self, number):
-        fresh = [row for row in self.live(HELD) if row not in self.jobs]
-        row = fresh[number % len(fresh)]
-        self.jobs[row] = self.start(row.tally.id, str(row.key) if self.with_refs else None)
+    @rule(account=accounts, then=st.lists(st.sampled_from(("submit", "bind", "lose")), unique=True))
+    def acquire(self, account, then):
+        row = self.desk.take(account)
+        if row is None:
+            return
+        if "submit" in then:
+            self.jobs[row] = self.start(account, str(row.key) if self.with_refs else None)
+        if "bind" in then and row in self.jobs:
+            self.desk.bind(row, self.jobs[row].id, FOR_EVER)
+        if "lose" in then and row.state == HELD:
+            self.desk.ledger.doubt(row, FOR_EVER, self.desk.now)
 
     @precondition(lambda self: [row for row in self.live(HELD, AMBIGUOUS) if row in self.jobs])
     @rule(number=pick)
@@ -84,12 +85,6 @@ class MatchingMachine(RuleBasedStateMachine):
         ready = [row for row in self.live(HELD, AMBIGUOUS) if row in self.jobs]
         row = ready[number % len(ready)]
         self.desk.bind(row, self.jobs[row].id, FOR_EVER)
-
-    @precondition(lambda self: self.live(HELD))
-    @rule(number=pick)
-    def lose_the_answer(self, number):
-        held = self.live(HELD)
-        self.desk.ledger.doubt(held[number % len(held)], FOR_EVER, self.desk.now)
 
     @precondition(lambda self: self.running())
     @rule(number=pick, told=st.booleans())
@@ -151,11 +146,12 @@ class MatchingMachine(RuleBasedStateMachine):
             self.count_lists_that_could_free(row, before.requested_at - since >= INTERVAL, seen_at)
 
     @precondition(lambda self: self.flight is None)
-    @rule()
-    def reconcile_at_once(self):
-        self.request()
-        self.land()
-        self.check_external()
+    @rule(times=st.integers(1, 3))
+    def reconcile_at_once(self, times):
+        for _ in range(times):
+            self.request()
+            self.land()
+            self.check_external()
 
     def check_external(self):
         if self.lag or self.live(HELD, AMBIGUOUS):
@@ -188,7 +184,8 @@ class MatchingMachine(RuleBasedStateMachine):
         self.flight = None
         for _ in range(2):
             self.desk.at(self.desk.now + 2 * INTERVAL)
-            self.reconcile_at_once()
+            self.request()
+            self.land()
         assert self.live(BOUND, AMBIGUOUS) == []
         assert self.desk.ledger.external == {}
 
