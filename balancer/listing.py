@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -39,8 +40,8 @@ def listing(body: object, service: Service) -> Listing:
         raise InvalidConfiguration(f"the list of running jobs is {kind(body)} that has no such list in it")
     found = [_rows(body, path) for path in load.rows]
     jobs = [_job(spot, load) for spots, _ in found for spot in spots]
-    named = {job.account for job in jobs if job}
-    counts = {id: number for id, number in _counts(body, load) if id not in named}
+    named = Counter(job.account for job in jobs if job)
+    counts = {id: number for id, number in _counts(body, load) if number > named[id] or not named[id]}
     readable = all(job and job.id for job in jobs) and any(whole for _, whole in found)
     return Listing(tuple(_of_kind(jobs, load)), MappingProxyType(counts), load.covers and readable)
 

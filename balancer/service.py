@@ -35,7 +35,7 @@ class Load:
     ref: str = "replyRef"
     """Field of a row that gives the ``replyRef`` back."""
     counts: str | None = None
-    """Where bare numbers stand, for accounts without rows: ``"*.executing"``, ``"summary.*.running"``."""
+    """Where bare numbers stand, for accounts with fewer rows: ``"*.executing"``, ``"summary.*.running"``."""
     only: str | None = None
     """Regular expression that must be found in a row's id for it to be of this kind of job."""
     covers: bool = True

@@ -337,6 +337,7 @@ class TestListing:
         listing = parse.listing(body, SERVICES["google-flow"])
         assert listing.jobs == (Job("j1014v-u1234-email:a@example.com-bot:google-flow", A),)
         assert listing.complete
+        assert listing.counts == {A: 2}  # one more than it names
         summary = parse.listing(BODIES["google-flow/jobs_summary"], SERVICES["google-flow"])
         assert (summary.jobs, summary.counts, summary.complete) == ((), {A: 2, B: 0}, False)
 
@@ -345,6 +346,13 @@ class TestListing:
         body = {"a": {"executing": 2}, "b": {"executing": "1"}, "c": {}, "d": {"executing": -1}, "e": None}
         listing = parse.listing(body, SERVICES["luma"])
         assert (listing.jobs, listing.counts, listing.complete) == ((), {"a": 2, "b": 1}, False)
+
+    @pytest.mark.parametrize(("running", "counts"), [(0, {}), (1, {}), (2, {A: 2}), (None, {}), ("x", {})])
+    def test_a_number_counts_where_it_is_more_than_the_rows(self, running, counts):
+        """Rows that the list leaves out take slots as well; a number that lags behind takes none away."""
+        body = {"accounts": {A: {"running": running, "jobs": [{"jobid": "1"}]}}}
+        listing = parse.listing(body, SERVICES["gemini-notebook"])
+        assert (listing.jobs, listing.counts) == ((Job("1", A),), counts)
 
     def test_a_job_without_id_counts_and_leaves_the_list_incomplete(self):
         """Somebody runs a job there; which one, and whether it is ours, the row does not say."""

@@ -59,7 +59,7 @@ _GOOGLE_VIDS = Service(
 )
 
 # The account list may be a minute old, the job list is never cached. What its rows look like is not
-# shown; the numbers beside them count where they cannot be read.
+# shown; the numbers beside them count where there are more than rows.
 _GEMINI_NOTEBOOK = Service(
     key="gemini-notebook",
     path="/v1/gemini-notebook",
