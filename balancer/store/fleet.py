@@ -156,12 +156,14 @@ class Fleet:
 
     def _claim(self, what: Literal["fetch", "survey"], max_age: float, hold: float) -> Claimed | None:
         """Return a claim that is settled: ours, done by somebody else, or failed. None: it takes too long."""
-        begun = time.monotonic()
-        while (waited := time.monotonic() - begun) < hold:
+        begun, waited = time.monotonic(), 0.0
+        while waited < hold:
+            # What was done since we began to ask is as fresh as anybody could want.
             claimed: Claimed = self._store.do(Claim(what, max(max_age, waited), hold))
             if claimed.go or claimed.trouble is not None or claimed.retry_in <= 0:
                 return claimed
             time.sleep(min(claimed.retry_in, _ASK_AGAIN))
+            waited = time.monotonic() - begun
         return None
 
     def _failed(self, what: Literal["fetch", "survey"], number: int, error: BalancerError) -> None:
