@@ -52,6 +52,11 @@ def table_markdown() -> str:
     return "\n".join((head, *(f"| {line} |" for line in lines), ""))
 
 
+def names_markdown(*, alive: bool) -> str:
+    """Return the keys of the services that are alive, or of those that are not, as Markdown."""
+    return ", ".join(f"`{row.key}`" for row in SERVICES.values() if row.alive is alive)
+
+
 def _capacity(row: Service) -> str:
     default = "1 (assumed)" if row.default_capacity is None else str(row.default_capacity)
     return f"`{row.capacity}`, else {default}" if row.capacity else default

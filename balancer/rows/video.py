@@ -120,6 +120,7 @@ _MUSE = Service(
 )
 
 # get-luma-accounts, post-luma-videos. The plan sets ``concurrency``; the entry itself says how many run.
+# Its pages are of April 2026, and the index of July does not name it: taken for alive.
 _LUMA = Service(
     key="luma",
     path="/v1/luma",
