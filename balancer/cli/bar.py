@@ -1,4 +1,4 @@
-"""A bar of an account's room: held, bound, external and free slots."""
+"""A bar of an account's room: held, bound, external, free and closed slots."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _PARTS = (
     ("bound", "green", "▓", "="),
     ("external", "magenta", "▒", "x"),
     ("free", "bright_black", "░", "."),
+    ("closed", "red", "▞", "-"),
 )
 
 
@@ -31,12 +32,20 @@ class Room:
     """By jobs, ambiguous ones included."""
     external: int
     free: int
+    closed: int
+    """Not to be had, as the account pauses, is broken or drains."""
 
     @staticmethod
     def of(account: AccountStats, states: Counter[str]) -> Room:
         """Return the room of an account whose leases have these states."""
-        held = states["held"]
-        return Room(held, max(0, account.in_flight - held), account.external, account.free)
+        held, used = states["held"], account.in_flight + account.external
+        return Room(
+            held=held,
+            bound=max(0, account.in_flight - held),
+            external=account.external,
+            free=account.free,
+            closed=max(0, account.capacity - used - account.free),
+        )
 
     def __str__(self) -> str:
         return f"{self.held} / {self.bound} / {self.external} / {self.free}"

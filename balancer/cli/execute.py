@@ -40,7 +40,6 @@ def execute(
     the signal's number if a signal ended it. 124: no slot in time; 125: no slot for another reason; 126 and
     127: the command cannot be run, or is not there. All who share a store share one count.
     """
-    url = shared_store(store)
     relay = Relay()
     options: dict[str, Any] = {
         "timeout": timeout,
@@ -51,12 +50,13 @@ def execute(
         "label": label or command[0],
     }
     try:
+        url = shared_store(store)
         with opened(service, url, base_url, lease_ttl=lease_ttl) as pool, pool.acquire(**options) as lease:
             relay.hold()
             code = _run(command, lease, relay)
     except InterruptedBeforeError as error:
         code = SIGNALLED + error.number
-    except BalancerError as error:
+    except (BalancerError, typer.BadParameter, ValueError) as error:
         tell(f"balancer: {error}")
         code = NO_SLOT if isinstance(error, AcquireTimeout) else FAILED
     raise typer.Exit(code)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from dataclasses import astuple
 from typing import Any
 
 import typer
 
-from balancer import SERVICES, Account, AccountStats, Holder, Listing, PoolStats, Service
+from balancer import SERVICES, Account, Service
+from balancer.cli.compare import compared
 from balancer.cli.failures import NOT_THERE
 from balancer.cli.options import (
     API,
@@ -69,19 +69,23 @@ def accounts(service: ServiceArgument, *, base_url: BaseUrl = API, as_json: AsJs
 def load(
     service: ServiceArgument, *, store: StoreUrl = None, base_url: BaseUrl = API, as_json: AsJson = False
 ) -> None:
-    """Show what the server says is running beside what the store counts."""
+    """Show what the server says is running beside what the store counts.
+
+    "Not listed" are leases bound to jobs that the server does not list, "not leased" are listed jobs that are
+    nobody's lease.
+    """
     url = store or default_store()
     with source(service, base_url) as api:
         listing = api.jobs() if api.lists_jobs else None
     with opened(service, url, base_url, reconcile_every=None) as pool:
         stats, held = pool.stats(), pool.holders()
-    lines = _compared(stats, held, listing)
+    lines = compared(stats, held, listing)
     if as_json:
         print_json({"service": service, "accounts": lines})
         return
     title = f"{service}: the server's list, and leases in {without_secrets(url)}"
-    columns = ("account", "runs at once", "server", "ours", "ours not listed", "listed not ours", "state")
-    console().print(table(title, columns, [tuple(line.values()) for line in lines]))
+    columns = ("account", "runs at once", "listed", "leases", "not listed", "not leased", "state")
+    console().print(table(title, columns, [astuple(line) for line in lines]))
     if listing is None:
         tell(f"{service} has no list of running jobs.")
     if url == MEMORY:
@@ -128,39 +132,3 @@ def _account(account: Account) -> dict[str, Any]:
 
 def _fields(account: Account) -> str:
     return ", ".join(f"{name}={value}" for name, value in account.fields.items())
-
-
-def _compared(
-    stats: PoolStats, held: Iterable[Holder], listing: Listing | None
-) -> list[dict[str, str | int | None]]:
-    """Return a line an account. None: the server does not tell."""
-    listed = None if listing is None else _listed(listing)
-    ours = {holder.job_id for holder in held if holder.job_id is not None}
-    return [_line(account, listing, listed, list(held), ours) for account in stats.accounts.values()]
-
-
-def _listed(listing: Listing) -> Counter[str]:
-    return Counter(listing.counts) + Counter(job.account for job in listing.jobs if job.account is not None)
-
-
-def _line(
-    account: AccountStats,
-    listing: Listing | None,
-    listed: Counter[str] | None,
-    held: list[Holder],
-    ours: set[str],
-) -> dict[str, str | int | None]:
-    here = [holder for holder in held if holder.account == account.id]
-    named = {job.id for job in listing.jobs} if listing else set[str | None]()
-    strange = (
-        [job for job in listing.jobs if job.account == account.id and job.id not in ours] if listing else []
-    )
-    return {
-        "account": account.id,
-        "capacity": account.capacity,
-        "listed": None if listed is None else listed[account.id],
-        "leases": len(here),
-        "leases_not_listed": None if listing is None else sum(1 for one in here if one.job_id not in named),
-        "listed_not_leased": None if listing is None else len(strange),
-        "state": account.state,
-    }

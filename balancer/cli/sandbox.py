@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import threading
 from collections import defaultdict
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from balancer.cli.options import AsJson
 from balancer.cli.output import console, print_json, table, tell
 from balancer.testing import Audit, FakeUseapi
 
+_ENDS = (signal.SIGINT, signal.SIGTERM)
 _DEFAULT = {"a@example.com": 1, "b@example.com": 2, "c@example.com": 4}
 
 
@@ -51,9 +51,11 @@ def sandbox(
         )
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
+    # Before the threads of the server start: they are to leave these signals to us.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     with fake:
         _introduce(fake)
-        _wait()
+        signal.sigwait(_ENDS)
     _report(fake.audit(), as_json=as_json)
 
 
@@ -75,13 +77,6 @@ def _introduce(fake: FakeUseapi) -> None:
     typer.echo(f"export USEAPI_BASE_URL={fake.url}")
     typer.echo(f"export USEAPI_TOKEN={fake.token}")
     tell('Try: curl -H "Authorization: Bearer $USEAPI_TOKEN" $USEAPI_BASE_URL/v1/flowmusic/accounts')
-
-
-def _wait() -> None:
-    over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
-    over.wait()
 
 
 def _report(audit: Audit, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from balancer import AccountPool, BalancerError, Holder, PoolStats
+from balancer import SERVICES, AccountPool, BalancerError, Holder, PoolStats
 from balancer.cli.bar import Bar, Legend, Room
 from balancer.cli.options import (
     API,
@@ -31,6 +31,11 @@ from balancer.cli.options import (
 from balancer.cli.output import console, plain, print_json, seconds, table, tell
 
 _MINUTE = 60.0
+_OF_THE_FLEET = (
+    *("service", "accounts", "capacity", "in_flight", "external", "free"),
+    *("fetched_at", "age", "stale", "last_error"),
+)
+"""The stats that are not of this process alone: who watches acquires nothing and waits for nothing."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,9 @@ def watch(
     """
     url = store or default_store()
     blind = url == MEMORY
-    # A look must change nothing; a store of its own has nothing that the server's list could change.
-    every_list = 30.0 if blind else None
-    with opened(service, url, base_url, reconcile_every=every_list) as pool:
-        looks = _looks(pool, every, once=once)
+    # A look changes nothing in a store that others use. One of its own learns what runs from the server.
+    with opened(service, url, base_url, reconcile_every=_MINUTE if blind else None) as pool:
+        looks = _looks(pool, every, once=once, alone=blind and SERVICES[service].load is not None)
         try:
             if as_json:
                 _print_lines(looks)
@@ -81,33 +85,37 @@ def watch(
             pass  # the ordinary way to end it
 
 
-def _looks(pool: AccountPool, every: float, *, once: bool) -> Iterator[Look]:
+def _looks(pool: AccountPool, every: float, *, once: bool, alone: bool) -> Iterator[Look]:
     """Look again and again. Only the first look raises what keeps it from seeing anything."""
-    before, known, renewed = time.monotonic(), set[str](), time.monotonic()
-    stats, found = pool.stats(), pool.holders()
-    known = {holder.id for holder in found}
-    yield Look(datetime.now(UTC), stats, found, 0.0, 0.0)
+    look = _look(pool, None)
+    yield look
+    renewed = look.at
     while not once:
         time.sleep(every)
-        now = time.monotonic()
-        if now - renewed > _MINUTE:
-            renewed = now
-            _renew(pool)
+        if (look.at - renewed).total_seconds() > _MINUTE:
+            renewed = look.at
+            _renew(pool, alone=alone)
         try:
-            stats, found = pool.stats(), pool.holders()
+            look = _look(pool, look)
         except BalancerError as error:
             tell(f"balancer: {error}")
-            continue
-        ids = {holder.id for holder in found}
-        rate = _MINUTE / (now - before)
-        yield Look(datetime.now(UTC), stats, found, len(ids - known) * rate, len(known - ids) * rate)
-        before, known = now, ids
+        else:
+            yield look
 
 
-def _renew(pool: AccountPool) -> None:
+def _look(pool: AccountPool, before: Look | None) -> Look:
+    at, stats, held = datetime.now(UTC), pool.stats(), pool.holders()
+    if before is None:
+        return Look(at, stats, held, 0.0, 0.0)
+    known, ids = {holder.id for holder in before.holders}, {holder.id for holder in held}
+    rate = _MINUTE / max((at - before.at).total_seconds(), 0.001)
+    return Look(at, stats, held, len(ids - known) * rate, len(known - ids) * rate)
+
+
+def _renew(pool: AccountPool, *, alone: bool) -> None:
     try:
         pool.refresh()
-        if pool.stats().external:
+        if alone:
             pool.reconcile()
     except BalancerError:
         pass  # the stats tell
@@ -116,7 +124,9 @@ def _renew(pool: AccountPool) -> None:
 def _print_lines(looks: Iterator[Look]) -> None:
     for look in looks:
         rooms = {id: plain(room) for id, room in look.rooms().items()}
-        print_json({**plain(look), "rooms": rooms}, indent=None)
+        values = plain(look)
+        values["stats"] = {name: values["stats"][name] for name in _OF_THE_FLEET}
+        print_json({**values, "rooms": rooms}, indent=None)
 
 
 def _show(looks: Iterator[Look], where: str, note: str) -> None:
