@@ -16,7 +16,8 @@ BLOCKS = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 @pytest.fixture
 def fake(monkeypatch):
     """Stand in for the service that the README's reader has."""
-    with FakeUseapi({"flowmusic": {"a@example.com": 2, "b@example.com": 3}}) as fake:
+    # Its jobs run on after their slots are released here: room for all of them, wherever they land.
+    with FakeUseapi({"flowmusic": {"a@example.com": 5, "b@example.com": 5}}) as fake:
         monkeypatch.setenv("USEAPI_TOKEN", fake.token)
         monkeypatch.setenv("USEAPI_BASE_URL", fake.url)
         yield fake
