@@ -84,6 +84,8 @@ def drive(flow: Flow[T], call: Callable[[Any], Any] | None = None) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+    finally:
+        flow.close()  # it still waits if an interruption came while no effect was under way
 
 
 async def adrive(flow: Flow[T], call: Callable[[Any], Awaitable[Any]] | None = None) -> T:
@@ -100,6 +102,8 @@ async def adrive(flow: Flow[T], call: Callable[[Any], Awaitable[Any]] | None = N
     except StopIteration as stop:
         result: T = stop.value
         return result
+    finally:
+        flow.close()  # it still waits if an interruption came while no effect was under way
 
 
 def _perform(effect: Effect, call: Callable[[Any], Any] | None) -> Any:

@@ -67,7 +67,15 @@ class Acquiring:
             with core.store.lock:
                 core.store.totals.count_wait(core.now() - self.begun)
         except BaseException:
-            core.store.withdraw(waiter)
+            self.withdraw()
+            raise
+
+    def withdraw(self) -> None:
+        """Leave no trace, even if an interruption comes at that very moment."""
+        try:
+            self.core.store.withdraw(self.waiter)
+        except BaseException:
+            self.core.store.withdraw(self.waiter)
             raise
 
     def aim(self) -> None:

@@ -17,7 +17,7 @@ Alike = tuple[frozenset[str] | None, int | None, str | None]
 class Waiter:
     """One caller that waits: what it wants, and how to wake it. Subclasses say how it sleeps."""
 
-    __slots__ = ("arrival", "counted", "line", "row", "table", "ticket")
+    __slots__ = ("arrival", "counted", "hopes", "line", "row", "table", "ticket")
 
     def __init__(self, row: Row) -> None:
         self.row = row
@@ -27,6 +27,8 @@ class Waiter:
         self.line: Line | None = None
         self.table: object = self
         """The table that its ticket was worked out from; at first none."""
+        self.hopes = False
+        """It will wait if it is not served at once."""
         self.counted = False
         """It waits for a slot, and not just for the first configuration."""
 
@@ -94,26 +96,27 @@ class Lines:
         if line is None:
             line = shelf[alike] = Line(alike)
         waiter.line = line
-        line.queue.set(waiter, waiter.arrival)
         self.waiters[waiter] = None
+        line.queue.set(waiter, waiter.arrival)
 
     def step_aside(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of its line, to stand in another one later: it keeps its place in time."""
-        line, waiter.line = waiter.line, None
+        line = waiter.line
         if line is not None:
             line.queue.drop(waiter)
             if not line:
                 self._take_down(line)
+            waiter.line = None  # last, so that it can be done again after an interruption
 
     def leave(self, waiter: Waiter) -> None:
         """Take ``waiter`` out, if it is in."""
         self.step_aside(waiter)
-        self.waiters.pop(waiter, None)
         if waiter.counted:
             waiter.counted = False
             self.counted -= 1
         if self.keeper is waiter:
             self.keeper = None
+        self.waiters.pop(waiter, None)
 
     def count(self, waiter: Waiter) -> None:
         """Count ``waiter`` among those who wait for a slot."""
@@ -147,7 +150,8 @@ class Lines:
     def _take_down(self, line: Line) -> None:
         accounts = line.alike[0]
         shelf = self._shelf(accounts)
-        shelf.pop(line.alike, None)
+        if shelf.get(line.alike) is line:
+            del shelf[line.alike]
         if not shelf and accounts is not None and len(accounts) == 1:
             del self._pinned[next(iter(accounts))]
 

@@ -161,19 +161,29 @@ class Desk(ABC):
         """Wake and log what was noted under the lock."""
         while self.outbox:
             try:
-                waiter = self.outbox.popleft()
+                self._wake(self.outbox[0])
             except IndexError:  # another thread was quicker
                 break
-            try:
-                waiter.wake()
-            except RuntimeError:  # its event loop is closed: nobody will ever take what it was granted
-                self.withdraw(waiter)
         while self.events:
             try:
                 level, event, keys = self.events.popleft()
             except IndexError:
                 break
             log.emit(level, event, **keys)
+
+    def _wake(self, waiter: Waiter) -> None:
+        """Wake a waiter, and only then cross it off: twice does no harm, an interruption in between would."""
+        gone = False
+        try:
+            waiter.wake()
+        except RuntimeError:  # its event loop is closed: nobody will ever take what it was granted
+            gone = True
+        try:
+            self.outbox.remove(waiter)
+        except ValueError:  # another thread did it
+            pass
+        if gone:
+            self.withdraw(waiter)
 
     @abstractmethod
     def withdraw(self, waiter: Waiter) -> None:

@@ -133,9 +133,7 @@ class MemoryStore(Store):
 
     def _settle(self, now: float) -> None:
         if self.torn:
-            self.ledger.recount()
-            self.torn = False
-            self._serve(self.lines.all(), now)
+            self._mend(now)
         while self.dropped:
             self._abandon(self.dropped.popleft(), now)
         expired, changed = self.ledger.due(now)
@@ -145,6 +143,16 @@ class MemoryStore(Store):
             self.note("warning", "lease_expired", **{**self.facts(row), "state": was})
         if changed and self.lines.waiters:
             self._serve(self.lines.served_by({tally.id for tally in changed}), now)
+
+    def _mend(self, now: float) -> None:
+        """Make good for a step that was cut short: recount, go on serving, have everybody look around."""
+        self.ledger.recount()
+        self.torn = False
+        for waiter in [waiter for waiter in self.lines.waiters if waiter.served]:
+            self.outbox.append(waiter)
+            self.leave(waiter)
+        self._serve(self.lines.all(), now)
+        self.wake_all()
 
     def _look_ahead(self, now: float) -> None:
         self.quiet_until = min(self.ledger.agenda.next, self.other_due(now))
@@ -187,9 +195,9 @@ class MemoryStore(Store):
             if not self.ledger.take(waiter.ticket, now):
                 waiting.remove(line)
                 continue
+            self.outbox.append(waiter)
             self.leave(waiter)
             self.totals.acquired += 1
-            self.outbox.append(waiter)
             if not line:
                 waiting.remove(line)
 
