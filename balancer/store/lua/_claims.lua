@@ -3,16 +3,16 @@
 
 -- Return the version in force, 0 if there is none or its table was deleted.
 local function version_in_force()
-  local version = tonumber(call('HGET', META, 'version')) or 0
-  if version > 0 and call('HLEN', TABLE) ~= tonumber(call('HGET', META, 'accounts')) then
-    call('HDEL', META, 'version')
+  local version = tonumber(call('HGET', K.meta, 'version')) or 0
+  if version > 0 and call('HLEN', K.table) ~= tonumber(call('HGET', K.meta, 'accounts')) then
+    call('HDEL', K.meta, 'version')
     return 0
   end
   return version
 end
 
 local function read_claim(what)
-  return read(META, what) or {}
+  return read(K.meta, what) or {}
 end
 
 -- Return the claim `number` if it is not void.
@@ -23,5 +23,5 @@ end
 
 -- Give a claim back: it was done.
 local function done(what, claim)
-  write(META, what, {number = claim.number, done_at = now})
+  write(K.meta, what, {number = claim.number, done_at = now})
 end

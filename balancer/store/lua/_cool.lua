@@ -12,7 +12,8 @@ local function cool(id, account, pause)
   end
   pause.cooling = true
   kept[#kept + 1] = pause
-  save_pauses(id, account, kept)
-  call('ZADD', AGENDA, pause.ends, pause_name(id, pause.scope))
+  account.pauses = kept
+  write(K.accounts, id, account)
+  call('ZADD', K.agenda, pause.ends, pause_name(id, pause.scope))
   refile(id, account)
 end

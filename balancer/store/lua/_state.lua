@@ -11,24 +11,24 @@
 --
 -- Instants are whole milliseconds, which JSON keeps exactly. Every key holds a placeholder under the
 -- empty name, so that none vanishes by being empty: one that is missing was deleted or evicted.
+--
+-- All of this is made anew at each call. A function costs what it captures, so what most calls do not
+-- need is made inside of what does need it, and keys are fields of a table.
 
-local ROWS, HELD, OWNED, AGENDA, LOOSE, JOBS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local TOMBS, ACCOUNTS, ROOM, LINE, OWNERS, META =
-  KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local ALWAYS = 12
-local DONE, EARLY, TABLE = KEYS[13], KEYS[14], KEYS[15]
-
-local OWNER, PROCESS = ARGV[1], ARGV[2]
+local K = {
+  rows = KEYS[1], held = KEYS[2], owned = KEYS[3], agenda = KEYS[4], loose = KEYS[5], jobs = KEYS[6],
+  tombs = KEYS[7], accounts = KEYS[8], room = KEYS[9], line = KEYS[10], owners = KEYS[11], meta = KEYS[12],
+  done = KEYS[13], early = KEYS[14], table = KEYS[15],
+}
+local OWNER = ARGV[1]
 local LEASE_TTL, JOB_TTL, AMBIGUOUS_TTL, FLAGS = ARGV[3]:match('^(%d+) (%d+) (%d+) (%a*)$')
-local LEAST_LOADED, LOWER_ONLY, HELLO = FLAGS:find('l'), FLAGS:find('o'), ARGV[4] == '1'
+local LEAST_LOADED = FLAGS:find('l')
 
 local MEMORY = 600000 -- ms for which ended leases and released jobs are remembered
-local MOST_TOMBS, MOST_JOBS = 100000, 10000
 local BATCH = 50 -- ends in one call, so that none pays for thousands
-local OFFER = 1000 -- ms for which a slot is reserved
 local BAND = 16777216 -- see refile
 
-local call, encode, decode = redis.call, cjson.encode, cjson.decode
+local call = redis.call
 local now = tonumber(ARGV[5])
 if not now then
   local time = call('TIME')
@@ -45,25 +45,21 @@ end
 
 local function read(key, field)
   local text = call('HGET', key, field)
-  if text and text ~= '' then return decode(text) end
+  if text and text ~= '' then return cjson.decode(text) end
 end
 
 local function write(key, field, value)
-  call('HSET', key, field, encode(value))
+  call('HSET', key, field, cjson.encode(value))
 end
 
 -- No account's members are a prefix of another's, whatever the ids look like.
-local function prefix(id)
-  return #id .. ':' .. id
-end
-
 local function member(id, key)
-  return prefix(id) .. ':' .. key
+  return #id .. ':' .. id .. ':' .. key
 end
 
 local function in_flight(id)
-  local start = prefix(id)
-  return call('ZLEXCOUNT', HELD, '[' .. start .. ':', '(' .. start .. ';')
+  local start = #id .. ':' .. id
+  return call('ZLEXCOUNT', K.held, '[' .. start .. ':', '(' .. start .. ';')
 end
 
 -- A number that is higher than the last one, also after the data was lost.
@@ -71,34 +67,21 @@ local function higher(last)
   return math.max((tonumber(last) or 0) + 1, now)
 end
 
-local function concerns(pause, scope)
-  return not scope or not pause.scope or pause.scope == scope
-end
-
+-- Whether one of the pauses that concern a job of `scope` keeps jobs away; without scope all do.
 local function blocked(account, scope)
   for _, pause in ipairs(account.pauses or {}) do
-    if concerns(pause, scope) and (pause.cooling or pause.probe) then return true end
+    if (pause.cooling or pause.probe) and (not scope or not pause.scope or pause.scope == scope) then
+      return true
+    end
   end
   return false
 end
 
-local function usable(account)
-  return not account.broken and not account.draining
-end
-
-local function used(id, account)
-  return in_flight(id) + account.external
-end
-
-local function load_of(id, account)
-  return used(id, account) / account.capacity
-end
-
--- ROOM holds the usable accounts by score: those with room by how much runs on them, BAND higher
+-- K.room holds the usable accounts by score: those with room by how much runs on them, BAND higher
 -- those that are full, 2 * BAND higher those that a pause blocks.
 local function refile(id, account)
   local live = in_flight(id)
-  if usable(account) then
+  if not account.broken and not account.draining then
     local runs = live + account.external
     local score = LEAST_LOADED and runs / account.capacity or runs
     if account.pauses and blocked(account) then
@@ -108,21 +91,16 @@ local function refile(id, account)
     else
       touched[id] = true
     end
-    call('ZADD', ROOM, score, id)
+    call('ZADD', K.room, score, id)
     return
   end
-  call('ZREM', ROOM, id)
+  call('ZREM', K.room, id)
   if account.draining and live == 0 then
     for _, pause in ipairs(account.pauses or {}) do
       if pause.cooling then return end
     end
-    call('HDEL', ACCOUNTS, id)
+    call('HDEL', K.accounts, id)
   end
-end
-
-local function save_pauses(id, account, pauses)
-  account.pauses = #pauses > 0 and pauses or nil
-  write(ACCOUNTS, id, account)
 end
 
 -- The lease `key` is over, or its job was accepted: if it probed, the probing ends with it.
@@ -135,25 +113,37 @@ local function conclude(id, account, key, well)
       if probed then pause.probe = nil end
       if not (probed and well and not pause.cooling) then kept[#kept + 1] = pause end
     end
-    if changed then save_pauses(id, account, kept) end
+    if changed then
+      account.pauses = #kept > 0 and kept or nil
+      write(K.accounts, id, account)
+    end
   end
   refile(id, account)
 end
 
 -- `key` takes a slot: a lease, or the reservation of an owner.
 local function occupy(id, account, key, scope)
-  call('ZADD', HELD, 0, member(id, key))
+  call('ZADD', K.held, 0, member(id, key))
   if account.pauses then
     for _, pause in ipairs(account.pauses) do
-      if concerns(pause, scope) then pause.probe = key end
+      if not scope or not pause.scope or pause.scope == scope then pause.probe = key end
     end
-    write(ACCOUNTS, id, account)
+    write(K.accounts, id, account)
   end
   refile(id, account)
 end
 
 local function vacate(id, key, well)
-  call('ZREM', HELD, member(id, key))
-  local account = read(ACCOUNTS, id)
+  call('ZREM', K.held, member(id, key))
+  local account = read(K.accounts, id)
   if account then conclude(id, account, key, well) end
+end
+
+local function owner_of(key)
+  return key:match('^(.*)%-') or key
+end
+
+-- (The scope is marked, as it may be an empty text.)
+local function pause_name(id, scope)
+  return 'pause:' .. member(id, scope and '=' .. scope or '')
 end

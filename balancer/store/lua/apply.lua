@@ -7,42 +7,42 @@
 local ended = {}
 
 local function set_external(external)
-  local old = read(META, 'external') or {}
+  local old = read(K.meta, 'external') or {}
   for id in pairs(external) do old[id] = old[id] or 0 end
   for id in pairs(old) do
-    local account = read(ACCOUNTS, id)
+    local account = read(K.accounts, id)
     if account then
       account.external = external[id] or 0
-      write(ACCOUNTS, id, account)
+      write(K.accounts, id, account)
       refile(id, account)
     end
   end
-  write(META, 'external', external)
+  write(K.meta, 'external', external)
 end
 
 local function each(keys, state, act)
   for _, key in ipairs(keys) do
-    local row = read(ROWS, key)
+    local row = read(K.rows, key)
     if row and row.state == state then act(key, row) end
   end
 end
 
 local function over(key, row)
   ended[#ended + 1] = key
-  bury(key)
+  remember(K.tombs, key, MOST_TOMBS)
   end_row(key, row)
 end
 
 local function prolong(key, row)
   row.missed = nil
   if row.ends < now + JOB_TTL then set_end(key, row, now + JOB_TTL) end
-  write(ROWS, key, row)
+  write(K.rows, key, row)
 end
 
 enter()
 local claim = valid('survey', ARGV[6])
 if not claim then return leave(ended) end
-local plan = decode(ARGV[7])
+local plan = cjson.decode(ARGV[7])
 set_external(plan.external)
 for _, pair in ipairs(plan.bind) do
   each({pair[1]}, 'ambiguous', function(key, row)
@@ -53,7 +53,7 @@ each(plan.prolong, 'bound', prolong)
 for _, pair in ipairs(plan.missed) do
   each({pair[1]}, 'bound', function(key, row)
     row.missed = pair[2]
-    write(ROWS, key, row)
+    write(K.rows, key, row)
   end)
 end
 each(plan.reclaim, 'bound', over)

@@ -7,6 +7,6 @@ local me, known = enter(true)
 local ended = me.ended or {}
 if me.ended or not known then
   me.ended, me.forgotten = nil, me.forgotten or not known or nil
-  write(OWNERS, OWNER, me)
+  write(K.owners, OWNER, me)
 end
 return leave({me.forgotten and 0 or 1, ended})

@@ -5,5 +5,5 @@
 
 local key = ARGV[6]
 enter()
-local row = read(ROWS, key)
+local row = read(K.rows, key)
 return leave(row and bind(key, row, ARGV[7], now + tonumber(ARGV[8])) or 'lost')

@@ -16,5 +16,5 @@ if age >= 0 and age < max_age then return leave({0, 0, 0, age, false, false}) en
 if busy > 0 then return leave({0, 0, busy, age, false, false}) end
 if pause > 0 then return leave({0, 0, pause, age, claim.kind, claim.text}) end
 local number = higher(claim.number)
-write(META, what, {number = number, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at})
+write(K.meta, what, {number = number, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at})
 return leave({1, number, 0, age, false, false})

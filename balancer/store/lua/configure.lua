@@ -5,42 +5,42 @@
 -- Answer  the version in force, or nil if nothing was done
 
 local function put(id, capacity, broken, external)
-  local account = read(ACCOUNTS, id) or {external = external[id] or 0}
+  local account = read(K.accounts, id) or {external = external[id] or 0}
   if account.broken and not broken then
     for _, pause in ipairs(account.pauses or {}) do
       pause.cooling = nil
-      call('ZREM', AGENDA, pause_name(id, pause.scope))
+      call('ZREM', K.agenda, pause_name(id, pause.scope))
     end
   end
   account.capacity, account.broken, account.draining = capacity, broken or nil, nil
-  write(ACCOUNTS, id, account)
+  write(K.accounts, id, account)
   refile(id, account)
 end
 
 local function remove(id)
-  local account = read(ACCOUNTS, id)
+  local account = read(K.accounts, id)
   if account then
-    account.draining = call('HGET', TABLE, id) or account.draining or '{}'
-    write(ACCOUNTS, id, account)
+    account.draining = call('HGET', K.table, id) or account.draining or '{}'
+    write(K.accounts, id, account)
     refile(id, account)
   end
-  call('HDEL', TABLE, id)
+  call('HDEL', K.table, id)
 end
 
 enter()
 local claim = valid('fetch', ARGV[6])
 local version = version_in_force()
 if not claim or tonumber(ARGV[7]) ~= version then return leave() end
-local gone_ids = decode(ARGV[8])
-local external = read(META, 'external') or {}
+local gone_ids = cjson.decode(ARGV[8])
+local external = read(K.meta, 'external') or {}
 local named = {[''] = true}
 for i = 9, #ARGV, 4 do
   put(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', external)
-  call('HSET', TABLE, ARGV[i], ARGV[i + 3])
+  call('HSET', K.table, ARGV[i], ARGV[i + 3])
   named[ARGV[i]] = true
 end
 if version == 0 then
-  for _, key in ipairs({ACCOUNTS, TABLE}) do
+  for _, key in ipairs({K.accounts, K.table}) do
     for _, id in ipairs(call('HKEYS', key)) do
       if not named[id] then gone_ids[#gone_ids + 1] = id end
     end
@@ -49,7 +49,7 @@ end
 for _, id in ipairs(gone_ids) do remove(id) end
 if version == 0 or #ARGV > 8 or #gone_ids > 0 then
   version = higher(version)
-  call('HSET', META, 'version', version, 'accounts', call('HLEN', TABLE))
+  call('HSET', K.meta, 'version', version, 'accounts', call('HLEN', K.table))
 end
 done('fetch', claim)
 return leave(version)

@@ -5,7 +5,7 @@
 
 local id = ARGV[6]
 enter()
-local account = read(ACCOUNTS, id)
+local account = read(K.accounts, id)
 if not account then return leave() end
 cool(id, account, {
   scope = optional(ARGV[8]), ends = now + tonumber(ARGV[7]), reason = ARGV[9],

@@ -5,8 +5,8 @@
 
 enter()
 version_in_force()
-local past = call('ZRANGEBYSCORE', DONE, '(' .. now - MEMORY, '+inf', 'WITHSCORES')
+local past = call('ZRANGEBYSCORE', K.done, '(' .. now - MEMORY, '+inf', 'WITHSCORES')
 return leave({
-  now, call('HGETALL', ROWS), call('HGETALL', ACCOUNTS), call('HGETALL', TABLE),
-  call('HGETALL', OWNERS), past, call('HGET', META, 'external'),
+  now, call('HGETALL', K.rows), call('HGETALL', K.accounts), call('HGETALL', K.table),
+  call('HGETALL', K.owners), past, call('HGET', K.meta, 'external'),
 })

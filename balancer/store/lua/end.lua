@@ -6,24 +6,24 @@
 local key, job = ARGV[6], optional(ARGV[7])
 enter()
 if job then
-  key = call('HGET', JOBS, job)
+  key = call('HGET', K.jobs, job)
   if not key then
-    remember(EARLY, job, MOST_JOBS)
+    remember(K.early, job, MOST_JOBS)
     return leave()
   end
 end
-local row = read(ROWS, key)
+local row = read(K.rows, key)
 if not row then
-  bury(key)
+  remember(K.tombs, key, MOST_TOMBS)
   return leave()
 end
 local owner = owner_of(key)
 if owner ~= OWNER and row.state == 'held' then
-  local record = read(OWNERS, owner)
+  local record = read(K.owners, owner)
   if record then
     record.ended = record.ended or {}
     table.insert(record.ended, key)
-    write(OWNERS, owner, record)
+    write(K.owners, owner, record)
   end
 end
 finish(key, row)

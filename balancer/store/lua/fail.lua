@@ -9,6 +9,6 @@ local claim = valid(what, ARGV[7])
 if claim then
   claim.void_at, claim.retry_at = nil, now + tonumber(ARGV[10])
   claim.kind, claim.text = ARGV[8], ARGV[9]
-  write(META, what, claim)
+  write(K.meta, what, claim)
 end
 return leave()

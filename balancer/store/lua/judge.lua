@@ -6,14 +6,14 @@
 
 local key, length = ARGV[6], tonumber(ARGV[10])
 enter()
-local row = read(ROWS, key)
+local row = read(K.rows, key)
 if not row then return leave() end
 local id = row.account
-local account = read(ACCOUNTS, id)
+local account = read(K.accounts, id)
 if ARGV[7] == '1' and account then conclude(id, account, key, true) end
 if ARGV[8] == '1' and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
 if ARGV[9] == '1' then row.adverse = true end
-write(ROWS, key, row)
+write(K.rows, key, row)
 if length and account then
   cool(id, account, {
     scope = optional(ARGV[11]), ends = now + length, reason = ARGV[12], worth_waiting = ARGV[13] == '1',

@@ -5,6 +5,6 @@
 
 enter()
 if version_in_force() == 0 then return leave() end
-local accounts = call('HGETALL', TABLE)
+local accounts = call('HGETALL', K.table)
 table.insert(accounts, 1, now - (read_claim('fetch').done_at or now))
 return leave(accounts)

@@ -5,23 +5,23 @@
 
 local me = enter(true)
 local buried = {}
-for _, item in ipairs(decode(ARGV[6])) do
+for _, item in ipairs(cjson.decode(ARGV[6])) do
   local key, id = item[1], item[2]
-  if remembers(TOMBS, key) then
+  if remembers(K.tombs, key) then
     buried[#buried + 1] = key
-  elseif call('HEXISTS', ROWS, key) == 0 then
-    write(ROWS, key, {
-      account = id, state = 'held', since = now - item[3], process = PROCESS,
+  elseif call('HEXISTS', K.rows, key) == 0 then
+    write(K.rows, key, {
+      account = id, state = 'held', since = now - item[3], process = ARGV[2],
       label = optional(item[4]), scope = optional(item[5]), adverse = item[6] or nil,
     })
-    call('ZADD', OWNED, 0, key)
-    call('ZADD', HELD, 0, member(id, key))
-    local account = read(ACCOUNTS, id)
+    call('ZADD', K.owned, 0, key)
+    call('ZADD', K.held, 0, member(id, key))
+    local account = read(K.accounts, id)
     if account then refile(id, account) end
   end
 end
 if me.forgotten then
   me.forgotten = nil
-  write(OWNERS, OWNER, me)
+  write(K.owners, OWNER, me)
 end
 return leave(buried)

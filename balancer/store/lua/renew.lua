@@ -5,11 +5,11 @@
 
 local key, job, ttl = ARGV[6], optional(ARGV[7]), tonumber(ARGV[8])
 enter()
-if job then key = call('HGET', JOBS, job) end
-local row = key and read(ROWS, key)
+if job then key = call('HGET', K.jobs, job) end
+local row = key and read(K.rows, key)
 if not row then return leave() end
 if row.state ~= 'held' then
   set_end(key, row, now + (ttl or row.state == 'bound' and JOB_TTL or AMBIGUOUS_TTL))
-  write(ROWS, key, row)
+  write(K.rows, key, row)
 end
 return leave(1)

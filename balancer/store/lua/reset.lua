@@ -5,11 +5,12 @@
 
 local id = ARGV[6]
 enter()
-local account = read(ACCOUNTS, id)
+local account = read(K.accounts, id)
 if not account then return leave() end
 for _, pause in ipairs(account.pauses or {}) do
-  call('ZREM', AGENDA, pause_name(id, pause.scope))
+  call('ZREM', K.agenda, pause_name(id, pause.scope))
 end
-save_pauses(id, account, {})
+account.pauses = nil
+write(K.accounts, id, account)
 refile(id, account)
 return leave(1)

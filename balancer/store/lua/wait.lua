@@ -5,5 +5,5 @@
 
 local me = enter()
 set_wants(OWNER, me, ARGV[6])
-write(OWNERS, OWNER, me)
+write(K.owners, OWNER, me)
 return leave()

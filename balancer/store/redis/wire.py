@@ -233,15 +233,16 @@ def _nothing(_: Any) -> None:
 
 
 _ALL: dict[str, Any] = {"keys": len(KEYS), "parts": ("_claims",)}
-_COOL: dict[str, Any] = {"parts": ("_cool",)}
+_MEMORY: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory",)}
+_BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory", "_bind")}
 
 FORMS: dict[type, Form] = {
-    ops.Take: _form("take", _take, _granted),
-    ops.End: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, keys=WITH_JOBS),
-    ops.Bind: _form("bind", lambda op: (op.key, op.job_id, _ms(op.ttl)), text, keys=WITH_JOBS),
-    ops.Renew: _form("renew", _renew, bool),
-    ops.Judge: _form("judge", _judge, bool, **_COOL),
-    ops.Cool: _form("cool", _cool, bool, **_COOL),
+    ops.Take: _form("take", _take, _granted, parts=("_memory", "_wants")),
+    ops.End: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_MEMORY),
+    ops.Bind: _form("bind", lambda op: (op.key, op.job_id, _ms(op.ttl)), text, **_BIND),
+    ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
+    ops.Judge: _form("judge", _judge, bool, parts=("_bind", "_cool")),
+    ops.Cool: _form("cool", _cool, bool, parts=("_cool",)),
     ops.Reset: _form("reset", lambda op: (op.account,), bool),
     ops.Claim: _form("claim", lambda op: (op.what, _ms(op.max_age), _ms(op.hold)), _claimed, **_ALL),
     ops.Fail: _form(
@@ -249,11 +250,11 @@ FORMS: dict[type, Form] = {
     ),
     ops.Configure: _form("configure", _configure, lambda version: version, **_ALL),
     ops.ReadTable: _form("read_table", lambda _: (), lambda result: result, **_ALL),
-    ops.Apply: _form("apply", _apply, _keys, **_ALL),
+    ops.Apply: _form("apply", _apply, _keys, keys=len(KEYS), parts=("_memory", "_bind", "_claims")),
     ops.Dump: _form("dump", lambda _: (), lambda result: result, **_ALL),
     ops.Beat: _form("beat", lambda _: (), _beaten),
-    ops.Register: _form("register", _register, _keys),
-    ops.Wait: _form("wait", lambda op: (_wants(op.wants),), _nothing),
+    ops.Register: _form("register", _register, _keys, parts=("_memory",)),
+    ops.Wait: _form("wait", lambda op: (_wants(op.wants),), _nothing, parts=("_wants",)),
 }
 
 
