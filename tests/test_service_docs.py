@@ -41,6 +41,15 @@ def test_every_service_is_in_one_list():
     assert {"riffusion", "midjourney"} <= set(retired)
 
 
+def test_the_readme_says_which_services_are_alive():
+    """Its two lists are those of the table, kinds of one service counted once."""
+    text = (PAGE.parent.parent / "README.md").read_text("utf-8")
+    [(alive, retired)] = re.findall(r"^Alive: (.*?)\. Retired: (.*?)\.$", text, re.MULTILINE | re.DOTALL)
+    for names, state in ((alive, True), (retired, False)):
+        expected = {key for key, row in SERVICES.items() if row.alive is state and "/" not in key}
+        assert set(re.split(r",?\s+(?:and\s+)?", names)) == expected
+
+
 def test_the_row_of_the_page_works(monkeypatch, capsys):
     """The example is a service like any other, against a stand-in that was given the same row."""
     [example] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import structlog
@@ -26,6 +28,14 @@ def world(row):
         yield World(row, stack)
 
 
+def locals_of(error):
+    """Return the local variables of our own frames, as a traceback with locals shows them."""
+    stack = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    ours = [frame.locals for frame in stack if Path(frame.filename).parent.name == "balancer"]
+    assert ours
+    return ours
+
+
 def test_no_secret_of_an_account_or_token_is_ever_seen(world):
     """P-60: not in reprs, statistics, errors or events, even where the service quotes one in a reason."""
     seen = []
@@ -42,6 +52,7 @@ def test_no_secret_of_an_account_or_token_is_ever_seen(world):
         with pytest.raises(InvalidConfiguration, match="cut off") as caught:
             world.pool.refresh()
         seen += [caught.value, caught.value.__cause__, caught.value.__context__, world.pool.stats()]
+    seen += locals_of(caught.value)
     shown = repr([*seen, *map(str, seen), events])
     assert "was refused" in shown
     assert CANARY not in shown
