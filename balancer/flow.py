@@ -85,6 +85,8 @@ class Acquiring:
             table = core.store.table
             known = table.accounts if table else {}
             ids = wish.accounts(known)
+            if table is None and wish.max_jobs is not None:
+                ids = frozenset()  # it looks again once there is a table to hold the figure against
             self.check_max_jobs([known[id] for id in (known if ids is None else ids) if id in known])
             waiter.ticket = Ticket(waiter.row, self.draw, ids, wish.max_jobs)
             waiter.table = table

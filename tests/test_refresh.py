@@ -53,7 +53,6 @@ def over_http(fake_useapi, clock):
 @pytest.fixture
 def play(clock):
     """Return what makes a played source and a pool that reads from it."""
-
     sources = []
 
     def make(source=None, **options):
