@@ -8,9 +8,7 @@ import pytest
 from api import Api
 from bodies import BODIES
 
-from balancer.model import Job
 from balancer.parse import final, job_id, listing, table
-from balancer.service import Load, Service
 from balancer.services import SERVICES
 from balancer.testing import CANARY, FakeUseapi, ManualClock
 
@@ -236,45 +234,3 @@ def test_the_two_main_services_send_every_documented_field_and_no_other(example)
     extra = {"request.replyRef", "request.replyUrl", "*.jobs.replyRef", "*.jobs.replyUrl"}
     extra |= {"duration_ms", "request", "request.mode", "request.prompt"} if "failed" in example else set()
     assert sent - extra == fields(BODIES[example]) - extra
-
-
-LOADS = [
-    Load(path="live"),
-    Load(path="live?all=1", rows=("running",), job=("ticket",), account=("seat",)),
-    Load(path="live", rows=("seats.*",), ref="mark"),
-    Load(path="live", rows=("seats.*.now.#",)),
-    Load(path="live", rows=("now.#",), account=("seat",)),
-    Load(path="live", rows=(), counts="seats.*.running", covers=False),
-]
-
-
-@pytest.mark.parametrize("load", LOADS, ids=repr)
-def test_a_row_of_ones_own_is_spoken_as_it_says(load):
-    """Accounts, creates, lists and statuses follow from a row that is in no table."""
-    row = Service(
-        key="mine",
-        path="/v9/mine",
-        accounts="seats",
-        selector="seat",
-        capacity="limit",
-        error=("trouble",),
-        load=load,
-        job_id=("made.ticket",),
-        final={"phase": ("over", "lost")},
-    )
-    with FakeUseapi({"mine": {"s1": 2, "s2": 1}}, services=[row]) as fake, Api(fake) as api:
-        api.base = fake.url + row.path
-        job = job_id(api.create("make", seat="s1", replyRef="r").json(), row)
-        assert fake.running("mine", "s1") == (job,)
-        read = listed(api, row)
-        if load.rows:
-            told = "s1" if load.account or "*" in load.rows[0] else None
-            assert read.jobs == (Job(job, told, "r"),)
-        assert dict(read.counts) == ({} if load.rows else {"s1": 1})
-        fake.break_account("mine", "s2", "gone")
-        accounts = table(api.get("seats").json(), row, None).accounts
-        assert [(one.capacity, one.broken) for one in accounts.values()] == [(2, None), (1, "gone")]
-        assert not final(api.get(f"jobs/{job}").json(), row)
-        fake.finish(job, "failed")
-        assert api.get(f"jobs/{job}").json()["phase"] == "lost"
-        assert fake.audit().accounts["mine"]["s1"].accepted == 1
