@@ -1,0 +1,17 @@
+"""Leases of several processes of one machine, in a file, with no server.
+
+::
+
+    backend ── database (one connection, one turn at a time, the file and its checks)
+       │           └── schema, uptime, forks, places
+       ├── acts (what each operation does)
+       │     └── line (owners, and who waits) ── books (accounts, leases, cooldowns) ── memory (what is over)
+       └── mailbox (how another process is told, and seen to be alive)
+
+Beside ``path`` stand ``path-wal`` and ``path-shm`` (SQLite's own), ``path-lock`` (whose turn it is) and
+the folder ``path-owners`` with one mailbox for each living owner.
+"""
+
+from balancer.store.sqlite.backend import SqliteBackend
+
+__all__ = ["SqliteBackend"]

@@ -1,0 +1,332 @@
+"""What each operation does, inside one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from balancer.store import operations as ops
+from balancer.store.sqlite.books import OFFERED, Books, Cooldown, LeaseRow
+from balancer.store.sqlite.choice import Choice, Constraints
+from balancer.store.sqlite.fleet import Fleet
+from balancer.store.sqlite.line import Line
+from balancer.store.sqlite.memory import DONE, EARLY, TOMB, Memory
+from balancer.store.sqlite.reading import dump, read_table
+from balancer.tally import AMBIGUOUS, BOUND, HELD
+
+_GLANCE = """
+    SELECT pool.version,
+        (SELECT min(ends) FROM lease WHERE pool = ?1 AND ends IS NOT NULL),
+        (SELECT min(until) FROM pause WHERE pool = ?1 AND cooling),
+        (SELECT min(look_at) FROM owner WHERE pool = ?1),
+        (SELECT min(state_since) FROM lease WHERE pool = ?1 AND state_since IS NOT NULL),
+        EXISTS (SELECT 1 FROM pause WHERE pool = ?1),
+        EXISTS (SELECT 1 FROM owner WHERE pool = ?1 AND place IS NOT NULL),
+        owner.name IS NOT NULL, owner.place IS NOT NULL, pool.strategy
+    FROM pool LEFT JOIN owner ON owner.pool = ?1 AND owner.name = ?2
+    WHERE pool.id = ?1"""
+
+
+class _Glance(NamedTuple):
+    """What is looked up at the beginning and the end of each operation."""
+
+    version: int
+    lease_ends: float | None
+    pause_ends: float | None
+    owner_due: float | None
+    loose_since: float | None
+    pauses: bool
+    anybody_waits: bool
+    known: bool
+    waiting: bool
+    strategy: str
+
+    @property
+    def due(self) -> float | None:
+        """When the next thing ends by itself."""
+        return min((t for t in self[1:4] if t is not None), default=None)
+
+
+class Acts:
+    """The operations of one owner in one pool.
+
+    Args:
+        connection: To the file.
+        settings: Of the pool.
+        owner: Whose operations these are.
+        folder: Where the mailboxes are.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, settings: ops.Settings, owner: ops.Owner, folder: Path
+    ) -> None:
+        pool, strategy = _pool(connection, settings)
+        self._settings, self._owner = settings, owner
+        self._books = Books(connection, pool, strategy)
+        self._memory = Memory(self._books)
+        choice = Choice(self._books, settings.strategy, lower_only=settings.lower_only)
+        self._choice = choice
+        self.line = Line(self._books, choice, owner, folder, settings.lease_ttl)
+        self._fleet = Fleet(self._books, self.line, settings, owner)
+        self._glance: _Glance
+        self._do: dict[type, Callable[[Any], Any]] = {
+            ops.Take: self._take,
+            ops.End: self._end,
+            ops.Bind: self._bind,
+            ops.Renew: self._renew,
+            ops.Judge: self._judge,
+            ops.Cool: self._cool,
+            ops.Reset: self._reset,
+            ops.Claim: self._fleet.claim,
+            ops.Fail: self._fleet.fail,
+            ops.Configure: self._fleet.configure,
+            ops.ReadTable: lambda _: read_table(self._books),
+            ops.Apply: self._apply,
+            ops.Dump: lambda _: dump(self._books, self._memory),
+            ops.Beat: self._beat,
+            ops.Register: self._register,
+            ops.Wait: self._wait,
+        }
+
+    def carry_out(self, operation: ops.Operation, now: float, *, met: bool) -> ops.Reply:
+        """Settle what is due, do what the operation says, offer what is free. ``met``: known before."""
+        books = self._books
+        books.now = now
+        glance = self._look()
+        if not glance.known and not isinstance(operation, ops.Beat | ops.Register):
+            self.line.join(forgotten=met)
+        expired: list[ops.Gone] = []
+        if glance.due is not None and glance.due <= now:
+            expired = self._settle()
+        result = self._do[type(operation)](operation)
+        glance = self._look()
+        if glance.anybody_waits and (dead := self.line.offer()):
+            expired += map(self._gone, dead)
+        if glance.anybody_waits:
+            glance = self._look()
+        due, loose = glance.due, glance.loose_since
+        return ops.Reply(
+            result,
+            glance.version,
+            None if due is None else max(0.0, due - now),
+            None if loose is None else now - loose,
+            tuple(expired),
+        )
+
+    def say_goodbye(self, now: float) -> bool:
+        """Be forgotten, unless we hold leases. True: we are."""
+        self._books.now = now
+        self._look()
+        forgotten = self.line.forget_us()
+        self.line.offer()
+        return forgotten
+
+    def _look(self) -> _Glance:
+        books = self._books
+        glance = self._glance = _Glance._make(books.run(_GLANCE, (books.pool, self._owner.name)).fetchone())
+        books.pauses, books.strategy = glance.pauses, glance.strategy
+        return glance
+
+    # -- settling -----------------------------------------------------------------------------------
+
+    def _settle(self) -> list[ops.Gone]:
+        books, gone = self._books, []
+        leases = books.leases("ends <= ? AND state <> ?", books.now, OFFERED)
+        pauses = books.run(
+            "SELECT account, scope, until FROM pause WHERE pool = ? AND cooling AND until <= ?",
+            (books.pool, books.now),
+        ).fetchall()
+        ends: list[tuple[float, Callable[[], None]]] = []
+        ends += [(lease.ends or 0.0, lambda lease=lease: books.end(lease)) for lease in leases]  # type: ignore[misc]
+        ends += [(until, lambda id=id, scope=scope: books.warm(id, scope)) for id, scope, until in pauses]  # type: ignore[misc]
+        for _, end in sorted(ends, key=lambda one: one[0]):
+            end()
+        gone = leases + self.line.bury_dead()
+        self.line.lapse()
+        return [self._gone(lease) for lease in gone]
+
+    def _gone(self, lease: LeaseRow) -> ops.Gone:
+        age = self._books.now - lease.since
+        return ops.Gone(lease.key, lease.account, lease.state, lease.job, lease.label, age)
+
+    # -- leases -------------------------------------------------------------------------------------
+
+    def _take(self, take: ops.Take) -> ops.Granted | None:
+        if take.offered:
+            self.line.end_offer()
+        id = self._grant(take)
+        wants = take.else_wants if id is None else take.then_wants
+        if wants is not None:
+            self.line.wait(wants, at_the_back=id is not None)
+        elif self._glance.waiting:
+            self.line.leave()
+        return None if id is None else ops.Granted(id)
+
+    def _grant(self, take: ops.Take) -> str | None:
+        live = self._books.lease(take.key)
+        if live is not None:
+            return live.account
+        if self._memory.has(TOMB, take.key):
+            return None
+        constraints = Constraints(take.accounts, take.max_jobs, take.scope)
+        id = self._choice.choose(take.draw, constraints)
+        if id is not None:
+            now, process = self._books.now, self._owner.host_pid
+            self._books.enter(
+                LeaseRow(take.key, id, HELD, now, take.label, take.scope, None, None, None, 0, 0, process)
+            )
+        return id
+
+    def _end(self, end: ops.End) -> ops.Gone | None:
+        if end.job_id is not None:
+            lease = self._books.lease_of(end.job_id)
+            if lease is None:
+                self._memory.add(EARLY, end.job_id)
+        else:
+            lease = self._books.lease(end.key or "")
+            if lease is None:
+                self._memory.add(TOMB, end.key or "")
+        if lease is None:
+            return None
+        theirs = not lease.key.startswith(self._owner.name + "-")
+        self._finish(lease, unheard=theirs and lease.state != BOUND)
+        return self._gone(lease)
+
+    def _finish(self, lease: LeaseRow, *, unheard: bool = False) -> None:
+        """End a lease because its user says that the job is over."""
+        if lease.job is not None:
+            self._memory.add(DONE, lease.job)
+        self._bury(lease, unheard=unheard)
+
+    def _bury(self, lease: LeaseRow, *, unheard: bool = False) -> None:
+        self._memory.add(TOMB, lease.key, unheard=unheard)
+        self._books.end(lease)
+
+    def _bind(self, bind: ops.Bind) -> str:
+        lease = self._books.lease(bind.key)
+        return "lost" if lease is None else self._tie(lease, bind.job_id, bind.ttl)
+
+    def _tie(self, lease: LeaseRow, job: str, ttl: float) -> str:
+        other = self._books.lease_of(job)
+        if lease.job not in (None, job) or (other is not None and other.key != lease.key):
+            return "taken"
+        if self._memory.has(EARLY, job):
+            self._memory.drop(EARLY, job)
+            self._books.accept(lease)
+            self._finish(lease._replace(job=job))
+            return "over"
+        self._books.bind(lease, job, self._books.now + ttl)
+        return "bound"
+
+    def _renew(self, renew: ops.Renew) -> bool:
+        books = self._books
+        lease = books.lease(renew.key or "") if renew.job_id is None else books.lease_of(renew.job_id)
+        if lease is None:
+            return False
+        usual = self._settings.job_ttl if lease.state == BOUND else self._settings.ambiguous_ttl
+        books.set_end(lease, books.now + (usual if renew.ttl is None else renew.ttl))
+        return True
+
+    # -- verdicts -----------------------------------------------------------------------------------
+
+    def _judge(self, judge: ops.Judge) -> bool:
+        books = self._books
+        lease = books.lease(judge.key)
+        if lease is None:
+            return False
+        if judge.accepted:
+            books.accept(lease)
+        if judge.doubt:
+            books.doubt(lease, books.now + self._settings.ambiguous_ttl)
+        if judge.adverse:
+            books.set_adverse(lease.key)
+        if judge.seconds is not None:
+            until = books.now + judge.seconds
+            books.cool(lease.account, Cooldown(judge.scope, until, judge.reason, judge.worth_waiting))
+        return True
+
+    def _cool(self, cool: ops.Cool) -> bool:
+        books = self._books
+        if books.account(cool.account) is None:
+            return False
+        until = books.now + cool.seconds
+        books.cool(cool.account, Cooldown(cool.scope, until, cool.reason, cool.worth_waiting))
+        return True
+
+    def _reset(self, reset: ops.Reset) -> bool:
+        found = self._books.account(reset.account) is not None
+        if found:
+            self._books.reset(reset.account)
+        return found
+
+    # -- the server's list --------------------------------------------------------------------------
+
+    def _apply(self, plan: ops.Apply) -> tuple[str, ...]:
+        if not self._fleet.holds("survey", plan.number):
+            return ()
+        self._fleet.done("survey")
+        self._fleet.set_external(plan.external)
+        books, usual = self._books, self._settings.job_ttl
+        ended = [
+            key
+            for key, job in plan.bind
+            for lease in self._in_state([key], AMBIGUOUS)
+            if self._tie(lease, job, usual) == "over"
+        ]
+        for lease in self._in_state(plan.prolong, BOUND):
+            books.set_end(lease, max(lease.ends or 0.0, books.now + usual))
+        for lease in self._in_state(plan.missed, BOUND):
+            books.set_missed(lease.key, plan.missed[lease.key])
+        over = [*self._in_state(plan.reclaim, BOUND), *self._in_state(plan.resolve, AMBIGUOUS)]
+        for lease in over:
+            self._bury(lease)
+        return (*ended, *(lease.key for lease in over))
+
+    def _in_state(self, keys: Iterable[str], state: str) -> list[LeaseRow]:
+        found = [self._books.lease(key) for key in keys]
+        return [lease for lease in found if lease is not None and lease.state == state]
+
+    # -- owners -------------------------------------------------------------------------------------
+
+    def _beat(self, _: ops.Beat) -> ops.Beaten:
+        known = self.line.known()
+        if known:
+            self.line.join(forgotten=False)
+        return ops.Beaten(known, self._memory.tell(self._owner.name))
+
+    def _register(self, register: ops.Register) -> tuple[str, ...]:
+        self.line.join(forgotten=False)
+        books, ended = self._books, []
+        for row in register.rows:
+            if self._memory.has(TOMB, row.key):
+                ended.append(row.key)
+            elif books.lease(row.key) is None:
+                self._fleet.make_sure_of(row.account)
+                since, process = books.now - row.age, self._owner.host_pid
+                books.enter(
+                    LeaseRow(
+                        row.key, row.account, HELD, since, row.label, row.scope, None, None, None,
+                        row.adverse, 0, process,
+                    ),
+                    probes=False,
+                )  # fmt: skip
+        return tuple(ended)
+
+    def _wait(self, wait: ops.Wait) -> None:
+        if wait.wants is None:
+            self.line.leave()
+        else:
+            self.line.wait(wait.wants)
+
+
+def _pool(connection: sqlite3.Connection, settings: ops.Settings) -> tuple[int, str]:
+    """Return the number of the pool and how its accounts are shelved; a new pool is made."""
+    connection.execute(
+        "INSERT OR IGNORE INTO pool (namespace, strategy) VALUES (?, ?)",
+        (settings.namespace, settings.strategy),
+    )
+    row = connection.execute("SELECT id, strategy FROM pool WHERE namespace = ?", (settings.namespace,))
+    number, strategy = row.fetchone()
+    return number, strategy

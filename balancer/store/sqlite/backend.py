@@ -1,0 +1,137 @@
+"""The backend: one owner's way to the file."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from balancer.errors import StoreUnavailable, foreign
+from balancer.store.operations import Operation, Owner, Reply, Settings
+from balancer.store.sqlite.acts import Acts
+from balancer.store.sqlite.database import Database
+from balancer.store.sqlite.mailbox import Mailbox, post
+from balancer.store.sqlite.uptime import boot_id, machine_now
+
+T = TypeVar("T")
+_GIVEN = "given"
+"""Name of the start of a clock that the caller brought."""
+
+
+class SqliteBackend:
+    """Carries out each operation in one transaction; see :class:`balancer.store.operations.Backend`.
+
+    Args:
+        path: The file; it is made at the first operation, for its user alone (mode 0600).
+        settings: What to count for.
+        owner: Whose operations these are.
+        now: Seconds, the same for all processes that use the file, instead of the machine's uptime.
+    """
+
+    beats = False
+    """The kernel tells who lives."""
+
+    def __init__(
+        self, path: str | Path, settings: Settings, owner: Owner, now: Callable[[], float] | None = None
+    ) -> None:
+        self._path = Path(path).absolute()
+        self._settings = settings
+        self._now = now or machine_now
+        self._database = Database(self._path, self._now, boot_id() if now is None else _GIVEN)
+        self._folder = Path(f"{self._path}-owners")
+        self._open(owner)
+
+    def _open(self, owner: Owner) -> None:
+        self._owner = owner
+        self._mailbox = Mailbox(self._folder, owner.name)
+        self._executor: ThreadPoolExecutor | None = None
+        self._acts: tuple[sqlite3.Connection, Acts] | None = None
+        self._met = False
+        self._keep_at = math.inf
+
+    def __repr__(self) -> str:
+        return f"SqliteBackend({str(self._path)!r}, namespace={self._settings.namespace!r})"
+
+    def call(self, operation: Operation) -> Reply:
+        """Carry out one operation. Raises StoreUnavailable."""
+        reply = self._turn(lambda acts: acts.carry_out(operation, self._now(), met=self._met))
+        self._met = True
+        return reply
+
+    def _turn(self, act: Callable[[Acts], T]) -> T:
+        """Do something in a transaction, and send what it says once it is written."""
+        outbox: list[tuple[int, str]] = []
+        try:
+            with self._database.turn() as connection:
+                self._show_life()
+                acts = self._acts_on(connection)
+                try:
+                    result = act(acts)
+                finally:
+                    outbox = acts.line.outbox()
+        except BaseException:
+            for file, _ in outbox:
+                os.close(file)
+            raise
+        for message in outbox:
+            post(*message)
+        return result
+
+    async def acall(self, operation: Operation) -> Reply:
+        """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
+        executor = self._executor
+        if executor is None:  # our own: the loop's default one may be full of those who wait for us
+            executor = self._executor = ThreadPoolExecutor(1, "balancer-sqlite")
+        return await asyncio.get_running_loop().run_in_executor(executor, self.call, operation)
+
+    def listen(self, seconds: float) -> tuple[str, ...]:
+        """Wait for offers to this process. Raises StoreUnavailable."""
+        try:
+            return self._mailbox.wait(seconds)
+        except OSError as error:
+            raise StoreUnavailable(f"the store {self._path} cannot be used: {error}") from foreign(error)
+
+    def poke(self) -> None:
+        """Have :meth:`listen` return."""
+        self._mailbox.poke()
+
+    def after_fork(self, owner: Owner) -> None:
+        """Let go of what is the parent's."""
+        self._mailbox.drop()
+        self._open(owner)
+
+    def close(self) -> None:
+        """Close the connection; a later call opens another one.
+
+        The mailbox stays while leases are out: it is what shows that their process lives.
+        """
+        try:
+            if self._met and self._turn(lambda acts: acts.say_goodbye(self._now())):
+                self._mailbox.remove()
+                self._met = False
+        except StoreUnavailable:
+            pass  # others will find us dead, or alive with leases, as it is
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+        self._acts = None
+        self._database.close()
+
+    def _acts_on(self, connection: sqlite3.Connection) -> Acts:
+        if self._acts is None or self._acts[0] is not connection:
+            self._acts = connection, Acts(connection, self._settings, self._owner, self._folder)
+        return self._acts[1]
+
+    def _show_life(self) -> None:
+        """Be seen to live, before anything is written that depends on it."""
+        self._mailbox.open()
+        now = self._now()
+        if now >= self._keep_at:
+            self._mailbox.keep()
+        if self._keep_at == math.inf or now >= self._keep_at:
+            self._keep_at = now + self._settings.lease_ttl / 2

@@ -1,0 +1,98 @@
+"""Which account gets a job: the ledger's choice, by index, at a cost that hardly depends on their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from balancer.store.sqlite.books import AccountRow, Books
+
+_LOWEST = "(SELECT min(shelf) FROM account WHERE pool = :pool AND place IS NOT NULL)"
+_FIRST_SHELF = f"""
+    SELECT shelf, 1 + max(place) FROM account
+    WHERE pool = :pool AND shelf = {_LOWEST} AND place IS NOT NULL"""  # noqa: S608  # ours
+_AT = "SELECT id FROM account WHERE pool = ? AND shelf = ? AND place = ? AND place IS NOT NULL"
+_PAUSED = "SELECT DISTINCT account FROM pause WHERE pool = ?"
+_ALL = """
+    SELECT id FROM account WHERE pool = :pool AND NOT broken AND NOT draining
+        AND in_flight + external < CASE WHEN :most IS NULL THEN capacity
+            WHEN :lower_only THEN min(capacity, :most) ELSE :most END"""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What decides, beside chance, which account can serve a job."""
+
+    accounts: tuple[str, ...] | None = None
+    max_jobs: int | None = None
+    scope: str | None = None
+
+
+class Choice:
+    """Chooses among the accounts of one pool."""
+
+    def __init__(self, books: Books, strategy: str, *, lower_only: bool) -> None:
+        self._books = books
+        self._strategy = strategy
+        self._lower_only = lower_only
+
+    def choose(self, draw: float, constraints: Constraints) -> str | None:
+        """Return the account for ``draw`` in [0, 1), or None if none fits."""
+        if constraints.accounts is not None:
+            return self._first(self._fitting(constraints.accounts, constraints))
+        if constraints.max_jobs is not None or self._strategy != self._books.strategy:
+            return self._among_all(draw, constraints)
+        return self._on_shelf(draw, constraints.scope)
+
+    def has_room(self, id: str) -> bool:
+        """Whether any job could run on an account."""
+        account = self._books.account(id)
+        return account is not None and account.place is not None
+
+    def _on_shelf(self, draw: float, scope: str | None) -> str | None:
+        """Draw from the lowest shelf, and from those that only other scopes keep off it."""
+        run, pool = self._books.run, self._books.pool
+        shelf, size = run(_FIRST_SHELF, {"pool": pool}).fetchone()
+        size = size or 0
+        others: list[str] = []
+        if scope is not None and self._books.pauses:
+            paused = [a for a in self._fitting(self._paused(), Constraints(scope=scope)) if a.place is None]
+            loads = [account.shelf_for(self._strategy) for account in paused]
+            least = min([*loads, *([] if shelf is None else [shelf])], default=0.0)
+            others = [account.id for account, load in zip(paused, loads, strict=True) if load == least]
+            size = size if shelf == least else 0
+        index = int(draw * (size + len(others)))
+        if index >= size:
+            return others[index - size] if others else None
+        id: str = run(_AT, (pool, shelf, index)).fetchone()[0]
+        return id
+
+    def _paused(self) -> list[str]:
+        return [id for (id,) in self._books.run(_PAUSED, (self._books.pool,))]
+
+    def _among_all(self, draw: float, constraints: Constraints) -> str | None:
+        """Look at everybody: another capacity than its own may fit where an account is full."""
+        asked = {"pool": self._books.pool, "most": constraints.max_jobs, "lower_only": self._lower_only}
+        ids = [id for (id,) in self._books.run(_ALL, asked).fetchall()]
+        fitting = list(self._fitting(ids, constraints))
+        least = min((account.shelf_for(self._strategy) for account in fitting), default=0.0)
+        best = [account.id for account in fitting if account.shelf_for(self._strategy) == least]
+        return best[int(draw * len(best))] if best else None
+
+    def _fitting(self, ids: Iterable[str], constraints: Constraints) -> Iterable[AccountRow]:
+        for id in ids:
+            account = self._books.account(id, constraints.scope)
+            if account is not None and account.fits(self._capacity(account, constraints.max_jobs)):
+                yield account
+
+    def _capacity(self, account: AccountRow, max_jobs: int | None) -> int:
+        if max_jobs is None:
+            return account.capacity
+        return min(max_jobs, account.capacity) if self._lower_only else max_jobs
+
+    def _first(self, fitting: Iterable[AccountRow]) -> str | None:
+        """Return the first that fits, or the first of the least loaded."""
+        if self._strategy != "least_loaded":
+            return next((account.id for account in fitting), None)
+        best = min(fitting, key=lambda account: account.shelf_for(self._strategy), default=None)
+        return best.id if best else None

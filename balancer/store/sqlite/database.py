@@ -1,0 +1,200 @@
+"""The file: how it is made, checked and opened, and whose turn it is to change it.
+
+SQLite alone would let writers starve (who finds it locked sleeps and tries again), so they queue on an
+``flock`` of a file beside it, which the kernel hands on in order and takes back from the dead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from balancer.errors import StoreUnavailable, foreign
+from balancer.store.sqlite import forks
+from balancer.store.sqlite.places import warn_of_network
+from balancer.store.sqlite.rebase import rebase
+from balancer.store.sqlite.schema import APPLICATION_ID, LAYOUT, TABLES
+
+_BUSY = 5.0
+"""Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell."""
+_CHECKPOINT = 4000
+"""Pages of the log after which they are moved to the file: with the usual 1000 that is often."""
+
+
+class Database:
+    """One connection to the file, for all threads of this process. Mutable: the connection.
+
+    Args:
+        path: The file; made if it is not there.
+        now: The clock that the file's instants are told by.
+        boot: Names what ``now`` counts from.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float], boot: str) -> None:
+        self.path = path
+        self._now, self._boot = now, boot
+        self._threads = threading.RLock()
+        self._busy = False
+        self._queue: int | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        forks.register(self)
+
+    @contextmanager
+    def turn(self) -> Iterator[sqlite3.Connection]:
+        """Wait for our turn, and give a connection on which a transaction has begun.
+
+        Raises:
+            StoreUnavailable: the file cannot be used. What was done in the block is undone.
+        """
+        with self._threads:
+            if self._busy:
+                raise StoreUnavailable(
+                    f"{self.path}: asked for by a signal handler, in the middle of an operation"
+                )
+            self._busy = True
+            try:
+                with self._first_in_queue(), forks.gate, _transaction(self._connected()) as connection:
+                    yield connection
+            except (sqlite3.Error, OSError) as error:
+                self.close()
+                raise self._unavailable(str(error)) from foreign(error)
+            finally:
+                self._busy = False
+
+    def close(self) -> None:
+        """Close the connection; the next turn opens another one."""
+        with self._threads:
+            with forks.gate:
+                self.before_fork()
+            queue, self._queue = self._queue, None
+            if queue is not None:
+                os.close(queue)
+
+    def before_fork(self) -> None:
+        """Close the connection (under the gate)."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def in_child(self) -> None:
+        """Let go of what is the parent's: locks that its threads held, its place in the queue."""
+        self._threads, self._busy = threading.RLock(), False
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            os.close(queue)  # it is the parent's as well, and stays locked if it is
+
+    # -- in turn ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _first_in_queue(self) -> Iterator[None]:
+        if self._queue is None:
+            if not self.path.parent.is_dir():
+                raise self._unavailable("its folder does not exist")
+            self._queue = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT, 0o600)
+        queue = self._queue
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            if queue == self._queue:  # else it was closed, and so unlocked
+                fcntl.flock(queue, fcntl.LOCK_UN)
+
+    def _connected(self) -> sqlite3.Connection:
+        """Return a connection to the file that is there now: it may have been deleted or replaced."""
+        inode = self._look()
+        if self._connection is None or inode != self._inode:
+            self.before_fork()
+            if inode is None:
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            self._connection = self._open()
+            self._inode = self._look()
+        return self._connection
+
+    def _look(self) -> tuple[int, int] | None:
+        # Looked at, never opened: closing a file takes away the locks that SQLite has on it.
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _open(self) -> sqlite3.Connection:
+        if self.path.is_dir():
+            raise self._unavailable("it is a folder")
+        warn_of_network(str(self.path))
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode=rw",
+            uri=True,
+            timeout=_BUSY,
+            isolation_level=None,
+            check_same_thread=False,  # the threads of a process take turns
+            cached_statements=256,
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._check(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A power cut may then cost the last moments, but not the file. Nothing is lost by a killed process.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+        offset = time.time() - self._now()
+        with _transaction(connection):
+            if not _value(connection, "SELECT count(*) FROM sqlite_master"):
+                _create(connection, self._boot, offset)
+            rebase(connection, self._boot, offset)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Raise StoreUnavailable unless the file is empty, or ours and of the present layout."""
+        mark, layout = _value(connection, "PRAGMA application_id"), _value(connection, "PRAGMA user_version")
+        if mark == 0 and not _value(connection, "SELECT count(*) FROM sqlite_master"):
+            return
+        if mark != APPLICATION_ID:
+            raise self._unavailable("it is a database of something else")
+        if layout != LAYOUT:
+            raise self._unavailable(
+                f"its layout is {layout}, made by another version; this one uses layout {LAYOUT}. "
+                f"Delete it once no job is running, or name another file"
+            )
+
+    def _unavailable(self, why: str) -> StoreUnavailable:
+        return StoreUnavailable(f"the store {self.path} cannot be used: {why}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _create(connection: sqlite3.Connection, boot: str, offset: float) -> None:
+    for statement in TABLES:
+        connection.execute(statement)
+    connection.execute("INSERT INTO clock VALUES (?, ?)", (boot, offset))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {LAYOUT}")
+
+
+def _value(connection: sqlite3.Connection, statement: str) -> int:
+    value: int = connection.execute(statement).fetchone()[0]
+    return value
