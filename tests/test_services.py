@@ -10,8 +10,7 @@ from bodies import BODIES
 
 from balancer import parse
 from balancer.model import Job
-from balancer.service import Load, Rule, Service
-from balancer.services import GENERIC, SERVICES, find, table_markdown
+from balancer.services import SERVICES
 from balancer.verdict import Verdict
 
 A, B = "a@example.com", "b@example.com"
@@ -204,65 +203,3 @@ def test_the_reply_reference_comes_back(name):
     jobs = parse.listing(BODIES[f"{name}/scheduler"], SERVICES[name]).jobs
     assert jobs[0].ref
     assert SERVICES[name].reply_ref
-
-
-class TestFind:
-    """A service is found by its key, or brought along."""
-
-    def test_a_key_finds_its_row(self):
-        """Kinds have keys of their own."""
-        assert find("minimax/images").key == "minimax/images"
-
-    def test_a_row_is_itself(self):
-        """A user's own row needs no entry in the table."""
-        mine = Service(key="mine", path="/v1/mine")
-        assert find(mine) is mine
-
-    @pytest.mark.parametrize(
-        ("key", "near"),
-        [("flow-music", "flowmusic"), ("Kling", "kling"), ("runway", "runwayml"), ("zzz", "known:")],
-    )
-    def test_an_unknown_key_lists_near_ones(self, key, near):
-        """A slip of the pen is answered with what was probably meant."""
-        with pytest.raises(ValueError, match=near):
-            find(key)
-
-    def test_anything_else_is_a_type_error(self):
-        """Neither a key nor a row."""
-        with pytest.raises(TypeError, match="service must be"):
-            find(6)
-
-
-class TestForm:
-    """What a row may say."""
-
-    @pytest.mark.parametrize("field", ["key", "path", "accounts", "selector"])
-    @pytest.mark.parametrize("value", ["", None, 6])
-    def test_a_row_needs_its_names(self, field, value):
-        """A row without key, path, list or parameter is refused where it is written."""
-        with pytest.raises(ValueError, match=field):
-            Service(**{"key": "x", "path": "/x", field: value})
-
-    def test_a_path_starts_at_the_root(self):
-        """The host is not part of a row."""
-        with pytest.raises(ValueError, match="start with"):
-            Service(key="x", path="v1/x")
-
-    def test_nothing_unpromised_is_sent_by_default(self):
-        """A service that is not known to take replyRef or maxJobs is not sent them."""
-        row = Service(key="x", path="/x")
-        assert (row.reply_ref, row.max_jobs, row.load, row.alive) == (False, None, None, True)
-        assert Load(path="jobs").covers
-        assert Rule(status=400, verdict="REFUSED").match is None
-        assert GENERIC.key not in SERVICES
-
-
-def test_the_documentations_table_has_a_line_for_each_row():
-    """The table of the documentation is made from the rows, so it cannot fall behind."""
-    head, rule, *lines = table_markdown().rstrip("\n").split("\n")
-    assert len(lines) == len(SERVICES)
-    assert len({line.count(" | ") for line in (head, rule, *lines)}) == 1
-    by_key = dict(zip(SERVICES, lines, strict=True))
-    assert "`email`, required" in by_key["kling"]
-    assert "`GET /v2/pixverse/accounts`" in by_key["pixverse"]
-    assert "discontinued on 24 June 2026" in by_key["midjourney"]
