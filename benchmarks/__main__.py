@@ -14,7 +14,7 @@ from benchmarks import machine
 from benchmarks.harness import FULL, QUICK
 from benchmarks.report import Section
 
-QUESTIONS = ("pair",)
+QUESTIONS = ("pair", "threads", "aio", "memory", "startup", "idle", "refresh")
 RESULTS = Path(__file__).with_name("results.md")
 ROOT = Path(__file__).parents[1]
 
