@@ -148,8 +148,11 @@ def _in_doubt(ledger: Ledger, found: set[Key]) -> dict[str, list[Row]]:
 
 
 def _review_doubtful(rows: list[Row], jobs_left: int, since: float, plan: Plan) -> None:
-    """As many stay as there are jobs that could be theirs; of the others, those that had their time end."""
-    spare = len(rows) - jobs_left
+    """Of those that had their time, as many stay as there are jobs that could be theirs; the others end.
+
+    A younger lease stays anyway, and takes no job from an older one: its own may not be listed yet.
+    """
+    spare = sum(row.state_since <= since for row in rows) - jobs_left
     for row in rows:
         ends = spare > 0 and row.state_since <= since
         (plan.resolve if ends else plan.keep).append(row)

@@ -273,12 +273,15 @@ def test_as_many_ambiguous_leases_stay_as_there_are_jobs_that_could_be_theirs():
     assert plan.external == {"b": 1}
 
 
-def test_a_young_ambiguous_lease_does_not_save_an_old_one():
-    """The job that is left may be the young one's; of the old ones the surplus ends."""
+def test_a_young_ambiguous_lease_takes_no_job_from_an_old_one():
+    """The young one's job may not be listed yet, so the job that is left may well be the old one's."""
     desk = Matching(a=5)
     old = desk.unsure()
     desk.at(100)
     young = desk.unsure()
+    assert desk.compare(ours("job")).resolve == []
+    assert desk.compare().resolve == [old]
+    desk.at(100 + INTERVAL)
     plan = desk.compare(ours("job"))
     assert (plan.resolve, plan.keep) == ([old], [young])
 

@@ -67,17 +67,28 @@ class MatchingMachine(RuleBasedStateMachine):
 
     # -- the pool's users -------------------------------------------------------------------------
 
-    @rule(account=accounts, then=st.lists(st.sampled_from(("submit", "bind", "lose")), unique=True))
-    def acquire(self, account, then):
+    @rule(account=accounts, submitted=st.booleans())
+    def hold(self, account, submitted):
+        self.acquire(account, "submitted" if submitted else "held")
+
+    def acquire(self, account, outcome):
         row = self.desk.take(account)
         if row is None:
             return
-        if "submit" in then:
+        if outcome in ("submitted", "bound", "lost with its job"):
             self.jobs[row] = self.start(account, str(row.key) if self.with_refs else None)
-        if "bind" in then and row in self.jobs:
+        if outcome == "bound":
             self.desk.bind(row, self.jobs[row].id, FOR_EVER)
-        if "lose" in then and row.state == HELD:
+        if outcome.startswith("lost"):
             self.desk.ledger.doubt(row, FOR_EVER, self.desk.now)
+
+    @rule(account=accounts)
+    def run_a_job(self, account):
+        self.acquire(account, "bound")
+
+    @rule(account=accounts, started=st.booleans())
+    def lose_an_answer(self, account, started):
+        self.acquire(account, "lost with its job" if started else "lost without")
 
     @precondition(lambda self: [row for row in self.live(HELD, AMBIGUOUS) if row in self.jobs])
     @rule(number=pick)
