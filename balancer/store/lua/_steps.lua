@@ -183,8 +183,7 @@ end
 -- Offer free slots to waiting processes, the oldest first.
 local function offer()
   if not next(touched) and not next(seekers) then return end
-  local line = call('ZRANGEBYSCORE', K.line, '-inf', '(inf')
-  if #line == 0 then return end
+  if call('ZCARD', K.line) == 1 then return end -- the placeholder
 
   local function has_room(id)
     local score = call('ZSCORE', K.room, id)
@@ -221,7 +220,7 @@ local function offer()
     end
   end
 
-  for _, name in ipairs(line) do
+  for _, name in ipairs(call('ZRANGEBYSCORE', K.line, '-inf', '(inf')) do
     local free = call('ZRANGE', K.room, 0, 0, 'WITHSCORES')
     if tonumber(free[2]) >= BAND then return end
     local text = call('HGET', K.owners, name)
@@ -234,11 +233,14 @@ end
 local function leave(result)
   offer()
   local due = tonumber(call('ZRANGE', K.agenda, 0, 0, 'WITHSCORES')[2])
-  local loose = tonumber(call('ZRANGE', K.loose, 0, 0, 'WITHSCORES')[2])
+  local loose = -1
+  if call('ZCARD', K.loose) > 1 then
+    loose = math.max(0, now - call('ZRANGE', K.loose, 0, 0, 'WITHSCORES')[2])
+  end
   return {
     tonumber(call('HGET', K.meta, 'version')) or 0,
     due < math.huge and math.max(0, due - now) or -1,
-    loose < math.huge and math.max(0, now - loose) or -1,
+    loose,
     expired,
     result or false,
   }
