@@ -45,14 +45,14 @@ class ThreadWaiter(Waiter):
 
 
 class TaskWaiter(Waiter):
-    """A waiting asyncio task."""
+    """A waiting asyncio task. It has no loop until it sleeps: who is served at once needs none."""
 
     __slots__ = ("_future", "_loop", "_thread", "_woken")
 
     def __init__(self, row: Row) -> None:
         super().__init__(row)
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._future: asyncio.Future[None] | None = None
         self._woken = False
 
@@ -62,16 +62,22 @@ class TaskWaiter(Waiter):
         Raises:
             RuntimeError: the event loop is closed, and with it whoever waited.
         """
-        if threading.get_ident() == self._thread and not self._loop.is_closed():
+        self._woken = True  # before the look at the loop: park does both the other way round
+        loop = self._loop
+        if loop is None:
+            return
+        if threading.get_ident() == self._thread and not loop.is_closed():
             self._rise()
         else:
-            self._loop.call_soon_threadsafe(self._rise)
+            loop.call_soon_threadsafe(self._rise)
 
     async def park(self, seconds: float | None) -> None:
         """Sleep until woken, at most ``seconds``. A cancellation surfaces from here."""
+        loop = asyncio.get_running_loop()
+        self._thread, self._loop = threading.get_ident(), loop
         if not self._woken:
-            self._future = self._loop.create_future()
-            timer = None if seconds is None else self._loop.call_later(seconds, self._rise)
+            self._future = loop.create_future()
+            timer = None if seconds is None else loop.call_later(seconds, self._rise)
             try:
                 await self._future
             finally:
