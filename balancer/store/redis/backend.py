@@ -115,7 +115,7 @@ class RedisBackend:
     def _check_once(self) -> None:
         self._checked = True
         try:
-            memory = self._road.link.command(b"INFO", b"memory")
+            memory = self._road.link.command("INFO", "memory")
         except (RedisError, OSError):  # it may not be asked, and the operation was done
             return
         self._warn(memory)
@@ -123,7 +123,7 @@ class RedisBackend:
     async def _acheck_once(self) -> None:
         self._checked = True
         try:
-            memory = await self._road.link.acommand(b"INFO", b"memory")
+            memory = await self._road.link.acommand("INFO", "memory")
         except (RedisError, OSError):
             return
         self._warn(memory)

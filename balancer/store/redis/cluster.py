@@ -30,7 +30,7 @@ class ClusterLink:
         except NoScriptError:
             return self._client.execute_command(*call.long)
 
-    def command(self, *command: bytes) -> Any:
+    def command(self, *command: str) -> Any:
         """Carry out one plain command, on any server of the cluster."""
         node = self._client.get_random_node()
         return self._client.execute_command(*command, target_nodes=node)
@@ -44,7 +44,7 @@ class ClusterLink:
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
-    async def acommand(self, *command: bytes) -> Any:
+    async def acommand(self, *command: str) -> Any:
         """Carry out one plain command, on any server of the cluster."""
         return await asyncio.get_running_loop().run_in_executor(self._pool(), self.command, *command)
 

@@ -42,7 +42,7 @@ class Link:
         except NoScriptError:
             return self._ask(pack(call.long))
 
-    def command(self, *command: bytes) -> Any:
+    def command(self, *command: str) -> Any:
         """Carry out one plain command."""
         return self._ask(pack(command))
 
@@ -89,7 +89,7 @@ class Link:
         except NoScriptError:
             return await self._aask(pack(call.long))
 
-    async def acommand(self, *command: bytes) -> Any:
+    async def acommand(self, *command: str) -> Any:
         """Carry out one plain command."""
         return await self._aask(pack(command))
 

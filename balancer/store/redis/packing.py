@@ -19,9 +19,10 @@ def bulk(value: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
-def pack(command: Sequence[bytes]) -> bytes:
+def pack(command: Sequence[object]) -> bytes:
     """Return a command in the server's protocol."""
-    return b"*%d\r\n%b" % (len(command), b"".join(map(bulk, command)))
+    packed = [bulk(part if isinstance(part, bytes) else to_bytes(part)) for part in command]
+    return b"*%d\r\n%b" % (len(packed), b"".join(packed))
 
 
 class Call:
@@ -36,14 +37,14 @@ class Call:
         """``EVALSHA`` in the server's protocol."""
 
     @property
-    def short(self) -> tuple[bytes, ...]:
-        """The call by the script's hash."""
-        return b"EVALSHA", self._head.script.sha.encode(), *self._head.rest, *self._own
+    def short(self) -> tuple[str | bytes, ...]:
+        """The call by the script's hash, as clients take it."""
+        return "EVALSHA", self._head.script.sha, *self._head.rest, *self._own
 
     @property
-    def long(self) -> tuple[bytes, ...]:
+    def long(self) -> tuple[str | bytes, ...]:
         """The call with the script's text, which has the server remember it."""
-        return b"EVAL", self._head.script.text.encode(), *self._head.rest, *self._own
+        return "EVAL", self._head.script.text, *self._head.rest, *self._own
 
 
 class Head:
