@@ -14,7 +14,18 @@ from benchmarks import machine
 from benchmarks.harness import FULL, QUICK
 from benchmarks.report import Section
 
-QUESTIONS = ("pair", "threads", "aio", "memory", "startup", "idle", "refresh")
+QUESTIONS = (
+    "pair",
+    "threads",
+    "aio",
+    "memory",
+    "startup",
+    "idle",
+    "refresh",
+    "sqlite",
+    "redis",
+    "end_to_end",
+)
 RESULTS = Path(__file__).with_name("results.md")
 ROOT = Path(__file__).parents[1]
 
