@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,41 +13,35 @@ from balancer.store.sqlite.books import OFFERED, Books, Cooldown, LeaseRow
 from balancer.store.sqlite.choice import Choice, Constraints
 from balancer.store.sqlite.fleet import Fleet
 from balancer.store.sqlite.line import Line
-from balancer.store.sqlite.memory import DONE, EARLY, TOMB, Memory
+from balancer.store.sqlite.memory import DONE, EARLY, Memory
 from balancer.store.sqlite.reading import dump, read_table
 from balancer.tally import AMBIGUOUS, BOUND, HELD
 
 _GLANCE = """
-    SELECT pool.version,
-        (SELECT min(ends) FROM lease WHERE pool = ?1 AND ends IS NOT NULL),
-        (SELECT min(until) FROM pause WHERE pool = ?1 AND cooling),
-        (SELECT min(look_at) FROM owner WHERE pool = ?1),
+    SELECT pool.version, pool.strategy,
+        min(coalesce((SELECT min(ends) FROM lease WHERE pool = ?1 AND ends IS NOT NULL), 9e999),
+            coalesce((SELECT min(until) FROM pause WHERE pool = ?1 AND cooling), 9e999),
+            coalesce((SELECT min(look_at) FROM owner WHERE pool = ?1), 9e999)),
         (SELECT min(state_since) FROM lease WHERE pool = ?1 AND state_since IS NOT NULL),
         EXISTS (SELECT 1 FROM pause WHERE pool = ?1),
         EXISTS (SELECT 1 FROM owner WHERE pool = ?1 AND place IS NOT NULL),
-        owner.name IS NOT NULL, owner.place IS NOT NULL, pool.strategy
+        owner.name IS NOT NULL, owner.place IS NOT NULL
     FROM pool LEFT JOIN owner ON owner.pool = ?1 AND owner.name = ?2
     WHERE pool.id = ?1"""
 
 
 class _Glance(NamedTuple):
-    """What is looked up at the beginning and the end of each operation."""
+    """What is looked up at the beginning of each operation, and at its end if it may have changed."""
 
     version: int
-    lease_ends: float | None
-    pause_ends: float | None
-    owner_due: float | None
+    strategy: str
+    due: float
+    """When the next thing ends by itself."""
     loose_since: float | None
     pauses: bool
     anybody_waits: bool
     known: bool
     waiting: bool
-    strategy: str
-
-    @property
-    def due(self) -> float | None:
-        """When the next thing ends by itself."""
-        return min((t for t in self[1:4] if t is not None), default=None)
 
 
 class Acts:
@@ -95,22 +90,22 @@ class Acts:
         books = self._books
         books.now = now
         glance = self._look()
+        # The two that are asked most change none of it in the usual case; whoever does says so.
+        books.stale = not isinstance(operation, ops.Take | ops.End)
         if not glance.known and not isinstance(operation, ops.Beat | ops.Register):
             self.line.join(forgotten=met)
-        expired: list[ops.Gone] = []
-        if glance.due is not None and glance.due <= now:
-            expired = self._settle()
+        expired = self._settle() if glance.due <= now else []
         result = self._do[type(operation)](operation)
-        glance = self._look()
-        if glance.anybody_waits and (dead := self.line.offer()):
-            expired += map(self._gone, dead)
-        if glance.anybody_waits:
+        if books.stale:
+            glance = self._look()
+        if glance.anybody_waits and (offered := self.line.offer()) is not None:
+            expired += map(self._gone, offered)
             glance = self._look()
         due, loose = glance.due, glance.loose_since
         return ops.Reply(
             result,
             glance.version,
-            None if due is None else max(0.0, due - now),
+            None if due == math.inf else max(0.0, due - now),
             None if loose is None else now - loose,
             tuple(expired),
         )
@@ -132,7 +127,8 @@ class Acts:
     # -- settling -----------------------------------------------------------------------------------
 
     def _settle(self) -> list[ops.Gone]:
-        books, gone = self._books, []
+        books = self._books
+        books.stale = True
         leases = books.leases("ends <= ? AND state <> ?", books.now, OFFERED)
         pauses = books.run(
             "SELECT account, scope, until FROM pause WHERE pool = ? AND cooling AND until <= ?",
@@ -168,7 +164,7 @@ class Acts:
         live = self._books.lease(take.key)
         if live is not None:
             return live.account
-        if self._memory.has(TOMB, take.key):
+        if self._memory.buried(take.key):
             return None
         constraints = Constraints(take.accounts, take.max_jobs, take.scope)
         id = self._choice.choose(take.draw, constraints)
@@ -187,7 +183,7 @@ class Acts:
         else:
             lease = self._books.lease(end.key or "")
             if lease is None:
-                self._memory.add(TOMB, end.key or "")
+                self._memory.bury(end.key or "")
         if lease is None:
             return None
         theirs = not lease.key.startswith(self._owner.name + "-")
@@ -201,7 +197,7 @@ class Acts:
         self._bury(lease, unheard=unheard)
 
     def _bury(self, lease: LeaseRow, *, unheard: bool = False) -> None:
-        self._memory.add(TOMB, lease.key, unheard=unheard)
+        self._memory.bury(lease.key, unheard=unheard)
         self._books.end(lease)
 
     def _bind(self, bind: ops.Bind) -> str:
@@ -300,7 +296,7 @@ class Acts:
         self.line.join(forgotten=False)
         books, ended = self._books, []
         for row in register.rows:
-            if self._memory.has(TOMB, row.key):
+            if self._memory.buried(row.key):
                 ended.append(row.key)
             elif books.lease(row.key) is None:
                 self._fleet.make_sure_of(row.account)

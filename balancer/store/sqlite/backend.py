@@ -66,14 +66,18 @@ class SqliteBackend:
     def _turn(self, act: Callable[[Acts], T]) -> T:
         """Do something in a transaction, and send what it says once it is written."""
         outbox: list[tuple[int, str]] = []
+
+        def in_turn(connection: sqlite3.Connection) -> T:
+            nonlocal outbox
+            self._show_life()
+            acts = self._acts_on(connection)
+            try:
+                return act(acts)
+            finally:
+                outbox = acts.line.outbox()
+
         try:
-            with self._database.turn() as connection:
-                self._show_life()
-                acts = self._acts_on(connection)
-                try:
-                    result = act(acts)
-                finally:
-                    outbox = acts.line.outbox()
+            result = self._database.transact(in_turn)
         except BaseException:
             for file, _ in outbox:
                 os.close(file)

@@ -89,6 +89,8 @@ class Books:
         self.now = 0.0
         self.pauses = True
         """Whether any account may have a pause; False saves looking for them."""
+        self.stale = True
+        """Whether what ends by itself, or who waits, may have changed since it was looked up."""
 
     # -- leases -------------------------------------------------------------------------------------
 
@@ -111,6 +113,7 @@ class Books:
 
     def enter(self, lease: LeaseRow, *, probes: bool = True) -> None:
         """Write down a new lease; it tries its account out if that is just out of a cooldown."""
+        self.stale = self.stale or lease.ends is not None
         self.run(
             f"INSERT INTO lease (pool, {_LEASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             (self.pool, *lease),
@@ -124,12 +127,14 @@ class Books:
 
     def end(self, lease: LeaseRow, *, well: bool | None = None) -> None:
         """End a live lease. ``well``: it proves its account well; None: unless it was told adverse."""
+        self.stale = self.stale or lease.ends is not None
         self.run("DELETE FROM lease WHERE pool = ? AND key = ?", (self.pool, lease.key))
         self.conclude(lease, well=not lease.adverse if well is None else well)
 
     def conclude(self, lease: LeaseRow, *, well: bool) -> None:
         """If a lease tries its account out, that is over; a pause that is not cooling goes if all is well."""
         if self.pauses:
+            self.stale = True
             mine = (self.pool, lease.account, lease.key)
             if well:
                 self.run(

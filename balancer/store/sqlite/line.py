@@ -47,6 +47,7 @@ class Line:
 
     def join(self, *, forgotten: bool) -> None:
         """Become known, or heard of again. ``forgotten``: we were known before, and the file has lost it."""
+        self._books.stale = True
         self._books.run(
             "INSERT INTO owner (pool, name, process, look_at, forgotten) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (pool, name) DO UPDATE"
@@ -110,6 +111,7 @@ class Line:
 
     def wait(self, wants: Wants, *, at_the_back: bool = False) -> None:
         """Have us wait for some accounts, or for any; our place stays unless we go to the back."""
+        self._books.stale = True
         run, mine = self._books.run, (self._books.pool, self._owner.name)
         run("UPDATE owner SET wants_any = ? WHERE pool = ? AND name = ?", (not wants, *mine))
         run("DELETE FROM want WHERE pool = ? AND owner = ?", mine)
@@ -119,6 +121,7 @@ class Line:
 
     def leave(self, name: str | None = None) -> None:
         """Take an owner, or ourselves, out of the line; what is reserved for it is free."""
+        self._books.stale = True
         name = name or self._owner.name
         self.end_offer(name)
         self._books.run("UPDATE owner SET place = NULL WHERE pool = ? AND name = ?", (self._books.pool, name))
@@ -146,27 +149,33 @@ class Line:
             self._books.end(offer, well=False)
             self._to_the_back(offer.key.removesuffix("-offer"))
 
-    def offer(self) -> list[LeaseRow]:
-        """Offer free slots to those who wait, the oldest first. Return what the dead among them held."""
-        run, pool, gone = self._books.run, self._books.pool, []
+    def offer(self) -> list[LeaseRow] | None:
+        """Offer free slots to those who wait, the oldest first.
+
+        Return what the dead among them held; None: nothing was changed.
+        """
+        run, pool = self._books.run, self._books.pool
+        gone: list[LeaseRow] | None = None
         while run(_ROOM, (pool,)).fetchone() and (found := run(_NEXT, (pool,)).fetchone()):
+            gone = gone or []
             name, wants_any = found
             file = mailbox.dial(self._folder, name)
             if file is None and name != self._owner.name:
                 gone += self.bury(name)
                 continue
-            id = self._choose(name, any_will_do=wants_any) or ""  # there is room: that is why it is the next
+            id = self._choose(name, any_will_do=wants_any)
             if file is not None:
                 self._messages.append((file, id))
             self._reserve(name, id)
         return gone
 
-    def _choose(self, name: str, *, any_will_do: bool) -> str | None:
+    def _choose(self, name: str, *, any_will_do: bool) -> str:
+        """Return what to offer; there is something, as this owner is the next."""
         if any_will_do:
-            return self._choice.choose(random.random(), Constraints())
+            return str(self._choice.choose(random.random(), Constraints()))
         mine = (self._books.pool, name)
         wanted = self._books.run("SELECT account FROM want WHERE pool = ? AND owner = ?", mine).fetchall()
-        return random.choice([id for (id,) in wanted if self._choice.has_room(id)])
+        return random.choice([str(id) for (id,) in wanted if self._choice.has_room(id)])
 
     def _reserve(self, name: str, id: str) -> None:
         now = self._books.now

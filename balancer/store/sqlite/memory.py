@@ -2,71 +2,111 @@
 
 from __future__ import annotations
 
-from balancer.ledger import EARLY_RELEASES
+from balancer.ledger import EARLY_RELEASE_TTL, EARLY_RELEASES
 from balancer.store.operations import TOMBSTONE_SECONDS
 from balancer.store.sqlite.books import Books
 
-TOMB, DONE, EARLY = "tomb", "done", "early"
-_MOST = {TOMB: 100_000, DONE: EARLY_RELEASES, EARLY: EARLY_RELEASES}
+DONE, EARLY = "done", "early"
+_MOST_TOMBS = 100_000
+_SWEEP_EVERY, _SWEEP = 500, 1000
+"""After how many tombstones of this process old ones are removed, and how many at most: a backlog melts."""
+
 _ENDS = """
     SELECT last.number, first.number, first.at FROM
-        (SELECT number FROM memory WHERE pool = ?1 AND kind = ?2 ORDER BY number DESC LIMIT 1) AS last,
-        (SELECT number, at FROM memory WHERE pool = ?1 AND kind = ?2 ORDER BY number LIMIT 1) AS first"""
-_SWEEP = """
-    DELETE FROM memory INDEXED BY memory_order WHERE pool = ?1 AND kind = ?2 AND (at <= ?3 OR number <= ?4)
-        AND number < 3 + (SELECT min(number) FROM memory WHERE pool = ?1 AND kind = ?2)"""
+        (SELECT number FROM released WHERE pool = ?1 AND kind = ?2 ORDER BY number DESC LIMIT 1) AS last,
+        (SELECT number, at FROM released WHERE pool = ?1 AND kind = ?2 ORDER BY number LIMIT 1) AS first"""
+_FORGET = """
+    DELETE FROM released INDEXED BY released_order
+    WHERE pool = ?1 AND kind = ?2 AND (at <= ?3 OR number <= ?4)
+        AND number < 3 + (SELECT min(number) FROM released WHERE pool = ?1 AND kind = ?2)"""
 """Forgets up to three for each new one, so that a backlog melts away."""
 
 
 class Memory:
-    """The three memories of one pool. Each keeps an entry for 600 s, and a number of them at most."""
+    """The memories of one pool. Mutable, besides the file: how many tombstones were made since the last sweep."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self._made = _SWEEP_EVERY
 
-    def add(self, kind: str, name: str, *, unheard: bool = False) -> None:
-        """Remember a name from now on. ``unheard``: the owner of the lease does not know."""
-        books, mine = self._books, (self._books.pool, kind)
-        last, oldest, since = books.run(_ENDS, mine).fetchone() or (0, 0, books.now)
-        last += 1
+    # -- ended leases -------------------------------------------------------------------------------
+
+    def bury(self, key: str, *, unheard: bool = False) -> None:
+        """Remember that a lease was ended. ``unheard``: its owner does not know."""
+        books = self._books
         books.run(
-            "INSERT OR REPLACE INTO memory (pool, kind, name, number, at, unheard) VALUES (?, ?, ?, ?, ?, ?)",
-            (*mine, name, last, books.now, 1 if unheard else None),
+            "INSERT OR REPLACE INTO tomb (pool, key, at, unheard) VALUES (?, ?, ?, ?)",
+            (books.pool, key, books.now, 1 if unheard else None),
         )
-        if since <= self._horizon or oldest <= last - _MOST[kind]:
-            books.run(_SWEEP, (*mine, self._horizon, last - _MOST[kind]))
+        self._made += 1
+        if self._made >= _SWEEP_EVERY:
+            self._made = 0
+            self._sweep()
 
-    def has(self, kind: str, name: str) -> bool:
-        """Whether a name is remembered."""
-        found = self._books.run(
-            "SELECT 1 FROM memory WHERE pool = ? AND kind = ? AND name = ? AND at > ?",
-            (self._books.pool, kind, name, self._horizon),
-        )
+    def buried(self, key: str) -> bool:
+        """Whether a lease was ended on purpose."""
+        mine = (self._books.pool, key, self._books.now - TOMBSTONE_SECONDS)
+        found = self._books.run("SELECT 1 FROM tomb WHERE pool = ? AND key = ? AND at > ?", mine)
         return found.fetchone() is not None
-
-    def drop(self, kind: str, name: str) -> None:
-        """Forget a name."""
-        self._books.run(
-            "DELETE FROM memory WHERE pool = ? AND kind = ? AND name = ?", (self._books.pool, kind, name)
-        )
-
-    def ages(self, kind: str) -> dict[str, float]:
-        """Return the names that are remembered and their ages in seconds."""
-        rows = self._books.run(
-            "SELECT name, ?3 - at FROM memory WHERE pool = ?1 AND kind = ?2 AND at > ?4",
-            (self._books.pool, kind, self._books.now, self._horizon),
-        )
-        return dict(rows.fetchall())
 
     def tell(self, owner: str) -> tuple[str, ...]:
         """Return the ended leases that their owner has not heard of, once."""
         mine = (self._books.pool, owner + "-", owner + ".")  # "." comes right after "-"
-        where = "pool = ? AND name > ? AND name < ? AND unheard IS NOT NULL"
-        names = tuple(name for (name,) in self._books.run(f"SELECT name FROM memory WHERE {where}", mine))  # noqa: S608
-        if names:
-            self._books.run(f"UPDATE memory SET unheard = NULL WHERE {where}", mine)  # noqa: S608
-        return names
+        where = "pool = ? AND key > ? AND key < ? AND unheard IS NOT NULL"
+        keys = tuple(key for (key,) in self._books.run(f"SELECT key FROM tomb WHERE {where}", mine))  # noqa: S608
+        if keys:
+            self._books.run(f"UPDATE tomb SET unheard = NULL WHERE {where}", mine)  # noqa: S608
+        return keys
+
+    def _sweep(self) -> None:
+        run, pool = self._books.run, self._books.pool
+        horizon = self._books.now - TOMBSTONE_SECONDS
+        too_many = run("SELECT count(*) FROM tomb WHERE pool = ?", (pool,)).fetchone()[0] - _MOST_TOMBS
+        if too_many > 0:
+            oldest = "SELECT at FROM tomb WHERE pool = ? ORDER BY at LIMIT 1 OFFSET ?"
+            horizon = max(horizon, run(oldest, (pool, too_many)).fetchone()[0])
+        run(
+            "DELETE FROM tomb WHERE pool = ?1 AND key IN"
+            " (SELECT key FROM tomb WHERE pool = ?1 AND at <= ?2 LIMIT ?3)",
+            (pool, horizon, _SWEEP),
+        )
+
+    # -- released jobs ------------------------------------------------------------------------------
+
+    def add(self, kind: str, job: str) -> None:
+        """Remember a job from now on, for 600 s; of each kind at most 10,000."""
+        books, mine = self._books, (self._books.pool, kind)
+        last, oldest, since = books.run(_ENDS, mine).fetchone() or (0, 0, books.now)
+        last += 1
+        books.run(
+            "INSERT OR REPLACE INTO released (pool, kind, job, number, at) VALUES (?, ?, ?, ?, ?)",
+            (*mine, job, last, books.now),
+        )
+        if since <= self._horizon or oldest <= last - EARLY_RELEASES:
+            books.run(_FORGET, (*mine, self._horizon, last - EARLY_RELEASES))
+
+    def has(self, kind: str, job: str) -> bool:
+        """Whether a job is remembered."""
+        found = self._books.run(
+            "SELECT 1 FROM released WHERE pool = ? AND kind = ? AND job = ? AND at > ?",
+            (self._books.pool, kind, job, self._horizon),
+        )
+        return found.fetchone() is not None
+
+    def drop(self, kind: str, job: str) -> None:
+        """Forget a job."""
+        self._books.run(
+            "DELETE FROM released WHERE pool = ? AND kind = ? AND job = ?", (self._books.pool, kind, job)
+        )
+
+    def ages(self, kind: str) -> dict[str, float]:
+        """Return the jobs that are remembered and their ages in seconds."""
+        rows = self._books.run(
+            "SELECT job, ?3 - at FROM released WHERE pool = ?1 AND kind = ?2 AND at > ?4",
+            (self._books.pool, kind, self._books.now, self._horizon),
+        )
+        return dict(rows.fetchall())
 
     @property
     def _horizon(self) -> float:
-        return self._books.now - TOMBSTONE_SECONDS
+        return self._books.now - EARLY_RELEASE_TTL

@@ -89,18 +89,24 @@ TABLES = (
         owner TEXT NOT NULL,
         account TEXT NOT NULL,
         PRIMARY KEY (pool, owner, account)) WITHOUT ROWID""",
-    # What is over and remembered for a while: ended leases ("tomb"), jobs that were released ("done"),
-    # jobs that were released before anybody bound them ("early"), in order of `number`.
-    """CREATE TABLE memory (
+    # Leases that were ended on purpose, so that nothing brings them back. `unheard`: their owner does not
+    # know. There is no index of their age, which each ending lease would have to pay for.
+    """CREATE TABLE tomb (
         pool INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        name TEXT NOT NULL,
-        number INTEGER NOT NULL,
+        key TEXT NOT NULL,
         at REAL NOT NULL,
         unheard INTEGER,
-        PRIMARY KEY (pool, kind, name)) WITHOUT ROWID""",
-    """CREATE INDEX memory_order ON memory (pool, kind, number, at)""",
-    """CREATE INDEX memory_unheard ON memory (pool, name) WHERE unheard IS NOT NULL""",
+        PRIMARY KEY (pool, key)) WITHOUT ROWID""",
+    """CREATE INDEX tomb_unheard ON tomb (pool, key) WHERE unheard IS NOT NULL""",
+    # Jobs that were released: bound ones ("done"), and those nobody had bound yet ("early"), in order.
+    """CREATE TABLE released (
+        pool INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        job TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        at REAL NOT NULL,
+        PRIMARY KEY (pool, kind, job)) WITHOUT ROWID""",
+    """CREATE INDEX released_order ON released (pool, kind, number, at)""",
     """CREATE TABLE claim (
         pool INTEGER NOT NULL,
         what TEXT NOT NULL,
@@ -120,7 +126,8 @@ INSTANTS = (
     ("lease", "state_since"),
     ("lease", "ends"),
     ("pause", "until"),
-    ("memory", "at"),
+    ("tomb", "at"),
+    ("released", "at"),
     ("claim", "void_at"),
     ("claim", "done_at"),
     ("claim", "retry_at"),
