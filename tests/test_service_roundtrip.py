@@ -76,6 +76,17 @@ def test_an_account_whose_session_broke_is_left_alone(world):
     assert world.account(world.first).state == "ready"
 
 
+def test_an_account_that_was_taken_away_is_found_out_by_its_create(world):
+    """The server does not know it: the list is read again, and the job goes to the other one."""
+    world.pool.stats()
+    world.fake.remove_account(world.row.key, world.first)
+    with world.pool.acquire(account=world.first) as lease:
+        answer = world.create(lease.params)
+        assert (answer.status_code, lease.report(answer)) == (404, Verdict.BUSY)
+    assert world.start(timeout=30).account.id == world.second  # it has the time to await the list
+    assert set(world.pool.stats().accounts) == {world.second}
+
+
 def test_the_list_of_jobs_tells_ours_from_those_of_others(world):
     """Of two jobs on one account, one is ours, the other takes a slot as external until it ends."""
     lease = world.start(account=world.first)

@@ -166,7 +166,7 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize(("key", "name"), sorted(JOBS), ids="-".join)
+@pytest.mark.parametrize(("key", "name"), sorted(JOBS))
 def test_the_example_jobs_are_read(key, name):
     """Id and account of every job in every example list, in order; a list of our kind only."""
     listing = parse.listing(BODIES[name], SERVICES[key])

@@ -171,6 +171,7 @@ def test_a_model_whose_quota_is_used_up_is_closed_there_and_open_elsewhere():
 def test_a_pool_that_is_full_on_the_servers_side_blames_no_account():
     """P-53: ``no_eligible_account`` speaks of all of them, so none of them cools down for it."""
     answer = (429, {}, BODIES["google-flow/create_429_no_eligible_account_inferred"])
+    assert ruled(answer, SERVICES["google-flow"]).seconds is None
     with pool_of("google-flow") as pool:
         with pool.acquire(account="a") as lease:
             assert lease.report(answer) is Verdict.BUSY

@@ -68,9 +68,9 @@ class World:
     def url(self, path):
         return f"{self.fake.url}{self.row.path}/{path}"
 
-    def start(self, **options):
+    def start(self, timeout=0, **options):
         """Acquire, create, report and bind, as the documentation shows it; return the lease."""
-        with self.pool.acquire(timeout=0, **options) as lease:
+        with self.pool.acquire(timeout=timeout, **options) as lease:
             before = self.jobs()
             answer = self.create(lease.params)
             assert lease.report(answer) is Verdict.ACCEPTED
