@@ -48,8 +48,8 @@ def test_accounts_exits_with_1_if_none_can_be_used(desk):
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(401, 3), (402, 3), (500, 4), (404, 1)],
-    ids=["token", "subscription", "outage", "none"],
+    [(401, 3), (402, 3), (418, 4), (404, 1)],
+    ids=["token", "subscription", "nonsense", "none"],
 )
 def test_each_kind_of_trouble_has_an_exit_code(desk, status, code):
     """Programs tell trouble apart by exit code, and people get one line without a traceback."""
@@ -77,7 +77,7 @@ def test_a_missing_token_is_named(desk):
 
 @pytest.mark.parametrize("command", ["accounts", "load", "holders"])
 def test_no_command_prints_a_secret(desk, command):
-    """Tokens, cookies and passwords of accounts, and our own token, stay unsaid."""
+    """Tokens, cookies and passwords of accounts, and our own token, stay unsaid. P-60."""
     with desk.pool() as pool, pool.acquire():
         for more in ((), ("--json",)):
             result = desk.run(command, "flowmusic", *more)
@@ -136,8 +136,7 @@ def test_holders_shows_the_leases_of_another_pool(desk):
 
 def test_a_label_cannot_steer_the_terminal(desk):
     """A label is another's text: neither its escape sequences nor its brackets are obeyed."""
-    with desk.pool() as pool:
-        pool.acquire(label="\x1b[2J[red]boo[/red]")
+    with desk.pool() as pool, pool.acquire(label="\x1b[2J[red]boo[/red]"):
         shown = desk.run("holders", "flowmusic").stdout
     assert "\x1b" not in shown
     assert "[red]boo[/red]" in shown
