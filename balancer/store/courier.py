@@ -27,8 +27,6 @@ _LINGER = 5.0
 _LOOK_AGAIN, _LOOK_OFTEN = 5.0, 1.0
 """Seconds after which a process that waits asks even if nobody tells it to: a message may be lost.
 Often, if it waits for what the store does not offer: other capacities, or scopes."""
-_SOON = 0.02
-"""Seconds after which to look again at callers who are just having a try themselves."""
 _SHORTEST = 0.005
 """Seconds between two looks at what is due: clocks differ, and nobody polls at speed."""
 _REST = 1.0
@@ -140,6 +138,8 @@ class Courier:
         now, store = time.monotonic(), self._store
         wake_at = self._needed_at + _LINGER
         if store.lines.waiters:
+            if self._look_at == math.inf:
+                self._look_at = now + _LOOK_AGAIN
             due_at = now + max(_SHORTEST, store.due_at - store.now())
             wake_at = min(self._look_at, due_at)
         elif self._beats:
@@ -223,11 +223,10 @@ class Courier:
         self._looking = False
         with store.lock:
             lines = list(store.lines.served_by(offers) if offers and not due else store.lines.all())
-            ready = [line for line in lines if line.first.counted]
+            ready = [line for line in lines if line.first.hopes]
         if not ready:
-            # Whoever is just having a try itself will wait in a moment, or be gone.
-            self._look_at = now + _SOON if lines else math.inf
-            self._stale_wants = not lines
+            self._look_at = math.inf
+            self._stale_wants = True
             return
         special = any(line.alike[1] is not None or line.alike[2] is not None for line in ready)
         self._look_at = now + (_LOOK_OFTEN if special else _LOOK_AGAIN)
@@ -240,9 +239,9 @@ class Courier:
         store = self._store
         with store.lock:
             waiter: Waiter | None = line.first if line else None
-            if waiter is None or not waiter.counted:
+            if waiter is None or not waiter.hopes:
                 return False
-            take: Take = store.take_for(waiter, offered=True, else_wants=store.wants())
+            take: Take = store.take_for(waiter, offered=True)
         granted = store.do(take)
         if granted is None:
             return False

@@ -159,11 +159,11 @@ class SharedStore(Store):
         """Take a lease for ``waiter`` if it is the first of its line. True: it has got one."""
         with self.lock:
             self.quiet_until = self.other_due(self.now())
+            waiter.hopes = patience > 0
             line = waiter.line
             if waiter.served or line is None or line.first is not waiter:
                 return waiter.served
-            wants = self.wants(also=waiter) if patience else self.wants(without=waiter)
-            take = self.take_for(waiter, offered=False, else_wants=wants)
+            take = self.take_for(waiter, offered=False)
         try:
             granted = yield from self.ask(take, patience)
         except BaseException:
@@ -173,7 +173,7 @@ class SharedStore(Store):
             self.courier.ensure()
         return granted is not None and self.hand_over(waiter, granted)
 
-    def take_for(self, waiter: Waiter, *, offered: bool, else_wants: Wants | None) -> Take:
+    def take_for(self, waiter: Waiter, *, offered: bool) -> Take:
         """Return the operation that takes a lease for ``waiter`` (under the lock)."""
         ticket = waiter.ticket
         accounts = (
@@ -188,21 +188,18 @@ class SharedStore(Store):
             label=waiter.row.label,
             offered=offered,
             then_wants=self.wants(without=waiter),
-            else_wants=else_wants,
+            else_wants=self.wants(),
         )
 
-    def wants(self, *, also: Waiter | None = None, without: Waiter | None = None) -> Wants | None:
-        """Return what the callers of this process wait for (under the lock).
+    def wants(self, *, without: Waiter | None = None) -> Wants | None:
+        """Return what the callers of this process wait for, but for one of them (under the lock).
 
-        ``also`` is about to wait, ``without`` is not, or not any more. Who is just having a try does not
-        wait: a slot that was reserved for it would be missing elsewhere.
+        Who is just having a try does not wait: a slot that was reserved for it would be missing elsewhere.
         """
         wanted: set[str] = set()
         for line in self.lines.all():
             others = len(line) - (without is not None and without.line is line)
-            if not (
-                others > 1 or (others and line.first.counted) or (also is not None and also.line is line)
-            ):
+            if not (others > 1 or (others and (line.first.hopes or line.first is without))):
                 continue
             accounts = line.alike[0]
             if accounts is None or len(accounts) > _MOST_WANTED:
