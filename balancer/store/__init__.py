@@ -38,9 +38,9 @@ def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], flo
     if scheme == "sqlite":
         from balancer.store.sqlite import SqliteBackend  # not needed by most, and the core starts faster
 
-        if not rest.startswith("/") or len(rest) == 1:
+        if not rest.startswith("/") or not rest.strip("/"):
             raise ValueError("store must name a file by its absolute path: sqlite:///path/to/file")
-        return SqliteBackend(rest, settings, owner, now)
+        return SqliteBackend("/" + rest.lstrip("/"), settings, owner, now)  # some write four slashes
     if scheme in ("redis", "rediss", "unix"):
         from balancer.store.redis import open_backend
 
