@@ -10,56 +10,35 @@ worked out again: see :meth:`Ledger.recount`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from cachetools import TTLCache
 
+from balancer.accounts import Accounts, Changes
 from balancer.agenda import Agenda
-from balancer.model import Account, Table
-from balancer.room import OUT, STRATEGIES, Room
-from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Key, Pause, Row, Tally, Ticket
+from balancer.room import OUT
+from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Key, Row, Tally, Ticket
+
+__all__ = ["EARLY_RELEASES", "EARLY_RELEASE_TTL", "Changes", "Ledger"]
 
 EARLY_RELEASES = 10_000
 EARLY_RELEASE_TTL = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """How one table differs from another."""
-
-    put: tuple[Account, ...] = ()
-    gone: tuple[str, ...] = ()
-
-    @staticmethod
-    def between(old: Table | None, new: Table) -> Changes:
-        """Compare two tables. It may take long, and needs no lock as tables never change."""
-        before: Mapping[str, Account] = old.accounts if old else {}
-        put = tuple(account for id, account in new.accounts.items() if before.get(id) != account)
-        return Changes(put, tuple(id for id in before if id not in new.accounts))
-
-
-class Ledger:
+class Ledger(Accounts):
     """Leases and accounts of one pool."""
 
     def __init__(self, strategy: str, timer: Callable[[], float], *, lower_only: bool = False) -> None:
+        super().__init__(strategy, lower_only=lower_only)
         self.rows: dict[Key, Row] = {}
-        self.tallies: dict[str, Tally] = {}
         self.jobs: dict[str, Row] = {}
         """The rows that are bound, by job id."""
-        self.room: Room = STRATEGIES[strategy]()
-        self.agenda: Agenda[Row | Pause] = Agenda()
-        """What ends by itself: bound and ambiguous rows, and pauses that are cooling."""
         self.early: TTLCache[str, bool] = TTLCache(EARLY_RELEASES, EARLY_RELEASE_TTL, timer)
         """Jobs that were released before anybody bound them."""
         self.done: TTLCache[str, float] = TTLCache(EARLY_RELEASES, EARLY_RELEASE_TTL, timer)
         """Jobs that were released, and when: the server's list may lag behind."""
         self.loose: Agenda[Row] = Agenda()
         """Bound and ambiguous rows by since when: no block of code will end them."""
-        self.external: Mapping[str, int] = {}
-        """Jobs of others on each account, as last listed; accounts that are not here have none."""
-        self.lower_only = lower_only
-        """A ticket's ``max_jobs`` can lower an account's capacity but not raise it."""
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -88,7 +67,7 @@ class Ledger:
         row = ticket.row
         if row.key in self.rows:
             return True
-        tally = self._choose(ticket)
+        tally = self.choose(ticket)
         if tally is None:
             return False
         row.tally, row.held_since = tally, now
@@ -98,31 +77,6 @@ class Ledger:
         row.state = HELD
         self.refile(tally)
         return True
-
-    def fits(self, ticket: Ticket, tally: Tally) -> bool:
-        """Whether ``ticket`` may be served by ``tally`` now."""
-        return tally.fits(self.capacity_for(ticket, tally), ticket.scope)
-
-    def capacity_for(self, ticket: Ticket, tally: Tally) -> int | None:
-        """Return the capacity that replaces the account's own for this decision, or None."""
-        if ticket.max_jobs is None or not self.lower_only:
-            return ticket.max_jobs
-        return min(ticket.max_jobs, tally.account.capacity)
-
-    def candidates(self, ticket: Ticket) -> list[Tally]:
-        """Return the accounts that the ticket's constraints leave."""
-        if ticket.accounts is None:
-            return list(self.tallies.values())
-        return [self.tallies[id] for id in ticket.accounts if id in self.tallies]
-
-    def _choose(self, ticket: Ticket) -> Tally | None:
-        if ticket.alike == (None, None, None):
-            return self.room.pick(ticket.draw)
-        fitting = [tally for tally in self.candidates(ticket) if self.fits(ticket, tally)]
-        if not fitting:
-            return None
-        best = sorted(self.room.prefer(fitting), key=_id)
-        return best[int(ticket.draw * len(best))]
 
     def end(self, row: Row) -> Tally:
         """End a live lease, whatever its state, and return its account."""
@@ -134,7 +88,7 @@ class Ledger:
         self.agenda.drop(row)
         self.loose.drop(row)
         if tally.pauses:
-            self._conclude(row, well=not row.adverse)
+            self.conclude(row, well=not row.adverse)
         self.refile(tally)
         return tally
 
@@ -156,14 +110,14 @@ class Ledger:
             raise ValueError(f"job_id {job_id!r}: the lease is bound to {row.job_id!r} already")
         if job_id in self.early:
             row.job_id = job_id
-            self._conclude(row, well=True)
+            self.conclude(row, well=True)
             self.finish(row, now)
             self.early.pop(job_id, None)
             return False
         row.job_id, row.missed = job_id, 0
         self.jobs[job_id] = row
         self._loosen(row, BOUND, end, now)
-        self._conclude(row, well=True)
+        self.conclude(row, well=True)
         return True
 
     def doubt(self, row: Row, end: float, now: float) -> None:
@@ -197,85 +151,9 @@ class Ledger:
 
     def accept(self, row: Row) -> None:
         """The account took the job: if this lease probes, the probing is over."""
-        self._conclude(row, well=True)
-
-    def cool(self, tally: Tally, scope: str | None, until: float, reason: str, worth_waiting: bool) -> None:
-        """Put the account, or one scope of it, in a cooldown. A longer one wins over a shorter."""
-        old = tally.pauses.get(scope)
-        if old is not None:
-            if old.cooling and old.until >= until:
-                return
-            self.agenda.drop(old)
-        pause = tally.pauses[scope] = Pause(tally, scope, until, reason, worth_waiting)
-        self.agenda.set(pause, until)
-        self.refile(tally)
-
-    def reset(self, tally: Tally) -> None:
-        """Clear what verdicts made of the account; never what the configuration says."""
-        for pause in tally.pauses.values():
-            self.agenda.drop(pause)
-        tally.pauses.clear()
-        self.refile(tally)
-
-    def _conclude(self, row: Row, *, well: bool) -> None:
-        tally = row.tally
-        for scope, pause in list(tally.pauses.items()):
-            if pause.probe == row.key:
-                pause.probe = None
-                if well and not pause.cooling:
-                    del tally.pauses[scope]
-        self.refile(tally)
-
-    # -- the configuration and the server's list ----------------------------------------------
-
-    def configure(self, changes: Changes) -> list[Tally]:
-        """Bring the accounts in line with the configuration; leases stay. Return what changed.
-
-        Doing it again changes nothing, so that it can be repeated if it was cut short.
-        """
-        gone = [self.tallies[id] for id in changes.gone if id in self.tallies]
-        for tally in gone:
-            tally.draining = True
-            self._remeasure(tally)
-        return gone + [self._put(account) for account in changes.put]
-
-    def set_external(self, external: Mapping[str, int]) -> list[Tally]:
-        """Take over how many jobs of others run on each account. Return what changed."""
-        ids = self.external.keys() | external.keys()
-        self.external = external
-        changed = [self.tallies[id] for id in ids if id in self.tallies]
-        for tally in changed:
-            self._remeasure(tally)
-        return changed
-
-    def _put(self, account: Account) -> Tally:
-        tally = self.tallies.get(account.id)
-        if tally is None:
-            tally = self.tallies[account.id] = Tally(account)
-        healed = tally.account.broken is not None and account.broken is None
-        tally.account, tally.draining = account, False
-        if healed:
-            for pause in tally.pauses.values():
-                pause.cooling = False
-                self.agenda.drop(pause)
-        self._remeasure(tally)
-        return tally
-
-    def _remeasure(self, tally: Tally) -> None:
-        tally.external = self.external.get(tally.id, 0)
-        tally.measure()
-        self.refile(tally)
+        self.conclude(row, well=True)
 
     # -- derived state ------------------------------------------------------------------------
-
-    def refile(self, tally: Tally) -> None:
-        """Have the account stand among those with room exactly if it has room."""
-        self.room.file(tally, tally.fits())
-        if tally.draining and not tally.held and not any(p.cooling for p in tally.pauses.values()):
-            self._drop(tally)
-
-    def _drop(self, tally: Tally) -> None:
-        self.tallies.pop(tally.id, None)
 
     def recount(self) -> None:
         """Derive everything from the rows again, after an operation was cut short in its middle.
@@ -291,8 +169,8 @@ class Ledger:
         for row in self.rows.values():
             self._recount_row(row)
         for tally in list(self.tallies.values()):
-            self._recount_pauses(tally)
-            self._remeasure(tally)
+            self.recount_pauses(tally)
+            self.remeasure(tally)
 
     def _recount_row(self, row: Row) -> None:
         row.tally.held[row.key] = row
@@ -305,21 +183,3 @@ class Ledger:
         elif row.end is not None:
             self.agenda.set(row, row.end)
             self.loose.set(row, row.state_since)
-
-    def _recount_pauses(self, tally: Tally) -> None:
-        for pause in tally.pauses.values():
-            if pause.cooling:
-                self.agenda.set(pause, pause.until)
-            if pause.probe not in tally.held:
-                pause.probe = None
-
-    def hopeless(self, ticket: Ticket) -> bool:
-        """Whether waiting cannot help: every candidate needs mending, or there is none."""
-        tallies: Iterable[Tally] = (
-            self.tallies.values() if ticket.accounts is None else self.candidates(ticket)
-        )
-        return not any(tally.worth_waiting(ticket.scope) for tally in tallies)
-
-
-def _id(tally: Tally) -> str:
-    return tally.id

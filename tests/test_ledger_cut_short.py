@@ -18,7 +18,8 @@ from balancer.ledger import Changes
 from balancer.model import Account
 from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Row, Ticket
 
-FILES = {str(Path(module.__file__).with_name(f"{name}.py")) for name in ("ledger", "tally", "room", "agenda")}
+MODULES = ("ledger", "accounts", "tally", "room", "agenda")
+FILES = {str(Path(module.__file__).with_name(f"{name}.py")) for name in MODULES}
 CAPACITY = {"a": 3, "b": 2}
 
 
