@@ -76,7 +76,7 @@ def _on_account(pool: AccountPool, act: Callable[[], None]) -> None:
     try:
         act()
     except ValueError:
-        pool.stats()
+        pool.refresh()
         try:
             act()
         except ValueError as error:

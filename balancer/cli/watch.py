@@ -88,6 +88,8 @@ def watch(
 def _looks(pool: AccountPool, every: float, *, once: bool, alone: bool) -> Iterator[Look]:
     """Look again and again. Only the first look raises what keeps it from seeing anything."""
     look = _look(pool, None)
+    if not look.stats.accounts and look.stats.last_error:
+        pool.refresh()  # raises what is in the way
     yield look
     renewed = look.at
     while not once:

@@ -62,7 +62,8 @@ def _watched(stage: Stage, show: Callable[[Stage], None]) -> dict[str, float]:
             busy[account] += running * (now - before)
         before = now
         show(stage)
-    return {account: busy[account] / (room * (before - began)) for account, room in ACCOUNTS.items()}
+    elapsed = max(before - began, _FRAME)
+    return {account: busy[account] / (room * elapsed) for account, room in ACCOUNTS.items()}
 
 
 def _outcome(stage: Stage, use: Mapping[str, float]) -> Outcome:

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from balancer.cli.demo.stage import ACCOUNTS, Score, Stage
 
@@ -54,4 +55,5 @@ class Screen:
             room = ACCOUNTS[account]
             bar = ProgressBar(total=room, completed=running, width=room * 4)
             grid.add_row(account, f"{running} of {room}", bar)
-        return Group(self._line(score), ProgressBar(total=score.total, completed=score.done, width=60), grid)
+        progress = ProgressBar(total=score.total, completed=score.done, width=60)
+        return Group(Text(self._line(score)), progress, grid)
