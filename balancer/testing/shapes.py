@@ -161,6 +161,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             id="user:1234-ltxstudio:{account}-job:{uuid}",
             code=200,
             lists=_scheduler(lists.field("jobid"), lists.account, lists.timing),
+            max_jobs=(1, 100),
         ),
         "midjourney": _MIDJOURNEY,
         "midjourney/videos": replace(_MIDJOURNEY, letter="v"),
