@@ -14,6 +14,7 @@ from rich.text import Text
 from balancer.cli.demo.stage import ACCOUNTS, Score, Stage
 
 _LINES = 4
+_WIDTH = 60
 
 
 class Screen:
@@ -25,6 +26,7 @@ class Screen:
             Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
         )
         self._told = -1
+        self._last = ""
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -36,24 +38,33 @@ class Screen:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+            self._print(self._last)
 
     def show(self, stage: Stage) -> None:
         """Show how things stand now."""
-        score = stage.score
+        score, self._last = stage.score, self._line(stage.score)
         if self._live is not None:
             self._live.update(self._view(stage), refresh=True)
         elif (part := score.done * _LINES // score.total) > self._told:
             self._told = part
-            self._console.print(self._line(score), highlight=False, soft_wrap=True)
+            self._print(self._line(score))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def _line(self, score: Score) -> str:
         return f"{self._title}: {score.done} of {score.total} jobs done, {score.refused} calls refused"
 
     def _view(self, stage: Stage) -> Group:
         score, grid = stage.score, Table.grid(padding=(0, 1))
+        grid.add_row("all jobs", f"{score.done} of {score.total}", _bar(score.done, score.total, _WIDTH))
         for account, running in stage.running().items():
             room = ACCOUNTS[account]
-            bar = ProgressBar(total=room, completed=running, width=room * 4)
-            grid.add_row(account, f"{running} of {room}", bar)
-        progress = ProgressBar(total=score.total, completed=score.done, width=60)
-        return Group(Text(self._line(score)), progress, grid)
+            grid.add_row(
+                account, f"{running} of {room}", _bar(running, room, _WIDTH * room // stage.plan.slots)
+            )
+        return Group(Text(self._line(score)), grid)
+
+
+def _bar(part: int, whole: int, width: int) -> ProgressBar:
+    return ProgressBar(total=whole, completed=part, width=width)
