@@ -149,8 +149,7 @@ class MemoryStore(Store):
         self.ledger.recount()
         self.torn = False
         for waiter in [waiter for waiter in self.lines.waiters if waiter.served]:
-            self.outbox.append(waiter)
-            self.leave(waiter)
+            self._hand_over(waiter)
         self._serve(self.lines.all(), now)
         self.wake_all()
 
@@ -195,11 +194,14 @@ class MemoryStore(Store):
             if not self.ledger.take(waiter.ticket, now):
                 waiting.remove(line)
                 continue
-            self.outbox.append(waiter)
-            self.leave(waiter)
-            self.totals.acquired += 1
+            self._hand_over(waiter)
             if not line:
                 waiting.remove(line)
+
+    def _hand_over(self, waiter: Waiter) -> None:
+        self.outbox.append(waiter)  # first: who is out of line and not told would sleep for ever
+        self.leave(waiter)
+        self.totals.acquired += 1
 
     def _offer(self, tallies: Iterable[Tally], now: float) -> None:
         if self.lines.waiters:
