@@ -103,8 +103,10 @@ class RedisServer:
 class Proxy:
     """Passes on what is sent to a port, as slowly as ``delay`` (seconds) says, until it is cut."""
 
-    def __init__(self, port):
+    def __init__(self, port, tls=None):
         self.target = port
+        self._tls = tls
+        """The context of the near side, if it is to be encrypted."""
         self.delay = 0.0
         self.hanging = False
         """What is sent is neither passed on nor refused."""
@@ -158,6 +160,13 @@ class Proxy:
             thread.start()
 
     def _pass_on(self, near, far):
+        if self._tls is not None:
+            try:
+                near = self._tls.wrap_socket(near, server_side=True)
+            except OSError:  # it does not trust us
+                near.close()
+                far.close()
+                return
         self._pairs.add((near, far))
         with near, far:
             try:
@@ -170,6 +179,8 @@ class Proxy:
                         data = end.recv(65536)
                         if not data:
                             return
+                        while getattr(end, "pending", int)():
+                            data += end.recv(65536)
                         if self.delay:
                             time.sleep(self.delay)
                         (far if end is near else near).sendall(data)

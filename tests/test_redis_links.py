@@ -7,6 +7,8 @@ import contextlib
 import gc
 import itertools
 import os
+import pathlib
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,6 +26,7 @@ from worlds import wait_until
 from balancer.errors import StoreUnavailable
 from balancer.store import operations as ops
 from balancer.store.redis import RedisStore
+from balancer.store.redis.scripts import KEYS
 
 __all__ = ["backends", "server"]
 
@@ -336,18 +339,15 @@ def test_a_forked_child_has_connections_of_its_own(server, backends):
 
 # -- rights -----------------------------------------------------------------------------------------------
 
-COMMANDS = """
-    evalsha eval time exists hget hset hdel hlen hkeys hexists hgetall zadd zrem zscore zcard zcount zrange
-    zrangebyscore zrangebylex zlexcount zremrangebyrank del publish subscribe ping info
-""".split()  # noqa: SIM905  (as an operator would write them)
+DOCS = (pathlib.Path(__file__).parent.parent / "docs" / "redis.md").read_text("utf-8")
 
 
 def test_the_documented_rights_suffice(server, backends):
     """A user with only the commands, keys and channels of docs/redis.md can do everything."""
     client = server.client()
-    user = ["reset", "on", ">pw", "resetchannels", "~{balancer:*", "&{balancer:*"]
-    client.execute_command("ACL", "SETUSER", "balancer", *user, *(f"+{name}" for name in COMMANDS))
-    backend = backends(f"redis://balancer:pw@127.0.0.1:{server.port}/0")
+    _, _, rights = DOCS.partition("ACL SETUSER balancer ")
+    client.execute_command("ACL", "SETUSER", "balancer", "reset", *rights.partition("```")[0].split())
+    backend = backends(f"redis://balancer:password@127.0.0.1:{server.port}/0")
     configure(backend, {"a": 2, "b": 1})
     configure(backend, {"a": 2})
     key = granted(backend, else_wants=())
@@ -383,6 +383,48 @@ def test_rights_that_do_not_reach_are_an_error(server, backends):
     backend = backends(f"redis://stranger:any@127.0.0.1:{server.port}/0")
     with pytest.raises(StoreUnavailable, match="no permissions"):
         take(backend)
+
+
+def test_every_key_is_explained_to_operators():
+    """The page for operators tells of every key that there is."""
+    _, _, table = DOCS.partition("| key | type |")
+    named = table.partition("\n\n")[0]
+    assert [key for key in KEYS if f"`{key}`" not in named] == []
+
+
+# -- encryption -------------------------------------------------------------------------------------------
+
+CERTIFICATE = str(pathlib.Path(__file__).with_name("loopback.pem"))
+
+
+@pytest.fixture
+def encrypted(server):
+    """Return the port of a road to the server that speaks TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    with Proxy(server.port, context) as proxy:
+        yield proxy.port
+
+
+def test_calls_and_offers_travel_encrypted(encrypted, backends):
+    """Threads, event loops and listeners work over TLS, with answers larger than a record too."""
+    url = f"rediss://127.0.0.1:{encrypted}/0?ssl_ca_certs={CERTIFICATE}"
+    backend, waiting = backends(url), backends(url)
+    configure(backend, {f"account-{n}@example.com": 1 for n in range(2_000)})
+    assert len(asyncio.run(backend.acall(ops.ReadTable())).result.table) == 2_000
+    configure(backend, {"a": 1})
+    key = granted(backend)
+    waiting.listen(0.0)
+    assert take(waiting, else_wants=())[1] is None
+    assert asyncio.run(backend.acall(ops.End(key=key))).result.key == key
+    assert waiting.listen(10) == ("a",)
+    assert take(waiting, offered=True)[1] == ops.Granted("a")
+
+
+def test_a_server_with_a_strange_certificate_is_not_spoken_to(encrypted, backends):
+    """Certificates are checked unless the URL says otherwise."""
+    with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        take(backends(f"rediss://127.0.0.1:{encrypted}/0"))
 
 
 # -- what the extra brings --------------------------------------------------------------------------------
