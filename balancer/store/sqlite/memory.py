@@ -23,7 +23,7 @@ _FORGET = """
 
 
 class Memory:
-    """The memories of one pool. Mutable, besides the file: how many tombstones were made since the last sweep."""
+    """The memories of one pool. Mutable, besides the file: tombstones made since the last sweep."""
 
     def __init__(self, books: Books) -> None:
         self._books = books

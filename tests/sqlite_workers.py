@@ -1,0 +1,149 @@
+"""Processes that share a SQLite store: what they do, how they are started, and what they wrote down.
+
+What happens is told by a log to which every process appends whole lines. A grant is written after it
+was made and a release before it is: so the log never shows more at once than there were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+from balancer.store import operations as ops
+from balancer.store.sqlite import SqliteBackend
+
+START = multiprocessing.get_context("forkserver")
+START.set_forkserver_preload(["balancer.store.sqlite"])
+USUAL = {
+    "namespace": "customer/service",
+    "strategy": "random",
+    "lower_only": False,
+    "lease_ttl": 60.0,
+    "job_ttl": 3600.0,
+    "ambiguous_ttl": 600.0,
+}
+
+
+def connect(path, name, **changes):
+    """Return a backend on the machine's own clock."""
+    return SqliteBackend(path, ops.Settings(**{**USUAL, **changes}), ops.Owner(name, f"host:{os.getpid()}"))
+
+
+class Log:
+    """A file that many processes append to."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def write(self, *words):
+        """Append one line, as a whole."""
+        with self.path.open("ab", buffering=0) as file:
+            file.write(" ".join(map(str, words)).encode() + b"\n")
+
+    def read(self):
+        """Return all lines, as words."""
+        if not self.path.exists():
+            return []
+        return [line.split() for line in self.path.read_text().splitlines()]
+
+    def peaks(self):
+        """Return the most leases at once on each account, and how many each owner was granted."""
+        live, peaks, served = Counter(), Counter(), Counter()
+        for what, key, *account in self.read():
+            if what == "+":
+                live[account[0]] += 1
+                peaks[account[0]] = max(peaks[account[0]], live[account[0]])
+                served[key.rpartition("-")[0]] += 1
+            elif what == "-":
+                live[account[0]] -= 1
+        return peaks, served
+
+
+class Worker:
+    """One process that takes, holds and gives back; run by :func:`run` in a process of its own."""
+
+    def __init__(self, path, name, log, **changes):
+        self.name, self.log = name, log
+        self.backend = connect(path, name, **changes)
+        self.numbers = itertools.count(1)
+
+    def ask(self, operation):
+        """Carry out an operation, and write down whose leases ended by themselves."""
+        reply = self.backend.call(operation)
+        for gone in reply.expired:
+            self.log.write("x", gone.key, gone.account)
+        return reply
+
+    def take(self, patience=60.0):
+        """Wait for a lease; return its key and its account."""
+        key = f"{self.name}-{next(self.numbers):x}"
+        end = time.monotonic() + patience
+        offered = False
+        while time.monotonic() < end:
+            reply = self.ask(ops.Take(key=key, draw=random.random(), offered=offered, else_wants=()))
+            if reply.result is not None:
+                self.log.write("+", key, reply.result.account)
+                return key, reply.result.account
+            offered = True
+            self.backend.listen(min(1.0, max(0.005, 1.0 if reply.due is None else reply.due)))
+        raise TimeoutError("no slot came")
+
+    def give_back(self, key, account):
+        """End a lease."""
+        self.log.write("-", key, account)
+        assert self.ask(ops.End(key=key)).result is not None
+
+    def hammer(self, seconds, most=0.002):
+        """Take and give back as often as it goes."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            key, account = self.take()
+            time.sleep(random.random() * most)
+            self.give_back(key, account)
+
+    def hold(self):
+        """Take one lease and keep it for ever."""
+        self.take()
+        signal.pause()
+
+    def wait(self):
+        """Stand in line for ever."""
+        self.log.write("w", self.name)
+        self.take(patience=1e9)
+        signal.pause()
+
+
+def run(method, made_with, changes, options):
+    """Be the process of a worker."""
+    getattr(Worker(*made_with, **changes), method)(*options)
+
+
+@contextlib.contextmanager
+def processes(path, log):
+    """Give a function that starts a worker; those that are left are killed in the end."""
+    started = []
+
+    def start(method, name, *options, **changes):
+        process = START.Process(target=run, args=(method, (path, name, log), changes, options), daemon=True)
+        process.start()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def until(condition, seconds=30.0):
+    """Wait for something to come about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came about"
+        time.sleep(0.005)

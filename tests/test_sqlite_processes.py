@@ -1,0 +1,166 @@
+"""Several real processes over one file: never one too many, and nobody's death costs a slot."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+
+import pytest
+from backends import configure, dump
+from sqlite_workers import Log, connect, processes, until
+
+from balancer.store import operations as ops
+
+CAPACITIES = {"a": 1, "b": 2, "c": 3}
+SLOTS = sum(CAPACITIES.values())
+TTL = 0.5
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Return where the file will be."""
+    return tmp_path / "pool.db"
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Return an empty log."""
+    return Log(tmp_path / "log")
+
+
+@pytest.fixture
+def start(path, log):
+    """Return a function that starts worker processes."""
+    with processes(path, log) as start_one:
+        yield start_one
+
+
+@pytest.fixture
+def watcher(path):
+    """Return a backend of this process, with the accounts in force."""
+    backend = connect(path, "watcher", lease_ttl=TTL)
+    configure(backend, CAPACITIES)
+    yield backend
+    backend.close()
+
+
+def audit(path):
+    """Check that what the file derives from its rows is right."""
+    with sqlite3.connect(path) as file:
+        counted = file.execute(
+            "SELECT id, in_flight, (SELECT count(*) FROM lease WHERE account = account.id) FROM account"
+        ).fetchall()
+    file.close()
+    assert all(derived == real for _, derived, real in counted), counted
+
+
+def take_all(backend):
+    """Take every free slot at once; return how many there were."""
+    taken = 0
+    while backend.call(ops.Take(key=f"watcher-{taken:x}", draw=0.5)).result is not None:
+        taken += 1
+    return taken
+
+
+def test_processes_that_hammer_never_exceed_a_capacity_and_are_served_alike(start, watcher, log, path):
+    """P-22: eight processes on six slots, counted by an independent log, with least / most served >= 0.6."""
+    workers = [start("hammer", f"w{n}", 4.0) for n in range(8)]
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    peaks, served = log.peaks()
+    assert dict(peaks) == CAPACITIES, "each slot was used, and none more"
+    assert len(served) == 8
+    assert min(served.values()) >= 0.6 * max(served.values()), served
+    assert not dump(watcher).rows
+    audit(path)
+
+
+def test_slots_of_killed_processes_come_back_once(start, watcher, log, path):
+    """P-5: 200 processes killed at random moments leave no slot taken, and none is given back twice."""
+    chance = random.Random(7)
+    for _ in range(20):
+        workers = [start("hammer", f"k{chance.random()}", 60.0, lease_ttl=TTL) for _ in range(10)]
+        seen = len(log.read())
+        until(lambda seen=seen: len(log.read()) > seen + 50)
+        for worker in workers:
+            time.sleep(chance.random() * 0.02)
+            worker.kill()
+            worker.join()
+    killed_at = time.monotonic()
+
+    def drained():
+        for gone in watcher.call(ops.Beat()).expired:
+            log.write("x", gone.key, gone.account)
+        return not dump(watcher).rows
+
+    until(drained)
+    assert time.monotonic() - killed_at < TTL + 5.0
+    ended = [key for what, key, *_ in log.read() if what == "x"]
+    assert len(ended) == len(set(ended)), "a lease ended twice"
+    assert not {key for what, key, *_ in log.read() if what == "-"} - {
+        key for what, key, *_ in log.read() if what == "+"
+    }
+    audit(path)
+    assert take_all(watcher) == SLOTS
+
+
+def test_a_dead_holder_is_found_under_steady_traffic(start, watcher, log):
+    """P-6: traffic does not prolong the life of a dead process's lease: one slot comes back, once."""
+    configure(watcher, {"a": 1, "b": 1})
+    holder = start("hold", "holder", lease_ttl=TTL)
+    until(lambda: any(what == "+" for what, *_ in log.read()))
+    workers = [start("hammer", f"w{n}", 3 * TTL, lease_ttl=TTL) for n in range(2)]
+    holder.kill()
+    holder.join()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    ended = [key for what, key, *_ in log.read() if what == "x"]
+    ended += [gone.key for gone in watcher.call(ops.Beat()).expired]
+    assert ended.count("holder-1") == 1
+    assert take_all(watcher) == 2
+
+
+def test_a_living_process_keeps_its_lease_however_long_it_says_nothing(start, watcher, log):
+    """P-37, P-38: a process that only computes, or sleeps, is never taken for dead."""
+    start("hold", "holder", lease_ttl=TTL)
+    until(lambda: any(what == "+" for what, *_ in log.read()))
+    end = time.monotonic() + 3 * TTL
+    while time.monotonic() < end:
+        assert not watcher.call(ops.Beat()).expired
+        time.sleep(0.02)
+    assert len(dump(watcher).rows) == 1
+
+
+def test_a_killed_waiter_blocks_nobody(start, watcher, log):
+    """P-29: a slot passes by the dead who stand first in line, long before anybody asks after them."""
+    configure(watcher, {"a": 1})
+    key = "watcher-1"
+    assert watcher.call(ops.Take(key=key)).result is not None
+    dead = [start("wait", f"dead{n}", lease_ttl=3600.0) for n in range(3)]
+    until(lambda: sum(what == "w" for what, *_ in log.read()) == 3)
+    time.sleep(0.1)
+    living = start("wait", "living", lease_ttl=3600.0)
+    until(lambda: sum(what == "w" for what, *_ in log.read()) == 4)
+    time.sleep(0.1)
+    for process in dead:
+        process.kill()
+        process.join()
+    watcher.call(ops.End(key=key))
+    until(lambda: any(what == "+" for what, *_ in log.read()))
+    assert [key for what, key, *_ in log.read() if what == "+"] == ["living-1"]
+    assert living.is_alive()
+
+
+def test_a_freed_slot_is_won_by_exactly_one_of_two(start, watcher, log):
+    """P-25: two processes that ask at the same time never both give way, nor both win."""
+    configure(watcher, {"a": 1})
+    workers = [start("hammer", f"w{n}", 1.5, 0.0) for n in range(2)]
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    peaks, served = log.peaks()
+    assert peaks == {"a": 1}
+    assert min(served.values()) > 50, "they took turns all the time"
