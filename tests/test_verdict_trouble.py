@@ -17,7 +17,7 @@ FLOW = SERVICES["flowmusic"]
 A, B = "a@example.com", "b@example.com"
 
 
-SOON = 0.2  # seconds until a client gives up on a server that never answers
+SOON = 0.15  # seconds until a client gives up on a server that never answers
 
 
 @pytest.fixture(scope="module")

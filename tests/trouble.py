@@ -19,7 +19,7 @@ import requests
 import urllib3
 
 BODY = b'{"prompt": "lo-fi"}'
-SOON = 0.3  # seconds until a client gives up on a server that will never answer
+SOON = 0.15  # seconds until a client gives up on a server that will never answer
 
 # Made for this test and trusted by nobody.
 WORTHLESS = """\
