@@ -15,6 +15,7 @@ import signal
 import time
 from collections import Counter
 
+from balancer.errors import StoreUnavailable
 from balancer.store import operations as ops
 from balancer.store.sqlite import SqliteBackend
 
@@ -122,6 +123,18 @@ class Worker:
 def run(method, made_with, changes, options):
     """Be the process of a worker."""
     getattr(Worker(*made_with, **changes), method)(*options)
+
+
+def ask_as_nobody(path, answer):
+    """Use a store without any right of the superuser; answer with the error."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    try:
+        connect(path, "nobody").call(ops.Dump())
+    except StoreUnavailable as error:
+        answer.send(str(error))
 
 
 @contextlib.contextmanager

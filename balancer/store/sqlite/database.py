@@ -130,6 +130,8 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         if Path(self.path).is_dir():
             raise self._unavailable("it is a folder")
+        if not os.access(self.path, os.R_OK | os.W_OK):
+            raise self._unavailable("this user must be allowed to read and to write it")
         warn_of_network(self.path)
         connection = sqlite3.connect(
             f"file:{quote(self.path)}?mode=rw",

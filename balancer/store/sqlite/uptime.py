@@ -16,6 +16,6 @@ machine_now = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.C
 def boot_id() -> str:
     """Return what names this start of the machine; empty where the system has no name for it."""
     try:
-        return _BOOT_ID.read_text("ascii").strip()
+        return _BOOT_ID.read_text("utf-8").strip()
     except OSError:
         return ""

@@ -1,0 +1,341 @@
+"""The file of a SQLite store: made for its user alone, and left alone if it is not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from backends import configure, dump, rows, settings_for
+from sqlite_workers import START, ask_as_nobody
+from structlog.testing import capture_logs
+
+from balancer import StoreUnavailable
+from balancer.model import Account, Table
+from balancer.store import operations as ops
+from balancer.store.sqlite import SqliteBackend
+from balancer.store.sqlite.places import file_system, warn_of_network
+from balancer.store.sqlite.schema import APPLICATION_ID, LAYOUT
+from balancer.testing import ManualClock
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Return where the file will be."""
+    return tmp_path / "pool.db"
+
+
+@pytest.fixture
+def connect(path):
+    """Return a function that makes the backend of one more owner."""
+    made = []
+
+    def make(name="one", at=None, now=None, **changes):
+        backend = SqliteBackend(at or path, settings_for(**changes), ops.Owner(name, f"host:{name}"), now)
+        made.append(backend)
+        return backend
+
+    yield make
+    for backend in made:
+        backend.close()
+
+
+def refusal(backend):
+    """Return what a store says that cannot be used."""
+    with pytest.raises(StoreUnavailable) as caught:
+        backend.call(ops.Dump())
+    assert str(backend._path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_file_and_companions_are_for_their_user_alone(connect, path):
+    """Nobody else may read whose jobs run where, whatever the umask."""
+    before = os.umask(0)
+    try:
+        configure(connect(), {"a": 1})
+    finally:
+        os.umask(before)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    folder = modes.pop("pool.db-owners")
+    assert folder == 0o700
+    assert modes.keys() == {"pool.db", "pool.db-wal", "pool.db-shm", "pool.db-lock"}
+    assert set(modes.values()) == {0o600}
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (path.parent / "pool.db-owners").iterdir()] == [
+        0o600
+    ]
+
+
+def test_path_may_hold_any_character(connect, tmp_path):
+    """Blanks, question marks and per cent signs in a path name a file, not an option."""
+    folder = tmp_path / "a b?mode=ro#c%20é"
+    folder.mkdir()
+    configure(connect(at=folder / "p?x=1.db"), {"a": 1})
+    assert (folder / "p?x=1.db").is_file()
+
+
+def test_missing_folder_is_named(connect, tmp_path):
+    """The error says what is wrong, and nothing is made."""
+    assert "folder does not exist" in refusal(connect(at=tmp_path / "missing" / "pool.db"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_in_place_of_the_file_is_named(connect, path):
+    """A path that names a folder is refused."""
+    path.mkdir()
+    assert "folder" in refusal(connect())
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 300, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_corrupt_file_is_left_alone(connect, path, content):
+    """What is no database is refused, byte by byte as it was."""
+    path.write_bytes(content)
+    refusal(connect())
+    assert path.read_bytes() == content
+
+
+def test_damaged_file_of_ours_is_refused(connect, path):
+    """Damage in the middle is an error each time, never a guess."""
+    backend = connect()
+    configure(backend, {f"account{n}": 2 for n in range(500)})
+    backend.close()
+    whole = path.read_bytes()
+    damaged = whole[:4096] + b"\x5a" * (len(whole) - 4096)
+    path.write_bytes(damaged)
+    refusal(connect("two"))
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("mark", [0, 42])
+def test_database_of_something_else_is_left_alone(connect, path, mark):
+    """A database that another program made is refused by name, and keeps its content."""
+    with sqlite3.connect(path) as file:
+        file.execute("CREATE TABLE precious (x)")
+        file.execute(f"PRAGMA application_id = {mark}")
+    file.close()
+    before = path.read_bytes()
+    assert "something else" in refusal(connect())
+    assert path.read_bytes() == before
+
+
+def test_empty_file_is_taken(connect, path):
+    """A file that was made beforehand, for its owner or mode, is as good as none."""
+    path.touch(0o640)
+    configure(connect(), {"a": 1})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_other_layout_is_refused_by_name(connect, path):
+    """A file of another version is told from this one's, and left as it is."""
+    configure(connect(), {"a": 1})
+    with sqlite3.connect(path) as file:
+        assert file.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert file.execute("PRAGMA user_version").fetchone() == (LAYOUT,)
+        file.execute(f"PRAGMA user_version = {LAYOUT + 6}")
+    file.close()
+    text = refusal(connect("two"))
+    assert re.search(rf"layout is {LAYOUT + 6}\b.*layout {LAYOUT}\b", text)
+
+
+def test_file_that_may_not_be_written_is_left_alone(connect, path, tmp_path):
+    """Somebody without the right to write is told so, and changes nothing."""
+    configure(connect(), {"a": 1})
+    connect().close()
+    path.chmod(0o444)
+    for part in ("-lock", "-owners"):
+        Path(f"{path}{part}").chmod(0o777)
+    before = path.read_bytes()
+    # As root may write everything, another user tries; folders of this test are opened to it meanwhile.
+    folders = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o055 != 0o055]
+    modes = [(folder, stat.S_IMODE(folder.stat().st_mode)) for folder in folders]
+    ours, theirs = START.Pipe()
+    try:
+        for folder in folders:
+            folder.chmod(0o777)
+        process = START.Process(target=ask_as_nobody, args=(path, theirs))
+        process.start()
+        theirs.close()
+        said = ours.recv()
+        process.join()
+    finally:
+        for folder, mode in modes:
+            folder.chmod(mode)
+    assert str(path) in said
+    assert "must be allowed to read and to write" in said
+    assert path.read_bytes() == before
+
+
+ON_A_FULL_DISK = """
+import resource, sys
+from balancer import StoreUnavailable
+from balancer.model import Account, Table
+from balancer.store import operations as ops
+from balancer.store.sqlite import SqliteBackend
+backend = SqliteBackend(sys.argv[1], ops.Settings("n", "random", False, 60, 60, 60), ops.Owner("x", "h:1"))
+claim = backend.call(ops.Claim("fetch", 0, 60)).result
+few = Account("a", 100_000)
+assert backend.call(ops.Configure(claim.number, 0, Table({"a": few}), (few,), ())).result
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), hard))
+granted = 0
+try:
+    while True:
+        granted += backend.call(ops.Take(key=f"x-{granted:x}", label="l" * 500)).result is not None
+except StoreUnavailable as error:
+    print(granted, error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+print(len(backend.call(ops.Dump()).result.rows))
+print(backend.call(ops.Take(key="x-more")).result)
+"""
+
+
+def test_full_disk_is_an_error_and_passes(path):
+    """What could not be written was not done; once there is room, all goes on from what was."""
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_FULL_DISK, str(path), str(300_000)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    refused, live, after = done.stdout.splitlines()
+    granted = int(refused.split()[0])
+    assert granted > 10
+    assert str(path) in refused
+    assert int(live) == granted
+    assert after == "Granted(account='a')"
+
+
+def test_deleted_file_is_made_anew(connect, path):
+    """Who deletes the file resets the pool, for processes that had it open too."""
+    backend, other = connect(), connect("two")
+    configure(backend, {"a": 1})
+    assert backend.call(ops.Take(key="one-1")).result is not None
+    assert other.call(ops.Take(key="two-1")).result is None
+    path.unlink()
+    configure(other, {"a": 1})
+    assert other.call(ops.Take(key="two-2")).result is not None
+    assert backend.call(ops.Take(key="one-2")).result is None, "both count in the new file"
+    state = ops.RowState(key="one-1", account="a", state="held", age=1.0)
+    assert not backend.call(ops.Beat()).result.known
+    backend.call(ops.Register((state,)))
+    assert set(rows(backend)) == {"one-1", "two-2"}
+    assert backend.call(ops.Beat()).result.known
+
+
+def test_lease_that_comes_back_before_the_table_counts_once_it_is_there(connect):
+    """An account that no table names yet is kept for the leases on it."""
+    backend = connect()
+    backend.call(ops.Register((ops.RowState(key="one-1", account="a", state="held", age=1.0),)))
+    assert [account.id for account in dump(backend).draining] == ["a"]
+    configure(backend, {"a": 1})
+    assert backend.call(ops.Take(key="one-2")).result is None
+    backend.call(ops.End(key="one-1"))
+    assert backend.call(ops.Take(key="one-2")).result is not None
+
+
+def test_pools_in_one_file_do_not_meet(connect):
+    """Customers and services share a file, and nothing else."""
+    kling, riffusion = connect(namespace="user:1/kling"), connect("two", namespace="user:1/riffusion")
+    configure(kling, {"a": 1})
+    configure(riffusion, {"a": 1, "b": 1})
+    assert kling.call(ops.Take(key="one-1")).result is not None
+    kling.call(ops.End(job_id="job"))
+    assert len(rows(riffusion)) == 0
+    assert set(dump(kling).table.accounts) == {"a"}
+    assert riffusion.call(ops.Take(key="two-1")).result is not None
+    assert riffusion.call(ops.Bind("two-1", "job", 60)).result == "bound", "released in the other pool only"
+
+
+def test_accounts_come_back_as_they_were_put(connect):
+    """Every kind of field, reasons and notes survive the file."""
+    account = Account("é\n\x00 ", 7, {"b": True, "i": 2**40, "f": 1.5, "s": "ü\"'"}, "why not", "note")
+    backend = connect()
+    claim = backend.call(ops.Claim("fetch", 0, 60)).result
+    backend.call(ops.Configure(claim.number, 0, Table({account.id: account}), (account,), ()))
+    assert connect("two").call(ops.ReadTable()).result.table.accounts == {account.id: account}
+
+
+def test_another_start_of_the_machine_keeps_jobs_and_drops_what_processes_held(connect, path):
+    """After a reboot bound leases end when they would have by the time of day; held ones are free."""
+    clock = ManualClock(50_000.0)
+    backend = connect(now=clock)
+    configure(backend, {"a": 1, "b": 1, "c": 1})
+    for number in range(3):
+        assert backend.call(ops.Take(key=f"one-{number}", else_wants=())).result is not None
+    assert backend.call(ops.Take(key="one-3", else_wants=())).result is None
+    backend.call(ops.Bind("one-0", "job", 1000.0))
+    on_a = rows(backend)["one-1"].account
+    backend.call(ops.Cool(account=on_a, seconds=500.0))
+    before = path.parent / "pool.db"
+    backend.close()
+    with sqlite3.connect(before) as file:
+        file.execute("UPDATE clock SET boot = 'an earlier one', wall_offset = wall_offset + 100")
+    file.close()
+    after = connect("later", now=clock)
+    state = dump(after)
+    assert [row.key for row in state.rows] == ["one-0"]
+    assert state.rows[0].expires_in == pytest.approx(1100.0, abs=5.0)
+    assert [pause.left for pause in state.pauses] == [pytest.approx(600.0, abs=5.0)]
+    assert after.call(ops.Take(key="later-1")).result is not None
+    assert after.call(ops.Take(key="later-2")).result is None
+
+
+def test_wall_clock_has_no_part_in_anything(connect, monkeypatch):
+    """P-39: a time of day that jumps by a century ends nothing, and cools nothing longer."""
+    backend = connect()
+    configure(backend, {"a": 1, "b": 1})
+    assert backend.call(ops.Take(key="one-1", accounts=("a",))).result is not None
+    backend.call(ops.Bind("one-1", "job", 100.0))
+    backend.call(ops.Cool(account="b", seconds=100.0))
+    for wall in (0.0, 4e9):
+        monkeypatch.setattr("time.time", lambda wall=wall: wall)
+        other = connect(f"at{wall}")
+        state = dump(other)
+        assert 90 < state.rows[0].expires_in <= 100
+        assert 90 < state.pauses[0].left <= 100
+
+
+MOUNTS = """\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+40 27 0:55 / /mnt/share rw shared:7 - nfs4 host:/x rw
+41 40 0:56 / /mnt/share/local\\040disk rw - xfs /dev/vdb rw
+"""
+
+
+def test_network_file_system_is_warned_about_once(tmp_path):
+    """Locks of network file systems cannot be relied on: the log says so, once for each file."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    assert file_system("/mnt/share/pool.db", mounts) == "nfs4"
+    assert file_system("/mnt/shared/pool.db", mounts) == "ext4"
+    assert file_system("/mnt/share/local disk/pool.db", mounts) == "xfs"
+    assert file_system("/x", tmp_path / "missing") == ""
+    with capture_logs() as logged:
+        for _ in range(2):
+            warn_of_network("/mnt/share/pool.db", mounts)
+        warn_of_network("/mnt/share/local disk/pool.db", mounts)
+    assert logged == [
+        {
+            "event": "sqlite_network_filesystem",
+            "log_level": "warning",
+            "path": "/mnt/share/pool.db",
+            "filesystem": "nfs4",
+        }
+    ]
+
+
+def test_file_holds_plain_values_for_an_operator(connect, path):
+    """What runs where is readable with any SQLite shell."""
+    backend = connect()
+    configure(backend, {"a": 1})
+    backend.call(ops.Take(key="one-1", label="nightly"))
+    with sqlite3.connect(path) as file:
+        found = file.execute("SELECT account, state, process, label FROM lease").fetchall()
+        entry = file.execute("SELECT entry FROM account").fetchone()[0]
+    file.close()
+    assert found == [("a", "held", "host:one", "nightly")]
+    assert json.loads(entry) == {"fields": {}, "broken": None, "note": None}
