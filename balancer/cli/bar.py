@@ -47,9 +47,6 @@ class Room:
             closed=max(0, account.capacity - used - account.free),
         )
 
-    def __str__(self) -> str:
-        return f"{self.held} / {self.bound} / {self.external} / {self.free}"
-
 
 class Bar:
     """Shows a room, one character a slot, or fewer where there are many."""

@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
+from rich.box import HEAVY_HEAD, Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -34,15 +35,17 @@ def tell(sentence: str) -> None:
     steps().print(Text(sentence))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, lines: Box = HEAVY_HEAD
+) -> Table:
     """Make a table. Columns of numbers stand to the right; nothing is cut off, and no cell is markup."""
-    lines = [list(row) for row in rows]
-    made = Table(title=Text(title), title_justify="left")
+    found = [list(row) for row in rows]
+    made = Table(title=Text(title), title_justify="left", box=lines)
     for place, name in enumerate(columns):
-        numbers = bool(lines) and all(isinstance(line[place], int | float | None) for line in lines)
+        numbers = bool(found) and all(isinstance(row[place], int | float | None) for row in found)
         made.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for line in lines:
-        made.add_row(*map(cell, line))
+    for row in found:
+        made.add_row(*map(cell, row))
     return made
 
 

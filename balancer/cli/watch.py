@@ -7,14 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from balancer import SERVICES, AccountPool, BalancerError, Holder, PoolStats
+from balancer import SERVICES, AccountPool, AccountStats, BalancerError, Holder, PoolStats
 from balancer.cli.bar import Bar, Legend, Room
 from balancer.cli.options import (
     API,
@@ -144,14 +145,22 @@ def _show(looks: Iterator[Look], where: str, note: str) -> None:
 
 def _view(look: Look, where: str, note: str) -> Group:
     stats, rooms = look.stats, look.rooms()
-    columns = ("account", "state", "until", "slots", "held / bound / external / free", "of", "why")
-    rows: list[tuple[Any, ...]] = [
-        (one.id, one.state, one.until, Bar(rooms[one.id]), str(rooms[one.id]), one.capacity, one.reason or "")
-        for one in stats.accounts.values()
+    columns = ("account", "slots", "held", "bound", "external", "free", "of", "state")
+    rows = [
+        (id, Bar(room), room.held, room.bound, room.external, room.free, account.capacity, _state(account))
+        for (id, account), room in zip(stats.accounts.items(), rooms.values(), strict=True)
     ]
     lines = [_summary(look), note, f"trouble: {stats.last_error}" if stats.last_error else ""]
     title = f"{stats.service}: leases in {where}, {look.at:%H:%M:%S}Z"
-    return Group(table(title, columns, rows), Legend(), *(Text(line) for line in lines if line))
+    # Without lines between the columns, as this one has to fit into small terminals.
+    return Group(
+        table(title, columns, rows, lines=SIMPLE_HEAD), Legend(), *(Text(line) for line in lines if line)
+    )
+
+
+def _state(account: AccountStats) -> str:
+    until = f" until {account.until:%H:%M:%SZ}" if account.until else ""
+    return f"{account.state}{until}" + (f": {account.reason}" if account.reason else "")
 
 
 def _summary(look: Look) -> str:

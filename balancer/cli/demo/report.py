@@ -17,7 +17,7 @@ Outcomes = Mapping[str, Outcome]
 
 def table(plan: Plan, outcomes: Outcomes) -> Table:
     """Return the one table, a column a way."""
-    made = Table(title=f"{plan.jobs} jobs, {plan.threads} threads, {plan.slots} slots", title_justify="left")
+    made = Table(title=f"{plan.jobs} jobs, {plan.threads} senders, {plan.slots} slots", title_justify="left")
     made.add_column("")
     for way in outcomes:
         made.add_column(way, justify="right")
