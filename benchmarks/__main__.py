@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import machine, plots
 from benchmarks.harness import FULL, QUICK
 from benchmarks.report import Section
 
@@ -25,6 +25,7 @@ QUESTIONS = (
     "sqlite",
     "redis",
     "end_to_end",
+    "peers",
 )
 RESULTS = Path(__file__).with_name("results.md")
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,7 @@ def main() -> int:
     sections = [section for name in names if (section := _ask(name, quick=options.quick))]
     if not options.names and not options.quick:
         _write(facts, sections)
+        plots.draw(sections)
     return 0 if len(sections) == len(names) else 1
 
 

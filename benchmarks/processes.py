@@ -77,7 +77,7 @@ class Partner:
         """Return the share of a core that the partner uses while it waits for so long."""
         with enter():
             self.pipe.send("wait")
-            time.sleep(0.2)
+            time.sleep(min(0.2, seconds))
             before = _busy(self.process.pid)
             time.sleep(seconds)
             busy = _busy(self.process.pid) - before

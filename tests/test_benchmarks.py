@@ -1,5 +1,6 @@
 """The benchmarks run; what they measure is judged by people, on a quiet machine."""
 
+import importlib
 import json
 import math
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as main
+from benchmarks import plots
 from benchmarks.__main__ import QUESTIONS
-from benchmarks.harness import Effort, compare
+from benchmarks.harness import QUICK, Effort, Spread, compare
 from benchmarks.report import Section, at_least, at_most
 
 ROOT = Path(__file__).parents[1]
@@ -25,9 +27,8 @@ def ask(*arguments):
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_each_benchmark_gives_finite_figures_at_a_tiny_size(name):
     """Every question is answered in figures that are numbers, told apart by their names."""
-    child = ask("--child", name, "--quick")
-    assert child.returncode == 0, child.stderr
-    section = Section.from_json(json.loads(child.stdout))
+    answer = importlib.import_module(f"benchmarks.{name}").run(QUICK)
+    section = Section.from_json(json.loads(json.dumps(answer.to_json())))
     assert section.name == name
     assert section.figures
     names = [figure.name for figure in section.figures]
@@ -36,6 +37,33 @@ def test_each_benchmark_gives_finite_figures_at_a_tiny_size(name):
         assert all(math.isfinite(value) and value >= 0 for value in figure.value), figure
         assert figure.value.low <= figure.value.median <= figure.value.high
         assert figure.name in section.markdown()
+
+
+def test_the_pictures_are_drawn_from_the_figures(tmp_path, monkeypatch):
+    """Each picture is an SVG that names what it shows, and the same figures give the same file."""
+    monkeypatch.setattr(plots, "FOLDER", tmp_path / "img")
+    one = Spread(1.0, 1.0, 1.0)
+    ours = Section("peers", "", "")
+    ours.add("balancer, 10 accounts", one)
+    ours.add("somebody else", Spread(70.0, 69.0, 71.0))
+    jobs = Section("end_to_end", "", "", series={"pool": [0.5, 1.0], "blind retry": [0.6, 1.1]})
+    jobs.add("pool: refused calls per job", Spread(0.0, 0.0, 0.0))
+    jobs.add("blind retry: refused calls per job", Spread(7.2, 7.1, 7.3))
+    pair = Section(
+        "pair", "", "", series={"pair": [(10, 0.7), (100, 0.7)], "naive pool": [(10, 1), (100, 4)]}
+    )
+    threads = Section("threads", "", "", series={"pool": [99, 100], "semaphore": [0, 200]})
+    sections = [pair, threads, jobs, ours]
+    drawn = {path.name: path.read_text() for path in plots.draw(sections)}
+    told = {
+        "bench-pair.svg": "naive pool",
+        "bench-threads.svg": "BoundedSemaphore",
+        "bench-end-to-end.svg": "blind retry: 7.2 refused calls per job",
+        "bench-peers.svg": "somebody else",
+    }
+    assert set(drawn) == set(told)
+    assert all(told[name] in picture for name, picture in drawn.items())
+    assert drawn == {path.name: path.read_text() for path in plots.draw(sections)}
 
 
 def test_a_benchmark_that_crashes_is_told_and_fails_the_run(monkeypatch, capfd):
