@@ -7,6 +7,7 @@ was made and a release before it is: so the log never shows more at once than th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import multiprocessing
 import os
@@ -135,6 +136,51 @@ def ask_as_nobody(path, answer):
         connect(path, "nobody").call(ops.Dump())
     except StoreUnavailable as error:
         answer.send(str(error))
+
+
+def take_in_child(path, answer):
+    """Take a slot, fork a child that goes on for ever, tell its process id, and wait to be killed."""
+    backend = connect(path, "parent", lease_ttl=0.05)
+    assert backend.call(ops.Take(key="parent-1")).result is not None
+    child = os.fork()
+    if child == 0:
+        backend.after_fork(ops.Owner("child", "host:2"))
+        backend.call(ops.Beat())
+    else:
+        answer.send(child)
+    signal.pause()
+
+
+def crash_at(path, name, last):
+    """Be killed before the statement of that number, counted from the beginning of a grant."""
+    backend = connect(path, name, lease_ttl=0.05)
+    backend.call(ops.Wait(()))
+    connection = backend._database._connection
+    left = last
+
+    class Fatal:
+        """Counts statements."""
+
+        def execute(self, *arguments):
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return connection.execute(*arguments)
+
+        close = connection.close
+
+    backend._database._connection = Fatal()
+    backend._acts = None
+    backend.call(ops.Take(key=f"{name}-1", draw=0.5, offered=True, else_wants=()))
+
+
+def keep_the_queue(path, answer):
+    """Stand first in the queue for ever."""
+    queue = os.open(f"{path}-lock", os.O_RDWR)
+    fcntl.flock(queue, fcntl.LOCK_EX)
+    answer.send("mine")
+    signal.pause()
 
 
 @contextlib.contextmanager

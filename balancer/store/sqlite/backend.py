@@ -39,7 +39,8 @@ class SqliteBackend:
     def __init__(
         self, path: str | Path, settings: Settings, owner: Owner, now: Callable[[], float] | None = None
     ) -> None:
-        self._path = Path(path).absolute()
+        # Resolved, so that all who mean the same file queue at the same place; "//x" is "/x".
+        self._path = Path("/" + os.path.realpath(path).lstrip("/"))
         self._settings = settings
         self._now = now or machine_now
         self._database = Database(self._path, self._now, boot_id() if now is None else _GIVEN)
