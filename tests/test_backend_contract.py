@@ -1,0 +1,218 @@
+"""What every backend promises beyond being in step with the ledger: chance, order, memory, limits."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from backends import configure, dump, rows, world
+
+from balancer.store import operations as ops
+
+__all__ = ["world"]
+
+
+@pytest.fixture
+def one(world):
+    """Return the backend of one owner."""
+    return world.open("one")
+
+
+@pytest.fixture
+def two(world):
+    """Return the backend of another owner."""
+    return world.open("two")
+
+
+def take(backend, key, **options):
+    """Take a lease; return its account or None."""
+    granted = backend.call(ops.Take(key=key, **options)).result
+    return granted and granted.account
+
+
+def chi_square(counts, accounts, draws):
+    """Return chi-square over its expectation: about 1 if all are equally likely."""
+    expected = draws / accounts
+    counted = [*counts.values(), *[0] * (accounts - len(counts))]
+    return sum((n - expected) ** 2 / expected for n in counted) / (accounts - 1)
+
+
+@pytest.mark.parametrize("strategy", ["random", "least_loaded"])
+def test_choice_is_uniform_whatever_was_taken_and_given_back(world, strategy):
+    """P-20: ties are broken evenly, after accounts have gone and come back in any order."""
+    chance = random.Random(5)
+    backend = world.open("one", strategy=strategy)
+    ids = [f"a{n}" for n in range(20)]
+    configure(backend, dict.fromkeys(ids, 1))
+    keys = iter(range(10**6))
+    for _ in range(40):  # shuffle what the store keeps inside
+        held = [f"one-{next(keys):x}" for _ in range(chance.randrange(20))]
+        for key in held:
+            take(backend, key, draw=chance.random())
+        for key in chance.sample(held, len(held)):
+            backend.call(ops.End(key=key))
+    picked = Counter()
+    for _ in range(1500):
+        key = f"one-{next(keys):x}"
+        picked[take(backend, key, draw=chance.random())] += 1
+        backend.call(ops.End(key=key))
+    assert 0.3 < chi_square(picked, 20, 1500) < 2.0, picked
+
+
+def test_scoped_choice_is_uniform_over_all_that_fit(one):
+    """An account that cools for another scope is as likely as one that does not cool at all."""
+    configure(one, dict.fromkeys("abcdef", 1))
+    for account in "abc":
+        one.call(ops.Cool(account=account, seconds=1000, scope="other"))
+    one.call(ops.Cool(account="d", seconds=1000, scope="mine"))
+    chance, picked = random.Random(6), Counter()
+    for number in range(1000):
+        picked[take(one, f"one-{number:x}", draw=chance.random(), scope="mine")] += 1
+        one.call(ops.End(key=f"one-{number:x}"))
+    assert set(picked) == set("abcef")
+    assert chi_square(picked, 5, 1000) < 3.0, picked
+
+
+def test_slots_are_offered_to_the_oldest_waiting_process_first(world, one):
+    """P-34: the line is kept between processes, and who is granted something goes to the back."""
+    configure(one, {"a": 1})
+    assert take(one, "one-0") == "a"
+    waiting = [world.open(f"w{n}") for n in range(3)]
+    for number, backend in enumerate(waiting):
+        assert take(backend, f"w{number}-0", else_wants=()) is None
+    last, order = (one, "one-0"), []
+    for turn in range(6):
+        last[0].call(ops.End(key=last[1]))
+        told = [number for number, backend in enumerate(waiting) if backend.listen(0) == ("a",)]
+        assert len(told) == 1, "one slot, one offer"
+        key = f"w{told[0]}-{turn + 1:x}"
+        assert take(waiting[told[0]], key, offered=True, then_wants=(), else_wants=()) == "a"
+        last = waiting[told[0]], key
+        order += told
+    assert order == [0, 1, 2, 0, 1, 2]
+
+
+def test_reserved_slot_is_nobody_elses(one, two):
+    """P-13, P-14: between the offer and its taking nobody barges in; after a second it passes on."""
+    configure(one, {"a": 1})
+    assert take(one, "one-1") == "a"
+    assert take(two, "two-1", else_wants=()) is None
+    one.call(ops.End(key="one-1"))
+    assert take(one, "one-2") is None
+    assert dump(one).offers == {"a": 1}
+    assert take(two, "two-1", offered=True) == "a"
+    assert dump(one).offers == {}
+
+
+def test_offer_that_is_not_taken_passes_on(world, one, two):
+    """A process that does not come for its slot within a second loses it to the next."""
+    configure(one, {"a": 1})
+    assert take(one, "one-1") == "a"
+    third = world.open("three")
+    assert take(two, "two-1", else_wants=()) is None
+    assert take(third, "three-1", else_wants=()) is None
+    one.call(ops.End(key="one-1"))
+    assert two.listen(0) == ("a",)
+    world.clock.advance(ops.OFFER_SECONDS)
+    one.call(ops.Beat())
+    assert third.listen(0) == ("a",)
+    assert take(third, "three-1", offered=True) == "a"
+
+
+def test_late_release_of_an_ended_lease_frees_nobody_elses_slot(one, two):
+    """P-23: a lease is ended by its own name only."""
+    configure(one, {"a": 1})
+    assert take(one, "one-1") == "a"
+    one.call(ops.Bind("one-1", "job", 5.0))
+    assert one.call(ops.Renew(job_id="job", ttl=0.0)).result is True
+    assert take(two, "two-1") == "a"
+    assert one.call(ops.End(key="one-1")).result is None
+    assert one.call(ops.End(job_id="job")).result is None
+    assert set(rows(one)) == {"two-1"}
+
+
+def test_release_and_bind_in_either_order(one, two):
+    """P-58: a callback may come before the job's id was stored, and in another process."""
+    configure(one, {"a": 2})
+    for key, job in (("one-1", "late"), ("one-2", "early")):
+        assert take(one, key) == "a"
+        if job == "late":
+            assert one.call(ops.Bind(key, job, 60.0)).result == "bound"
+            assert two.call(ops.End(job_id=job)).result.key == key
+        else:
+            assert two.call(ops.End(job_id=job)).result is None
+            assert one.call(ops.Bind(key, job, 60.0)).result == "over"
+    assert not rows(one)
+    assert set(dump(one).done) == {"late", "early"}
+
+
+def test_early_releases_are_the_last_ten_thousand(one):
+    """Callbacks of strangers cannot fill the store: the oldest are dropped."""
+    configure(one, {"a": 3})
+    for number in range(10_002):
+        one.call(ops.End(job_id=f"job{number}"))
+    said = {}
+    for number in (0, 1, 2, 10_001):
+        key = f"one-{number:x}"
+        assert take(one, key) == "a"
+        said[number] = one.call(ops.Bind(key, f"job{number}", 60.0)).result
+        one.call(ops.End(key=key))
+    assert said == {0: "bound", 1: "bound", 2: "over", 10_001: "over"}
+
+
+def test_memories_fade_after_ten_minutes(world, one):
+    """What is over is not remembered for ever, however little happens."""
+    configure(one, {"a": 5})
+    one.call(ops.End(job_id="job"))
+    one.call(ops.End(key="one-1"))
+    world.clock.advance(599.0)
+    assert take(one, "one-1") is None
+    world.clock.advance(2.0)
+    assert take(one, "one-1") == "a"
+    assert one.call(ops.Bind("one-1", "job", 60.0)).result == "bound"
+
+
+def test_owner_learns_once_what_others_ended(one, two):
+    """A lease that an operator ends is lost to its process, which hears of it by its next sign of life."""
+    configure(one, {"a": 3})
+    for key in ("one-1", "one-2", "one-3"):
+        assert take(one, key) == "a"
+    one.call(ops.Bind("one-3", "job", 60.0))
+    one.call(ops.End(key="one-1"))
+    two.call(ops.End(key="one-2"))
+    two.call(ops.End(key="one-3"))
+    assert one.call(ops.Beat()).result == ops.Beaten(True, ("one-2",))
+    assert one.call(ops.Beat()).result == ops.Beaten(True, ())
+
+
+def test_accounts_of_any_name_and_number_are_told_apart(one, two):
+    """Ids with quotes, blanks, line breaks and wild cards are plain ids, in offers too."""
+    ids = ["a", "a ", "A", "a\nb", "ü@x", "%", "_", "'", '"', "\\", "offer", "a-offer", "1", "01", "x" * 300]
+    configure(one, dict.fromkeys(ids, 1))
+    for number, id in enumerate(ids):
+        assert take(one, f"one-{number:x}", accounts=(id,)) == id
+    assert take(one, "one-more") is None
+    for number, id in enumerate(ids):
+        assert take(two, "two-1", else_wants=(id,)) is None
+        one.call(ops.End(key=f"one-{number:x}"))
+        assert two.listen(0) == (id,)
+        assert take(two, f"two-2{number:x}", offered=True, accounts=(id,)) == id
+    assert set(dump(one).table.accounts) == set(ids)
+
+
+def test_claim_of_one_process_is_respected_by_all(world, one, two):
+    """P-55: one fetches for all; a failure's pause holds for all, but for those who insist."""
+    claim = one.call(ops.Claim("fetch", 60, 30)).result
+    assert claim.go
+    refused = two.call(ops.Claim("fetch", 60, 30)).result
+    assert (refused.go, refused.retry_in) == (False, 30.0)
+    one.call(ops.Fail("fetch", claim.number, "SourceUnavailable", "HTTP 503", 10.0))
+    refused = two.call(ops.Claim("fetch", 60, 30)).result
+    assert (refused.go, refused.retry_in, refused.trouble) == (False, 10.0, ("SourceUnavailable", "HTTP 503"))
+    insisting = two.call(ops.Claim("fetch", 0, 30)).result
+    assert insisting.go
+    world.clock.advance(30.0)
+    late = ops.Fail("fetch", insisting.number, "X", "too late", 99.0)
+    two.call(late)
+    assert one.call(ops.Claim("fetch", 60, 30)).result.go, "a claim that is void cannot fail"
