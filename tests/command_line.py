@@ -63,6 +63,7 @@ class Desk:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # whoever runs the tests may sit at a terminal, this command does not
         )
 
     def terminal(self, *arguments, **settings):

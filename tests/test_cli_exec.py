@@ -71,15 +71,15 @@ def test_the_command_finds_its_slot_in_its_environment(desk, hold):
     ("command", "code"),
     [
         (["sh", "-c", "exit 7"], 7),
-        (["sh", "-c", "kill -KILL $$"], 128 + signal.SIGKILL),
-        (["./no-such-command"], 127),
-        (["/"], 126),
+        (["--", "sh", "-c", "kill -KILL $$"], 128 + signal.SIGKILL),
+        (["--", "./no-such-command"], 127),
+        (["--", "/"], 126),
     ],
     ids=["its own", "a signal", "not there", "no program"],
 )
 def test_the_exit_status_is_that_of_the_command(desk, command, code):
     """Scripts that test for it see what they would see without us; the slot is free afterwards."""
-    process = desk.start("exec", "--", *command)
+    process = desk.start("exec", *command)
     assert ended(process)[0] == code
     with desk.pool() as pool:
         assert pool.holders() == ()

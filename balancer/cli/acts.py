@@ -34,7 +34,7 @@ def release(
     with opened(service, url, base_url, reconcile_every=None) as pool:
         found = [one for one in pool.holders() if (one.id == lease if job is None else one.job_id == job)]
         if not found:
-            tell(f"No live lease of {_name(lease, job)} in {without_secrets(url)}.")
+            tell(f"{service} has no live lease with {_name(lease, job)} in {without_secrets(url)}.")
             raise typer.Exit(NOT_THERE)
         if not yes:
             typer.confirm(f"Release {_described(found[0])}?", abort=True, err=True)
@@ -85,7 +85,7 @@ def _on_account(pool: AccountPool, act: Callable[[], None]) -> None:
 
 
 def _name(lease: str | None, job: str | None) -> str:
-    return f"id {lease}" if job is None else f"job {job}"
+    return f"the id {lease}" if job is None else f"the job {job}"
 
 
 def _described(holder: Holder) -> str:
