@@ -6,8 +6,9 @@
 --         least_loaded, "o" if max_jobs can only lower (all in one, as each argument costs bytes)
 --       4 "1" if the owner has never been answered yet   5 now in ms, or "" for this server's time
 --       6 … what the script documents
--- Answer  {version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or -1,
---          expired leases as JSON, result}
+-- Answer  JSON: [version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or
+--          -1, expired leases, result]. One text, as the server sends each part of an array apart.
+--          (An empty list may be {}, as Lua does not tell lists from objects.)
 --
 -- Instants are whole milliseconds, which JSON keeps exactly. Every key holds a placeholder under the
 -- empty name, so that none vanishes by being empty: one that is missing was deleted or evicted.

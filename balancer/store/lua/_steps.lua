@@ -13,10 +13,10 @@ local function end_row(key, row)
 end
 
 local function gone(key, row)
-  return cjson.encode({
+  return {
     key = key, account = row.account, state = row.state, job = row.job, label = row.label,
     age = now - row.since,
-  })
+  }
 end
 
 local function stand_in_line(name, owner)
@@ -237,11 +237,11 @@ local function leave(result)
   if call('ZCARD', K.loose) > 1 then
     loose = math.max(0, now - call('ZRANGE', K.loose, 0, 0, 'WITHSCORES')[2])
   end
-  return {
+  return cjson.encode({
     tonumber(call('HGET', K.meta, 'version')) or 0,
     due < math.huge and math.max(0, due - now) or -1,
     loose,
     expired,
-    result or false,
-  }
+    result or cjson.null,
+  })
 end

@@ -12,9 +12,9 @@ local busy = math.max(0, (claim.void_at or 0) - now)
 local pause = max_age > 0 and math.max(0, (claim.retry_at or 0) - now) or 0
 age = age or -1
 
-if age >= 0 and age < max_age then return leave({0, 0, 0, age, false, false}) end
-if busy > 0 then return leave({0, 0, busy, age, false, false}) end
+if age >= 0 and age < max_age then return leave({0, 0, 0, age}) end
+if busy > 0 then return leave({0, 0, busy, age}) end
 if pause > 0 then return leave({0, 0, pause, age, claim.kind, claim.text}) end
 local number = higher(claim.number)
 write(K.meta, what, {number = number, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at})
-return leave({1, number, 0, age, false, false})
+return leave({1, number, 0, age})

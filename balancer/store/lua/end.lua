@@ -1,7 +1,7 @@
 -- End a lease by key or by job, and leave a tombstone for its key.
 --
 -- ARGV  6 key or ""   7 "=job" or ""
--- Answer  the lease as JSON, or nil
+-- Answer  the lease, or nil
 
 local key, job = ARGV[6], optional(ARGV[7])
 enter()

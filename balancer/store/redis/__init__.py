@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from balancer.store.operations import Owner, Settings
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # whoever needs no store of this kind starts faster
+    from balancer.store.operations import Owner, Settings
     from balancer.store.redis.backend import RedisBackend
 
 

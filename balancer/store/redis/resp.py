@@ -1,4 +1,4 @@
-"""The server's answers, from bytes. Only what scripts and plain commands answer (RESP 2)."""
+"""The server's answers, from bytes. Every script answers one text, so there are no lists to read."""
 
 from __future__ import annotations
 
@@ -12,45 +12,25 @@ class Incomplete(Exception):
 
 
 def parse(data: bytes) -> Any:
-    """Return the one answer in ``data``; errors inside are returned, not raised.
+    """Return the one answer in ``data``: an error, which is not raised, or a text.
 
     Raises:
         Incomplete: a part of it is missing.
     """
-    return _value(data, 0)[0]
-
-
-def _value(data: bytes, at: int) -> tuple[Any, int]:
-    end = data.find(b"\r\n", at)
+    end = data.find(b"\r\n")
     if end < 0:
         raise Incomplete
-    kind, head, after = data[at], data[at + 1 : end], end + 2
-    if kind == 58:  # ":"
-        return int(head), after
-    if kind == 36:  # "$"
-        return _bulk(data, after, int(head))
-    if kind == 42:  # "*"
-        return _array(data, after, int(head))
-    return (head if kind == 43 else _error(head)), after
-
-
-def _bulk(data: bytes, at: int, size: int) -> tuple[bytes | None, int]:
+    kind, head = data[:1], data[1:end]
+    if kind == b"-":
+        return _error(head)
+    if kind != b"$":
+        return head
+    start, size = end + 2, int(head)
     if size < 0:
-        return None, at
-    end = at + size
-    if len(data) < end + 2:
+        return None
+    if len(data) < start + size + 2:
         raise Incomplete
-    return data[at:end], end + 2
-
-
-def _array(data: bytes, at: int, size: int) -> tuple[list[Any] | None, int]:
-    if size < 0:
-        return None, at
-    values = []
-    for _ in range(size):
-        value, at = _value(data, at)
-        values.append(value)
-    return values, at
+    return data[start : start + size]
 
 
 def _error(said: bytes) -> ResponseError:

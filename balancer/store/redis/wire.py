@@ -48,11 +48,12 @@ def text(value: Any) -> str:
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else str(value)
 
 
-def _pairs(flat: Sequence[Any]) -> Iterator[tuple[str, str]]:
+def _pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the fields of a hash, or the members of a sorted set; not the placeholder."""
+    flat = flat or ()  # nothing at all arrives as an empty object
     for name, value in zip(flat[::2], flat[1::2], strict=True):
         if name:
-            yield text(name), text(value)
+            yield name, value
 
 
 # -- accounts ---------------------------------------------------------------------------------------------
@@ -138,25 +139,24 @@ def _register(op: ops.Register) -> Args:
 
 
 def _granted(result: Any) -> ops.Granted | None:
-    return None if result is None else ops.Granted(text(result))
+    return None if result is None else ops.Granted(result)
 
 
 def _gone(result: Any) -> ops.Gone | None:
     if result is None:
         return None
-    row = json.loads(result)
-    age = _seconds(row["age"])
-    return ops.Gone(row["key"], row["account"], row["state"], row.get("job"), row.get("label"), age)
+    job, label, age = result.get("job"), result.get("label"), _seconds(result["age"])
+    return ops.Gone(result["key"], result["account"], result["state"], job, label, age)
 
 
 def _claimed(result: Any) -> ops.Claimed:
-    go, number, wait, age, kind, why = result
-    trouble = None if kind is None else (text(kind), text(why))
+    go, number, wait, age, *why = result
+    trouble = (why[0], why[1]) if why else None
     return ops.Claimed(bool(go), number, _seconds(wait), None if age < 0 else _seconds(age), trouble)
 
 
 def _keys(result: Any) -> tuple[str, ...]:
-    return tuple(text(key) for key in result)
+    return tuple(result)
 
 
 def _beaten(result: Any) -> ops.Beaten:
@@ -239,7 +239,7 @@ _BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory", "_bind")}
 FORMS: dict[type, Form] = {
     ops.Take: _form("take", _take, _granted, parts=("_memory", "_wants")),
     ops.End: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_MEMORY),
-    ops.Bind: _form("bind", lambda op: (op.key, op.job_id, _ms(op.ttl)), text, **_BIND),
+    ops.Bind: _form("bind", lambda op: (op.key, op.job_id, _ms(op.ttl)), str, **_BIND),
     ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
     ops.Judge: _form("judge", _judge, bool, parts=("_bind", "_cool")),
     ops.Cool: _form("cool", _cool, bool, parts=("_cool",)),
@@ -258,9 +258,9 @@ FORMS: dict[type, Form] = {
 }
 
 
-def reply(operation: ops.Operation, answer: Sequence[Any]) -> ops.Reply:
+def reply(operation: ops.Operation, answer: bytes | str) -> ops.Reply:
     """Return what a script's answer says."""
-    version, due, loose, expired, result = answer
+    version, due, loose, expired, result = json.loads(text(answer))
     if isinstance(operation, ops.Dump):
         meant: Any = _state(result, version)
     elif isinstance(operation, ops.ReadTable):

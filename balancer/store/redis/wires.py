@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Callable
+from collections.abc import Generator
 from ssl import SSLWantReadError, SSLWantWriteError
+from time import monotonic
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -21,23 +22,27 @@ from balancer.store.redis.template import Template
 
 _CHUNK = 65536
 _LATER = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
+_FRESH = 0.005
+"""Seconds within which no server is gone and back again, so that a connection need not be looked at."""
+_IN, _OUT = select.POLLIN, select.POLLOUT
 
 
 class Wire:
-    """A connection, made at its first use and anew after every failure."""
+    """A connection, made at its first use and anew after every failure. Its socket never blocks."""
 
-    __slots__ = ("_connection", "_patience", "_poll", "_socket")
+    __slots__ = ("_connection", "_patience", "_poll", "_socket", "_used_at")
 
     def __init__(self, template: Template) -> None:
         self._connection = template.make()
         self._patience: float = template.kwargs["socket_timeout"]
         self._socket: Any = None
         self._poll: Any = None
+        self._used_at = 0.0
 
     @property
     def connected(self) -> bool:
         """Whether it can be used at once. Between two answers the server says nothing but farewell."""
-        if self._socket is not None and self._poll.poll(0):
+        if self._socket is not None and monotonic() - self._used_at > _FRESH and self._poll.poll(0):
             self.disconnect()
         return self._socket is not None
 
@@ -49,8 +54,9 @@ class Wire:
             self.disconnect()
             raise
         self._socket = self._connection._sock  # noqa: SLF001  (redis-py has no public name for it)
+        self._socket.settimeout(0)
         self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(self._socket, _IN)
 
     def disconnect(self) -> None:
         """Close the connection; what was under way on it is lost."""
@@ -61,56 +67,77 @@ class Wire:
         """Send a command and return its answer."""
         if not self.connected:
             self.connect()
-        socket, data = self._socket, b""
+        exchange = _exchange(self._socket, packed)
         try:
-            socket.sendall(packed)
             while True:
-                data += _received(socket.recv(_CHUNK))
-                try:
-                    return self._checked(parse(data))
-                except Incomplete:
-                    continue
-        except NoScriptError:
-            raise
+                self._wait(next(exchange))
+        except StopIteration as done:
+            answer = done.value
         except BaseException:
             self.disconnect()
             raise
+        return self._answer(answer)
 
     async def aask(self, packed: bytes) -> Any:
         """Likewise in an event loop; it must be connected."""
-        socket = self._socket
+        exchange = _exchange(self._socket, packed)
         try:
-            socket.settimeout(0)
             async with asyncio.timeout(self._patience):
-                answer = self._checked(await _exchange(socket, packed))
-            socket.settimeout(self._patience)
-            return answer
-        except NoScriptError:
-            socket.settimeout(self._patience)
-            raise
+                while True:
+                    await self._await(next(exchange))
+        except StopIteration as done:
+            answer = done.value
         except BaseException:
             self.disconnect()
             raise
+        return self._answer(answer)
 
-    @staticmethod
-    def _checked(answer: Any) -> Any:
+    def _answer(self, answer: Any) -> Any:
+        self._used_at = monotonic()
         if isinstance(answer, ResponseError):
+            if not isinstance(answer, NoScriptError):
+                self.disconnect()  # it may be a replica by now, and a sentinel know better
             raise answer
         return answer
 
+    def _wait(self, event: int) -> None:
+        poll = self._poll
+        if event == _OUT:
+            poll = select.poll()
+            poll.register(self._socket, event)
+        if not poll.poll(self._patience * 1000):
+            raise TimeoutError("the server did not answer in time")
 
-async def _exchange(socket: Any, packed: bytes) -> Any:
-    loop, left, data = asyncio.get_running_loop(), memoryview(packed), b""
+    async def _await(self, event: int) -> None:
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
+        add, remove = (
+            (loop.add_reader, loop.remove_reader) if event == _IN else (loop.add_writer, loop.remove_writer)
+        )
+        socket = self._socket
+        add(socket, _set, ready)
+        try:
+            await ready
+        finally:
+            remove(socket)
+
+
+def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
+    """Send a command and return its answer; yield what the socket has to be waited for."""
+    left, data = memoryview(packed), b""
     while left:
         try:
             left = left[socket.send(left) :]
         except _LATER:
-            await _until(loop.add_writer, loop.remove_writer, socket)
+            yield _OUT
     while True:
-        await _until(loop.add_reader, loop.remove_reader, socket)
+        yield _IN
         try:
             while True:
-                data += _received(socket.recv(_CHUNK))
+                received = socket.recv(_CHUNK)
+                if not received:
+                    raise RedisConnectionError("the server closed the connection")
+                data += received
                 try:
                     return parse(data)
                 except Incomplete:
@@ -119,21 +146,6 @@ async def _exchange(socket: Any, packed: bytes) -> Any:
             continue
 
 
-async def _until(add: Callable[..., Any], remove: Callable[..., Any], socket: Any) -> None:
-    ready = asyncio.get_running_loop().create_future()
-    add(socket, _set, ready)
-    try:
-        await ready
-    finally:
-        remove(socket)
-
-
 def _set(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
-
-
-def _received(data: bytes) -> bytes:
-    if not data:
-        raise RedisConnectionError("the server closed the connection")
-    return data
