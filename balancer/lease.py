@@ -129,9 +129,9 @@ class Handle:
             core.upkeep.expire()
         return ruling
 
-    def doubting(self) -> Flow[None]:
+    def keep_in_doubt(self) -> None:
         """Keep the slot although the call was cut off: the job may run."""
-        yield from self._core.store.doubt(self._row.key)
+        self._core.store.doubt(self._row.key)
 
     def renewing(self, ttl: float | None) -> Flow[None]:
         """Move the lease's end."""

@@ -91,7 +91,7 @@ def _called(core: Core, lease: Handle) -> Flow[tuple[Any, Ruling]]:
         return error, (yield from lease.judging(error))
     except BaseException:
         # Cut off in the middle of the call: the job may have been accepted.
-        yield from lease.doubting()
+        lease.keep_in_doubt()
         raise
     return answer, (yield from lease.judging(answer))
 
@@ -105,7 +105,7 @@ def _settle(core: Core, lease: Handle, answer: Any, bind: Bind | None) -> Flow[N
         job = bind(answer) if callable(bind) else _named(answer, bind)
         yield from lease.binding(job, None)
     except Exception as error:
-        yield from lease.doubting()
+        lease.keep_in_doubt()
         core.store.note(
             "warning", "job_not_bound", lease=lease.id, account=lease.account.id, error=type(error).__name__
         )

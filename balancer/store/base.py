@@ -249,8 +249,11 @@ class Store(Desk):
         """Put what an answer said about the account and the lease into effect."""
 
     @abstractmethod
-    def doubt(self, key: Key) -> Flow[None]:
-        """Keep the slot of a lease whose job may run, without a verdict on its account."""
+    def doubt(self, key: Key) -> None:
+        """Keep the slot of a lease whose job may run, without a verdict on its account.
+
+        No flow: the caller may be on its way out and unable to wait. A shared store is told soon.
+        """
 
     # -- accounts -----------------------------------------------------------------------------
 

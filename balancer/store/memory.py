@@ -258,7 +258,6 @@ class MemoryStore(Store):
 
         self._step(act)
 
-    @instant
     def doubt(self, key: Key) -> None:
         """Keep the slot of a lease whose job may run, without a verdict on its account."""
 

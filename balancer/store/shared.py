@@ -334,17 +334,22 @@ class SharedStore(Store):
         if judge.seconds is not None:
             self._tell_cooling(row.tally.id, judge)
 
-    def doubt(self, key: Any) -> Flow[None]:
-        """Keep the slot of a lease whose job may run, without a verdict on its account."""
-        yield from self._judge(Judge(key=key, doubt=True))
+    def doubt(self, key: Any) -> None:
+        """Keep the slot of a lease whose job may run; the store is told by the courier."""
+        self._put_in_doubt(key)
+        self.later(Judge(key=key, doubt=True))
+
+    def _put_in_doubt(self, key: Any) -> None:
+        # Before the store is asked: whatever becomes of that, leaving the block must not free the slot.
+        with self.lock:
+            row = self.mine.pop(key, None)
+            if row is not None:
+                row.state, row.state_since = AMBIGUOUS, self.now()
 
     def _judge(self, judge: Judge) -> Flow[None]:
-        with self.lock:
-            row = self.mine.pop(judge.key, None) if judge.doubt else None
-            if row is not None:
-                # Before the store is asked: whatever becomes of that, leaving the block must not free it.
-                row.state, row.state_since = AMBIGUOUS, self.now()
-            self._seen = None
+        self._seen = None
+        if judge.doubt:
+            self._put_in_doubt(judge.key)
         try:
             yield from self.ask(judge, PATIENCE)
         except StoreUnavailable:
