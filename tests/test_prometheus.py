@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -83,3 +85,12 @@ def test_waiting_times_are_a_histogram(pool, manual_clock):
 def test_an_async_pool_tells_the_same(pool):
     """A collector needs no event loop."""
     assert samples(AsyncAccountPool(pool=pool)).keys() == samples(pool).keys()
+
+
+def test_the_documentation_lists_every_metric(pool):
+    """No name is missing, none is invented."""
+    text = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text("utf-8")
+    told = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    pool.acquire().release()
+    names = {re.sub(r"_(bucket|count|sum)$", "", name) for name, *_ in samples(pool)}
+    assert told == names
