@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from balancer.agenda import Agenda
 from balancer.model import Account, Table
 from balancer.room import STRATEGIES, Room
-from balancer.tally import Pause, Row, Tally, Ticket
+from balancer.tally import NO_PAUSES, Pause, Row, Tally, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ class Accounts:
             if old.cooling and old.until >= until:
                 return
             self.agenda.drop(old)
-        pause = tally.pauses[scope] = Pause(tally, scope, until, reason, worth_waiting)
+        pause = Pause(tally, scope, until, reason, worth_waiting)
+        tally.put_pause(pause)
         self.agenda.set(pause, until)
         self.refile(tally)
 
@@ -95,7 +96,7 @@ class Accounts:
         """Clear what verdicts made of the account; never what the configuration says."""
         for pause in tally.pauses.values():
             self.agenda.drop(pause)
-        tally.pauses.clear()
+        tally.pauses = NO_PAUSES
         self.refile(tally)
 
     def conclude(self, row: Row, *, well: bool) -> None:
@@ -105,7 +106,7 @@ class Accounts:
             if pause.probe == row.key:
                 pause.probe = None
                 if well and not pause.cooling:
-                    del tally.pauses[scope]
+                    tally.drop_pause(scope)
         self.refile(tally)
 
     # -- the configuration and the server's list ----------------------------------------------

@@ -108,6 +108,8 @@ class Catalog:
         """Say what a caller who needs the table should do at ``now``."""
         if self.flight.overdue(now):
             self._fail(SourceUnavailable(f"no answer within {FETCH_DEADLINE:.0f} s"), now)
+        if now < self.fresh_until and self.trouble is None:
+            return Advice.USE  # what is fresh is kept, and most calls need not look it up
         usable = self.table is not None and not self.denied
         if usable and (now < self.fresh_until or self.flight.running or now < self.retry_at):
             return Advice.USE
@@ -128,7 +130,7 @@ class Catalog:
 
     def next_due(self) -> float:
         """Return until when :meth:`advise` says USE without a change of its own."""
-        if self.table is None or self.denied:
+        if self.fetched_at is None or self.denied:
             return -math.inf
         end = self._kept_until()
         if self.flight.running:

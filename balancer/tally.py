@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from balancer.model import Account
 from balancer.room import OUT
@@ -90,6 +91,10 @@ class Pause:
         return self.cooling or self.probe is not None
 
 
+NO_PAUSES: Mapping[str | None, Pause] = MappingProxyType({})
+"""What nearly all accounts have: one for all, as a dict for each would be a quarter of its memory."""
+
+
 class Tally:
     """One account as the ledger knows it. ``in_flight`` is the size of ``held``, never its own number."""
 
@@ -100,7 +105,7 @@ class Tally:
         self.account = account
         self.held: dict[Key, Row] = {}
         self.external = 0
-        self.pauses: dict[str | None, Pause] = {}
+        self.pauses: Mapping[str | None, Pause] = NO_PAUSES
         """By scope; the account's own under None."""
         self.draining = False
         self.limit = 0
@@ -122,6 +127,14 @@ class Tally:
     def measure(self) -> None:
         """Work ``limit`` out again, from the whole state: differences would let it drift."""
         self.limit = max(0, self.account.capacity - self.external) if self.usable else 0
+
+    def put_pause(self, pause: Pause) -> None:
+        """Have ``pause`` in force for its scope."""
+        self.pauses = {**self.pauses, pause.scope: pause}
+
+    def drop_pause(self, scope: str | None) -> None:
+        """End the pause for ``scope``, if there is one."""
+        self.pauses = {key: pause for key, pause in self.pauses.items() if key != scope} or NO_PAUSES
 
     def pauses_for(self, scope: str | None) -> Iterator[Pause]:
         """Yield the pauses that concern a job of ``scope``; a job without scope meets all of them."""

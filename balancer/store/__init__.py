@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import urlsplit
 
 from balancer.ledger import Ledger
 from balancer.options import Options
 from balancer.origin import Origin
-from balancer.source import DEFAULT_BASE_URL
 from balancer.store.base import Store
 from balancer.store.memory import MemoryStore
-from balancer.store.operations import Backend, Owner, Settings
-from balancer.store.shared import SharedStore
 
 
 def open_store(options: Options, ledger: Callable[[], Ledger], origin: Origin) -> Store:
@@ -27,46 +22,6 @@ def open_store(options: Options, ledger: Callable[[], Ledger], origin: Origin) -
         store = MemoryStore(ledger, options.clock.now, options.draw)
         origin.give_back = store.give_back
         return store
-    owner = Owner(origin.prefix, origin.host_pid)
-    now = options.clock.now if options.clock.given else None
-    backend = _backend(options.store, _settings(options), owner, now)
-    return SharedStore(backend, ledger, options.clock.now, origin, options.lease_ttl)
+    from balancer.store.opening import open_shared  # most do without it, and start faster
 
-
-def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> Backend:
-    scheme, _, rest = store.partition("://") if isinstance(store, str) else ("", "", "")
-    if scheme == "sqlite":
-        from balancer.store.sqlite import SqliteBackend  # not needed by most, and the core starts faster
-
-        if not rest.startswith("/") or not rest.strip("/"):
-            raise ValueError("store must name a file by its absolute path: sqlite:///path/to/file")
-        return SqliteBackend("/" + rest.lstrip("/"), settings, owner, now)  # some write four slashes
-    if scheme in ("redis", "rediss", "unix"):
-        from balancer.store.redis import open_backend
-
-        return open_backend(store, settings, owner, now=now)
-    if callable(getattr(store, "open", None)):
-        backend: Backend = store.open(settings, owner, now)
-        return backend
-    raise ValueError("store must be 'memory://', 'sqlite:///path', 'redis://…' or a RedisStore")
-
-
-def _settings(options: Options) -> Settings:
-    return Settings(
-        namespace=_namespace(options),
-        strategy=options.strategy,
-        lower_only=options.service.max_jobs is None,
-        lease_ttl=options.lease_ttl,
-        job_ttl=options.job_ttl,
-        ambiguous_ttl=options.ambiguous_ttl,
-    )
-
-
-def _namespace(options: Options) -> str:
-    """Name whose accounts are counted: customer and service, and the host if it is not useapi.net's."""
-    customer = "own" if options.token is None else options.token.customer()
-    parts = [customer, options.service.key]
-    base_url = getattr(options.source, "base_url", DEFAULT_BASE_URL)
-    if base_url != DEFAULT_BASE_URL:
-        parts.append(urlsplit(base_url).netloc)
-    return "/".join(parts)
+    return open_shared(options, ledger, origin)

@@ -53,6 +53,6 @@ def _put_pause(ledger: Ledger, state: PauseState, now: float) -> None:
         return
     pause = Pause(tally, state.scope, now + state.left, state.reason, state.worth_waiting)
     pause.cooling, pause.probe = state.left > 0, state.probe
-    tally.pauses[state.scope] = pause
+    tally.put_pause(pause)
     if pause.cooling:
         ledger.agenda.set(pause, pause.until)
