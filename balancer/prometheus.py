@@ -16,7 +16,7 @@ from balancer.core import Core
 from balancer.effect import drive
 from balancer.model import PoolStats
 from balancer.pool import AccountPool
-from balancer.store.base import WAITS
+from balancer.store.desk import WAITS
 
 try:
     from prometheus_client.core import (

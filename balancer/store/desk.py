@@ -1,0 +1,201 @@
+"""What every store keeps in this process: the lock, the lines of callers, and whom to wake.
+
+One lock guards all that changes in a pool within a process: the ledger (where it is in this process),
+the catalog, the lines, the totals. No I/O, no logging and no code of the user's runs under it; what is
+to be logged and who is to be woken is noted here, and done by :meth:`Desk.flush`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from balancer import log
+from balancer.errors import TooManyWaiting
+from balancer.lines import Lines, Waiter
+from balancer.model import Table
+from balancer.origin import Origin
+from balancer.tally import Key, Row
+
+T = TypeVar("T")
+
+
+WAITS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+"""Upper bounds, in seconds, of the classes that waiting times are counted in."""
+
+
+class Totals:
+    """What this process has done since the pool was made."""
+
+    __slots__ = ("acquired", "expired", "reclaimed", "released", "timeouts", "waited", "waits")
+
+    def __init__(self) -> None:
+        self.acquired = self.released = self.expired = self.reclaimed = self.timeouts = 0
+        self.waits = [0] * (len(WAITS) + 1)
+        """Leases that were not granted at once, by how long that took."""
+        self.waited = 0.0
+        """Seconds that all of them took together."""
+
+    def count_wait(self, seconds: float) -> None:
+        """Count a lease that was not granted at once (under the lock)."""
+        self.waits[bisect_left(WAITS, seconds)] += 1
+        self.waited += seconds
+
+
+class Desk(ABC):
+    """The part of a store that is in this process, whatever the store."""
+
+    shared = False
+    """Whether other processes count their leases in it too."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.lock = threading.Lock()
+        self.lines = Lines()
+        self.totals = Totals()
+        self.outbox: deque[Waiter] = deque()
+        self.events: deque[tuple[str, str, dict[str, Any]]] = deque()
+        self.dropped: deque[Row] = deque()
+        """Rows whose handle was garbage collected. A finalizer may only append: it can run while
+        its own thread holds the lock."""
+        self.quiet_until = -math.inf
+        """Until when a free slot may be handed out without any housekeeping."""
+        self.other_due: Callable[[float], float] = _never
+        """When something outside the store is due next."""
+        self.ttls: Mapping[str, float] = {}
+        """State of a lease -> seconds until it ends by itself."""
+        self.text: Callable[[Key], str] = str
+        """The id that users know a key by."""
+        self.adopt: Callable[[Table, float], None] = _ignore
+        """Takes over a table, and its age, that another process has fetched."""
+        self.service = ""
+        """Key of the service, for events."""
+        self.keeper_until = math.inf
+        self.serial = itertools.count(1).__next__
+        """Numbers for leases, never given twice."""
+        self.table: Table | None = None
+        """The table that the accounts were made from."""
+
+    def join(self, waiter: Waiter) -> None:
+        """Put ``waiter`` in the line of its ticket, unless that was worked out from another table."""
+        with self.lock:
+            if not waiter.served and waiter.table is self.table:
+                self.lines.step_aside(waiter)
+                self.lines.join(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take ``waiter`` out of its line (under the lock). Its duty to keep time passes on."""
+        kept = self.lines.keeper is waiter
+        self.lines.leave(waiter)
+        if kept and (heir := self.lines.last()) is not None:
+            self.outbox.append(heir)
+
+    def admit(self, waiter: Waiter, most: int | None) -> None:
+        """Count ``waiter`` among those who wait for a slot.
+
+        Raises:
+            TooManyWaiting: ``most`` wait already.
+        """
+        with self.lock:
+            if waiter.line is None or waiter.counted:
+                return
+            if most is not None and self.lines.counted >= most:
+                raise TooManyWaiting(f"{self.lines.counted} callers wait already, and max_waiting is {most}")
+            self.lines.count(waiter)
+
+    def keep_time(self, waiter: Waiter, until: float) -> float:
+        """Return when ``waiter`` is to wake up: at ``until``, or earlier if it keeps time for all."""
+        with self.lock:
+            lines = self.lines
+            if waiter.served or waiter.line is None:
+                return -math.inf
+            if lines.keeper is None:
+                lines.keeper = waiter
+            if lines.keeper is not waiter:
+                return until
+            self.keeper_until = min(until, self.quiet_until)
+            return self.keeper_until
+
+    def rouse_keeper(self) -> None:
+        """Wake the keeper if something has become due before it means to wake up (under the lock)."""
+        keeper = self.lines.keeper
+        if keeper is not None and self.quiet_until < self.keeper_until:
+            self.keeper_until = -math.inf
+            self.outbox.append(keeper)
+
+    def wake_all(self) -> None:
+        """Have every waiter look around (under the lock)."""
+        self.outbox.extend(self.lines.waiters)
+
+    def note(self, level: str, event: str, **keys: Any) -> None:
+        """Have an event logged once the lock is free."""
+        self.events.append((level, event, {"service": self.service, **keys}))
+
+    def facts(self, row: Row) -> dict[str, Any]:
+        """Return what an event says about a lease."""
+        return {
+            "lease": self.text(row.key),
+            "account": row.tally.id,
+            "job_id": row.job_id,
+            "label": row.label,
+            "state": row.state,
+            "held_s": round(self.now() - row.held_since, 3),
+        }
+
+    def flush(self) -> None:
+        """Wake and log what was noted under the lock."""
+        while self.outbox:
+            try:
+                self._wake(self.outbox[0])
+            except IndexError:  # another thread was quicker
+                break
+        while self.events:
+            try:
+                level, event, keys = self.events.popleft()
+            except IndexError:
+                break
+            log.emit(level, event, **keys)
+
+    def _wake(self, waiter: Waiter) -> None:
+        """Wake a waiter, and only then cross it off: twice does no harm, an interruption in between would."""
+        gone = False
+        try:
+            waiter.wake()
+        except RuntimeError:  # its event loop is closed: nobody will ever take what it was granted
+            gone = True
+        try:
+            self.outbox.remove(waiter)
+        except ValueError:  # another thread did it
+            pass
+        if gone:
+            self.withdraw(waiter)
+
+    @abstractmethod
+    def withdraw(self, waiter: Waiter) -> None:
+        """Take ``waiter`` out of the queue; a lease that it was granted goes to the next. No I/O."""
+
+    def close(self) -> None:  # noqa: B027  # most have nothing to let go of
+        """Let go of what is not needed to end the leases that are out."""
+
+    def after_fork(self, _: Origin) -> None:
+        """Start empty in a child: a lock that another thread held at the fork is held for ever there."""
+        self.lock = threading.Lock()
+        self.lines = Lines()
+        for queue in (self.outbox, self.events, self.dropped):
+            queue.clear()
+        self.quiet_until, self.keeper_until = -math.inf, math.inf
+        self.table = None
+
+
+def _never(_: float) -> float:
+    return math.inf
+
+
+def _ignore(_: Table, __: float) -> None:
+    pass
