@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from balancer import log
 from balancer.errors import TooManyWaiting
@@ -22,8 +22,6 @@ from balancer.lines import Lines, Waiter
 from balancer.model import Table
 from balancer.origin import Origin
 from balancer.tally import Key, Row
-
-T = TypeVar("T")
 
 
 WAITS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
