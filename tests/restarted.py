@@ -1,0 +1,29 @@
+"""A process that fills an account pool with jobs, says so, and waits to be killed."""
+
+import sys
+import time
+
+import requests
+
+from balancer import AccountPool, AcquireTimeout
+
+
+def main(service, url, token, path):
+    """Start jobs on ``service`` until nothing is free."""
+    pool = AccountPool(service, base_url=url, token=token)
+    headers = {"Authorization": f"Bearer {token}"}
+    started = 0
+    try:
+        while True:
+            lease = pool.acquire(timeout=0)
+            answer = requests.post(f"{url}{path}", json={"prompt": "x", **lease.params}, headers=headers)
+            answer.raise_for_status()
+            lease.bind(started)  # any id will do: it only keeps the slot
+            started += 1
+    except AcquireTimeout:
+        print(started, flush=True)  # noqa: T201  # read by the test
+    time.sleep(60)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
