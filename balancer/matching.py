@@ -148,15 +148,13 @@ def _in_doubt(ledger: Ledger, found: set[Key]) -> dict[str, list[Row]]:
 
 
 def _review_doubtful(rows: list[Row], jobs_left: int, since: float, plan: Plan) -> None:
-    """Of those that had their time, as many stay as there are jobs that could be theirs; the others end.
+    """Of those that had their time, the first, as many stay as there are jobs that could be theirs.
 
     A younger lease stays anyway, and takes no job from an older one: its own may not be listed yet.
     """
-    spare = sum(row.state_since <= since for row in rows) - jobs_left
-    for row in rows:
-        ends = spare > 0 and row.state_since <= since
-        (plan.resolve if ends else plan.keep).append(row)
-        spare -= ends
+    spare = max(0, sum(row.state_since <= since for row in rows) - jobs_left)
+    plan.resolve += rows[:spare]
+    plan.keep += rows[spare:]
 
 
 def _external(listing: Listing, before: Snapshot, ledger: Ledger, jobs: _Sorted) -> Mapping[str, int]:
