@@ -67,15 +67,13 @@ class Acquiring:
             with core.store.lock:
                 core.store.totals.count_wait(core.now() - self.begun)
         except BaseException:
-            self.withdraw()
-            raise
-
-    def withdraw(self) -> None:
-        """Leave no trace, even if an interruption comes at that very moment."""
-        try:
-            self.core.store.withdraw(self.waiter)
-        except BaseException:
-            self.core.store.withdraw(self.waiter)
+            # Twice if an interruption comes at that very moment: who stayed in line would be handed a
+            # slot for nobody. Not in a method of its own, whose first step could be the moment.
+            try:
+                core.store.withdraw(waiter)
+            except BaseException:
+                core.store.withdraw(waiter)
+                raise
             raise
 
     def aim(self) -> None:

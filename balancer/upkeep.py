@@ -195,9 +195,10 @@ class Upkeep:
             flight, pending = self.survey.flight, self.pending
             if pending is None or (flight.running and not flight.overdue(self.now())):
                 return pending is None
-            self.pending = None
         self._put_in_force(pending)
         with self.store.lock:
+            if self.pending is pending:
+                self.pending = None
             self.wake_watchers()
         self.store.flush()
         return True

@@ -139,6 +139,8 @@ def test_one_release_wakes_one_of_two_hundred(pool_of, monkeypatch):
         lease = next(lease for c in callers if c.done() and (lease := c.result())._row.state == "held")
     assert len(woken) <= 10
     assert pool.stats().waiting == 195
+    pool.close()
+    assert lease.release()
 
 
 # -- what wakes ------------------------------------------------------------------------------------
@@ -266,8 +268,6 @@ def test_real_time_wakes_without_a_clock_that_can_be_moved():
         pool.refresh()
         pool.cool("a", 0.05)
         assert pool.acquire(timeout=20).account.id == "a"
-        pool.acquire(timeout=0) if pool.stats().free else None
-        pool.reset("a")
 
 
 def test_the_keeper_of_the_time_may_leave(pool_of, clock):
@@ -401,7 +401,8 @@ def test_a_long_wait_is_logged_once(pool_of, clock):
         until(lambda: len([event for event in events if event["event"] == "waiting_long"]) == 2)
         clock.advance(600)
         lease.release()
-        result(waiters[0])
+        result(waiters[0]).release()
+        result(waiters[1]).release()
     long = [event for event in events if event["event"] == "waiting_long"]
     assert len(long) == 2
     assert {(event["log_level"], event["label"], event["waited_s"]) for event in long} == {
