@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from balancer import flow, view
 from balancer.core import Core
 from balancer.effect import Flow, adrive
-from balancer.face import Face, straight_road
+from balancer.face import Face
 from balancer.lease import Handle
 from balancer.lines import Waiter
 from balancer.model import Account, Holder, PoolStats, Reconciled
@@ -24,6 +24,8 @@ from balancer.waiting import TaskWaiter
 
 T = TypeVar("T")
 _new = object.__new__
+_NUMBERS = (float, int)
+_NOBODY: Collection[str | Account] = ()
 
 
 class AsyncLease(Handle):
@@ -36,10 +38,9 @@ class AsyncLease(Handle):
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None and self._row.state is HELD:
-            await self.release()
-        else:
-            await adrive(self.leaving(error))
+        if error is None and self._row.state is HELD and self._end_at_once() is not None:
+            return
+        await adrive(self.leaving(error))
 
     async def bind(self, job_id: str | int, ttl: float | None = None) -> None:
         """Have the slot follow the remote job. See :meth:`balancer.Lease.bind`."""
@@ -55,37 +56,42 @@ class AsyncLease(Handle):
 
     async def release(self) -> bool:
         """End the lease, whatever its state. True once, then False."""
-        give_back = self._straight()
-        return give_back(self._row) if give_back is not None else await adrive(self.releasing())
+        ended = self._end_at_once()
+        return await adrive(self.releasing()) if ended is None else ended
 
 
 class Acquiring:
     """What ``pool.acquire()`` returns: ``await`` it for a lease, or enter it with ``async with``."""
 
-    __slots__ = ("_label", "_lease", "_pool", "_wish")
+    __slots__ = ("_label", "_lease", "_pool", "_timeout", "_wish")
 
-    def __init__(self, pool: AsyncAccountPool, wish: Wish | None, label: str | None) -> None:
-        self._pool, self._wish, self._label = pool, wish, label
+    def __init__(
+        self, pool: AsyncAccountPool, wish: Wish | None, timeout: float | None, label: str | None
+    ) -> None:
+        self._pool, self._wish, self._timeout, self._label = pool, wish, timeout, label
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
-        pool = self._pool
-        grab = pool._grab  # noqa: SLF001  # of one piece with it
+        lease = self._at_once()
+        return (yield from self._slowly().__await__()) if lease is None else lease
+
+    def _at_once(self) -> AsyncLease | None:
+        grab = self._pool._core.origin.grab  # noqa: SLF001  # of one piece with it
         if grab is not None and self._wish is None:
             lease = _new(AsyncLease)
-            if grab(lease, pool._core.origin, self._label):  # noqa: SLF001  # likewise
+            if grab(lease, self._label):
                 return lease
-        return (yield from self._slowly().__await__())
+        return None
 
     async def _slowly(self) -> AsyncLease:
-        wish = self._wish or Wish(label=self._label)
+        wish = self._wish or Wish(timeout=self._timeout, label=self._label)
         return await adrive(self._pool.acquiring(wish))
 
     async def __aenter__(self) -> AsyncLease:
-        self._lease = await self
-        return self._lease
+        lease = self._lease = self._at_once() or await self._slowly()
+        return lease
 
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        await self._lease.__aexit__(kind, error, trace)
+    def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> Awaitable[None]:
+        return self._lease.__aexit__(kind, error, trace)
 
 
 class AsyncAccountPool(Face):
@@ -106,7 +112,6 @@ class AsyncAccountPool(Face):
         if not isinstance(pool, AccountPool):
             raise TypeError(f"pool must be an AccountPool, not {type(pool).__name__}")
         self._core = pool._core  # noqa: SLF001  # the same pool with another face
-        self._grab = straight_road(self._core)
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,7 +128,7 @@ class AsyncAccountPool(Face):
         *,
         timeout: float | None = None,
         account: str | Account | None = None,
-        exclude: Collection[str | Account] = (),
+        exclude: Collection[str | Account] = _NOBODY,
         where: Where | None = None,
         max_jobs: int | None = None,
         scope: str | None = None,
@@ -133,9 +138,16 @@ class AsyncAccountPool(Face):
 
         Cancelling it at any point leaves no slot taken.
         """
-        plain = account is None and exclude == () and where is None and max_jobs is None and scope is None
-        if plain and timeout is None and (label is None or type(label) is str):
-            return Acquiring(self, None, label)
+        if (
+            account is None
+            and exclude is _NOBODY
+            and where is None
+            and max_jobs is None
+            and scope is None
+            and (timeout is None or (type(timeout) in _NUMBERS and timeout >= 0))
+            and (label is None or type(label) is str)
+        ):
+            return Acquiring(self, None, timeout, label)
         wish = Wish.make(
             timeout=timeout,
             account=account,
@@ -145,7 +157,7 @@ class AsyncAccountPool(Face):
             scope=scope,
             label=label,
         )
-        return Acquiring(self, wish, label)
+        return Acquiring(self, wish, timeout, label)
 
     def acquiring(self, wish: Wish) -> Flow[AsyncLease]:
         """Acquire a lease, as a flow."""

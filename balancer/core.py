@@ -171,6 +171,7 @@ class Core:
 
     def after_fork(self) -> None:
         """Begin anew in a child: its leases, its callers and its threads are the parent's."""
+        self.origin.give_back = None
         self.origin = Origin(self)
         self.store.after_fork(self.origin)
         self.upkeep.after_fork()

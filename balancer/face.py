@@ -7,14 +7,8 @@ from typing import Any
 
 from balancer.core import Core
 from balancer.options import Options
-from balancer.origin import Origin
 from balancer.service import Service
 from balancer.source import Token
-
-
-def straight_road(core: Core) -> Callable[[Any, Origin, str | None], bool] | None:
-    """Return what grants a free slot without any detour, where the store can; else None."""
-    return getattr(core.store, "grab", None)
 
 
 class Face:
@@ -85,7 +79,6 @@ class Face:
             clock=clock,
         )
         self._core = Core(options)
-        self._grab = straight_road(self._core)
         self._core.announce()
 
     def __repr__(self) -> str:

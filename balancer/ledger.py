@@ -161,7 +161,8 @@ class Ledger(Accounts):
         An exception such as KeyboardInterrupt can arrive between any two steps. A row's state is what
         counts: it is the last thing that a grant or a bind sets, and the first that an end does.
         """
-        self.rows = {key: row for key, row in self.rows.items() if row.state not in (NEW, ENDED)}
+        for key in [key for key, row in self.rows.items() if row.state in (NEW, ENDED)]:
+            del self.rows[key]
         self.jobs, self.agenda, self.loose = {}, Agenda(), Agenda()
         self.room.clear()
         for tally in self.tallies.values():

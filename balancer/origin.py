@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from balancer.tally import Key, Row
 
@@ -20,14 +20,17 @@ class Origin:
     is known to belong to the parent.
     """
 
-    __slots__ = ("core", "give_back", "host_pid", "prefix")
+    __slots__ = ("core", "give_back", "grab", "host_pid", "prefix")
 
     def __init__(self, core: Core) -> None:
         self.core = core
         self.prefix = secrets.token_hex(6)
         self.host_pid = f"{os.uname().nodename}:{os.getpid()}"
+        self.grab: Callable[[Any, str | None], bool] | None = None
+        """Ties a handle to a new lease with a label and grants it, without any detour; None where the
+        store cannot. False: that takes more than this."""
         self.give_back: Callable[[Row], bool] | None = None
-        """Ends a lease without any detour, where the store can."""
+        """Ends a lease without any detour; None where the store cannot, and once the process has forked."""
 
     def text(self, key: Key) -> str:
         """Return the id of the lease that a store of this origin knows as ``key``."""

@@ -23,6 +23,7 @@ from balancer.waiting import ThreadWaiter
 T = TypeVar("T")
 _new = object.__new__
 _NUMBERS = (float, int)
+_NOBODY: Collection[str | Account] = ()
 
 
 class AccountPool(Face):
@@ -67,7 +68,7 @@ class AccountPool(Face):
         *,
         timeout: float | None = None,
         account: str | Account | None = None,
-        exclude: Collection[str | Account] = (),
+        exclude: Collection[str | Account] = _NOBODY,
         where: Where | None = None,
         max_jobs: int | None = None,
         scope: str | None = None,
@@ -91,12 +92,19 @@ class AccountPool(Face):
             RuntimeError: it would have to wait on a thread whose event loop is running.
             ValueError, TypeError: naming the argument that is wrong.
         """
-        plain = account is None and exclude == () and where is None and max_jobs is None and scope is None
-        patient = timeout is None or (type(timeout) in _NUMBERS and timeout >= 0)
-        grab = self._grab
-        if grab is not None and plain and patient and (label is None or type(label) is str):
+        grab = self._core.origin.grab
+        if (
+            grab is not None
+            and account is None
+            and exclude is _NOBODY
+            and where is None
+            and max_jobs is None
+            and scope is None
+            and (timeout is None or (type(timeout) in _NUMBERS and timeout >= 0))
+            and (label is None or type(label) is str)
+        ):
             lease = _new(Lease)
-            if grab(lease, self._core.origin, label):
+            if grab(lease, label):
                 return lease
         wish = Wish.make(
             timeout=timeout,

@@ -9,6 +9,7 @@ from balancer.options import Options
 from balancer.origin import Origin
 from balancer.store.base import Store
 from balancer.store.memory import MemoryStore
+from balancer.store.straight import open_road
 
 
 def open_store(options: Options, ledger: Callable[[], Ledger], origin: Origin) -> Store:
@@ -20,7 +21,7 @@ def open_store(options: Options, ledger: Callable[[], Ledger], origin: Origin) -
     """
     if options.store == "memory://":
         store = MemoryStore(ledger, options.clock.now, options.draw)
-        origin.give_back = store.give_back
+        open_road(store, origin)
         return store
     from balancer.store.opening import open_shared  # most do without it, and start faster
 

@@ -23,7 +23,6 @@ from balancer.model import Table
 from balancer.origin import Origin
 from balancer.tally import Key, Row
 
-
 WAITS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 """Upper bounds, in seconds, of the classes that waiting times are counted in."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from balancer.effect import instant
 from balancer.errors import BalancerError, LeaseLost, SourceUnavailable
@@ -20,13 +20,12 @@ from balancer.lines import Line, Waiter
 from balancer.matching import Plan, Snapshot, match
 from balancer.model import Listing, Table
 from balancer.origin import Origin
-from balancer.room import RandomRoom
 from balancer.store.base import Store
-from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Key, Row, Tally
+from balancer.store.straight import open_road
+from balancer.tally import AMBIGUOUS, BOUND, HELD, Key, Row, Tally
 from balancer.verdict import Ruling, Verdict
 
 T = TypeVar("T")
-_new = object.__new__
 
 
 class MemoryStore(Store):
@@ -40,73 +39,7 @@ class MemoryStore(Store):
         self.draw = draw
         self.torn = False
         """A step was cut short in its middle, and the next one must recount."""
-        self._open(ledger())
-
-    def _open(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self._shelf = ledger.room if isinstance(ledger.room, RandomRoom) else None
-        """The accounts with room, where chance alone decides: then the straight road is open."""
-
-    # -- the straight road --------------------------------------------------------------------
-    #
-    # Taking and giving back a free slot is all that most calls ever do, so these two are written out
-    # in full: no call but the lock's, the clock's and the random number's. They do what Ledger.take
-    # and Ledger.end do in the case that nothing else is going on; in every other case they do
-    # nothing, and the caller goes the way of everybody.
-
-    def grab(self, lease: Any, origin: object, label: str | None) -> bool:
-        """Grant ``lease`` on any account with room, if that needs no housekeeping."""
-        row = _new(Row)
-        row.key, row.label, row.state = self.serial(), label, NEW
-        lease._origin, lease._row = origin, row  # noqa: SLF001  # a call would cost more than all this
-        draw, now = self.draw(), self.now()
-        with self.lock:
-            try:
-                shelf = self._shelf
-                if now >= self.quiet_until or self.dropped or shelf is None:
-                    return False
-                tallies = shelf.tallies
-                if not tallies:
-                    return False
-                tally = tallies[int(draw * len(tallies))]
-                if tally.pauses:
-                    return False
-                row.tally, row.held_since, row.state = tally, now, HELD
-                held, key = tally.held, row.key
-                self.ledger.rows[key] = held[key] = row
-                if len(held) >= tally.limit:
-                    shelf.remove(tally)
-                self.totals.acquired += 1
-                return True
-            except BaseException:
-                self._tear()
-                raise
-
-    def give_back(self, row: Row) -> bool:
-        """End a lease. True once."""
-        with self.lock:
-            try:
-                tally, ledger, key, shelf = row.tally, self.ledger, row.key, self._shelf
-                if (
-                    row.state is HELD
-                    and not self.lines.waiters
-                    and not tally.pauses
-                    and not tally.draining
-                    and shelf is not None
-                    and not self.torn
-                    and ledger.rows.get(key) is row
-                ):
-                    held = tally.held
-                    del ledger.rows[key], held[key]
-                    row.state = ENDED
-                    if tally.place < 0 and len(held) < tally.limit:
-                        shelf.add(tally)
-                    self.totals.released += 1
-                    return True
-            except BaseException:
-                self._tear()
-                raise
-        return self._step(lambda _: self._release(row))
+        self.ledger = ledger()
 
     # -- one step -----------------------------------------------------------------------------
 
@@ -121,14 +54,15 @@ class MemoryStore(Store):
                 except (ValueError, LeaseLost):
                     raise
                 except BaseException:
-                    self._tear()
+                    self.tear()
                     raise
                 self._look_ahead(now)
                 return result
         finally:
             self.flush()
 
-    def _tear(self) -> None:
+    def tear(self) -> None:
+        """Note that a step was cut short (under the lock)."""
         self.torn, self.quiet_until = True, -math.inf
 
     def _settle(self, now: float) -> None:
@@ -213,6 +147,10 @@ class MemoryStore(Store):
     def release(self, key: Key) -> bool:
         """End the lease ``key``, whatever its state. True once."""
         return self._step(lambda _: self._release(self.ledger.rows.get(key)))
+
+    def end(self, row: Row) -> bool:
+        """End a lease, whatever its state. True once."""
+        return self._step(lambda _: self._release(row))
 
     @instant
     def release_job(self, job_id: str) -> bool:
@@ -334,8 +272,8 @@ class MemoryStore(Store):
         """
 
         def act(now: float) -> None:
-            self.table = table
             changed = self.ledger.configure(changes)
+            self.table = table  # only now: should this be cut short, the next table makes it good
             for waiter in [w for w in self.lines.waiters if w.ticket.accounts is not None]:
                 self.lines.step_aside(waiter)
             self._offer(changed, now)
@@ -430,9 +368,9 @@ class MemoryStore(Store):
     def after_fork(self, origin: Origin) -> None:
         """Start empty in a child: the leases and the callers who wait are the parent's."""
         super().after_fork(origin)
-        origin.give_back = self.give_back
-        self._open(self._new_ledger())
+        self.ledger = self._new_ledger()
         self.torn = False
+        open_road(self, origin)
 
 
 def _arrival(line: Line) -> float:
