@@ -194,11 +194,11 @@ def test_a_collection_in_the_middle_of_an_acquire_cannot_hang_it():
 
     thresholds = gc.get_threshold()
     with capture_logs():
-        gc.set_threshold(1)
+        gc.set_threshold(1, 1_000_000, 1_000_000)  # old ones are left to the call below
         try:
             for _ in range(300):
                 Knot()
-                gc.collect(0)
+                gc.collect(1)
                 with pool.acquire(timeout=0), pool.acquire(account="a", timeout=0):
                     pool.stats()
         finally:
