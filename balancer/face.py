@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from balancer.core import Core
 from balancer.options import Options
@@ -82,4 +82,8 @@ class Face:
         self._core.announce()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._core.describe()}>"
+        core = getattr(self, "_core", None)  # a traceback with locals may show it half made
+        return f"<{type(self).__name__} {'not made yet' if core is None else core.describe()}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pool belongs to its process: make one in each, over a store that they share")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from balancer.effect import Flow, drive
 from balancer.errors import BalancerError, LeaseLost
@@ -43,7 +43,13 @@ class Handle:
             self._max_jobs = max_jobs
 
     def __repr__(self) -> str:
+        row = getattr(self, "_row", None)  # a traceback with locals may show it half made
+        if getattr(row, "tally", None) is None:
+            return f"<{type(self).__name__}, not granted>"
         return f"<{type(self).__name__} {self.id} on {self.account.id}, {self._row.state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a lease belongs to its process: pass its id on, or its job's")
 
     def __del__(self) -> None:
         # A collection may run in the middle of anything, so this only leaves a note.

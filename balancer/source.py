@@ -73,7 +73,9 @@ class HttpSource:
         self._http = Http(session, _checked_timeout(timeout), deadline)
 
     def __repr__(self) -> str:
-        return f"HttpSource({self.service.key!r}, base_url={self.base_url!r})"
+        known = vars(self)  # a traceback with locals may show it half made
+        service = known.get("service")
+        return f"HttpSource({service and service.key!r}, base_url={known.get('base_url')!r})"
 
     def accounts(self) -> Table:
         """Fetch the configuration: ``GET <base><service path>/accounts``.
