@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import sys
 import traceback
 
@@ -272,3 +273,56 @@ def test_a_waiter_that_is_interrupted_leaves_its_place_and_its_slot_to_the_next(
         if not came:
             break
     assert moment > 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_crowd_that_is_cancelled_at_random_loses_no_slot(seed):
+    """P-7, P-12, P-13: thousands of races of cancel, timeout and release on three slots."""
+    rng = random.Random(seed)
+    with SteppedLoop() as loop:
+        clock = ManualClock()
+        sync = AccountPool(source={"a": 2, "b": 1}, clock=clock, reconcile_every=None, ttl=1e9)
+        sync.refresh()
+        pool, tasks, leases = AsyncAccountPool(pool=sync), [], []
+
+        def begin():
+            options = rng.choice([{}, {"account": "a"}, {"timeout": 1.0}, {"exclude": ["a"]}])
+            tasks.append(loop.create_task(pool.acquire(**options)._slowly()))
+
+        def cancel():
+            if tasks:
+                rng.choice(tasks).cancel()
+
+        def release():
+            if leases:
+                assert leases.pop(rng.randrange(len(leases))).release()
+
+        acts = [begin, begin, cancel, release, release, lambda: clock.advance(0.3), loop.tick, loop.tick]
+        for _ in range(2_000):
+            rng.choice(acts)()
+            for task in [task for task in tasks if task.done()]:
+                tasks.remove(task)
+                if not task.cancelled() and task.exception() is None:
+                    leases.append(SyncLease(task.result()))
+            handed = [waiting for waiting in tasks if not waiting.done()]
+            assert len(leases) <= in_flight(sync) <= min(3, len(leases) + len(handed))
+        for task in tasks:
+            task.cancel()
+        loop.tick(4)
+        leases += [
+            SyncLease(task.result()) for task in tasks if not task.cancelled() and not task.exception()
+        ]
+        assert all(lease.release() for lease in leases)
+        assert in_flight(sync) == 0
+        assert not sync._core.store.lines.waiters
+        assert len([sync.acquire(timeout=0) for _ in range(3)]) == 3
+
+
+class SyncLease:
+    """A task's lease whose release is carried out at once."""
+
+    def __init__(self, lease):
+        self.lease = lease
+
+    def release(self):
+        return at_once(self.lease.release())

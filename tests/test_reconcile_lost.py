@@ -135,3 +135,29 @@ def test_an_ambiguous_lease_whose_reference_is_listed_becomes_bound():
         world.fake.finish(holder.job_id)
         world.pass_interval(3)
         assert world.pool.holders() == ()
+
+
+@pytest.mark.parametrize("service", ["flowmusic", "riffusion"])
+def test_after_an_outage_the_list_tells_which_of_the_doubtful_jobs_run(service):
+    """P-57, P-62: thirty answers are lost, ten jobs run: twenty slots are back after one interval."""
+    with World(dict.fromkeys("abc", 10), service) as world:
+        leases = [world.pool.acquire(timeout=0) for _ in range(30)]
+        for lease in leases[:10]:
+            world.post(lease)
+        for lease in leases:
+            lease.report((502, {}, "<html>"))
+        assert world.pool.stats().free == 0
+        world.pass_interval()
+        jobs = set(world.fake.running(service))
+        assert len(jobs) == len(world.pool.holders()) == 10
+        assert world.pool.stats().external == 0
+        if service == "riffusion":  # which lists the reference of each job
+            assert world.held() == jobs
+        for job in jobs:
+            world.fake.finish(job)
+        world.pass_interval(3)
+        assert world.pool.holders() == ()
+        assert world.fake.audit().refused == 0
+        probes = [world.pool.acquire(account=id, timeout=0) for id in "abc"]
+        assert all(probe.release() for probe in probes)
+        assert world.pool.stats().free == 30

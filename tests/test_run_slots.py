@@ -198,3 +198,41 @@ def test_runs_at_once_share_the_accounts_like_any_other_caller():
     assert asyncio.run(crowd()) == [201] * 30
     assert most == 3
     assert at_once(pool.stats()).in_flight == 0
+
+
+@pytest.mark.parametrize("bind", [None, "jobid"])
+def test_a_run_cancelled_at_any_moment_leaves_nothing_or_a_slot_in_doubt(bind):
+    """P-1, P-57: in doubt if a call was under way, bound if it was over; never a slot that nobody has."""
+    seen = set()
+    for moment in range(12):
+        with SteppedLoop() as loop:
+            clock = ManualClock()
+            sync = AccountPool(source={"a": 1}, clock=clock, reconcile_every=None)
+            sync.refresh()
+            holder, calls = sync.acquire(), []
+
+            async def call(lease, calls=calls):
+                calls.append("begun")
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                calls.append("over")
+                return BUSY if len(calls) == 2 else JOB
+
+            task = loop.create_task(AsyncAccountPool(pool=sync).run(call, bind=bind))
+            for tick in range(14):
+                if tick == 2:
+                    holder.release()
+                if tick == 7:
+                    clock.advance(7)
+                if tick == moment:
+                    task.cancel()
+                loop.tick()
+            under_way = bool(calls) and calls[-1] == "begun"
+            expected = ["ambiguous"] if under_way else []
+            if not task.cancelled():
+                assert task.result() == JOB
+                expected = ["bound"] if bind else []
+            assert states(sync) == expected, f"moment {moment}"
+            assert not sync._core.store.lines.waiters
+            seen.add((task.cancelled(), *expected))
+    assert len(seen) == 3  # nothing, in doubt, and through
