@@ -50,6 +50,8 @@ class Upkeep:
         """The first table, until the first list of running jobs is in."""
         self.watching: set[Waiter] = set()
         """Callers who wait for a fetch or a list to land."""
+        self._turn = threading.Lock()
+        """Held by the thread that puts a fetched table in force: one after the other."""
 
     # -- advice -------------------------------------------------------------------------------
 
@@ -165,41 +167,58 @@ class Upkeep:
         return to_table(self.source.accounts(), self.options.service, self.options.default_capacity)
 
     def _land_fetch(self, number: int, outcome: Table | BalancerError, age: float) -> None:
-        """Take over what a fetch brought, unless it was given up in the meantime."""
-        survey = 0
-        with self.store.lock:
-            now = self.now()
-            if not self.catalog.land(number, outcome, now, age):
-                return
-            if isinstance(outcome, Table) and self.store.table is None:
-                self.pending = outcome
-                survey = self._start_survey(now)
-            elif not isinstance(outcome, Table):
-                self.store.wake_all()
-            self.wake_watchers()
+        """Take over what a fetch brought, unless it was given up in the meantime.
+
+        The table is in force before the fetch counts as landed: who waited for it finds it so. And
+        no later fetch can be overtaken, as it only starts after that.
+        """
+        with self._turn:
+            if isinstance(outcome, Table) and self.store.table is not None and self._flies(number):
+                self._put_in_force(outcome)
+            survey = self._land(number, outcome, age)
+        if survey is None:
+            return
         if survey:
             self._spawn(self._list_jobs, survey, self.survey.every or 0.0)
         if isinstance(outcome, Table):
             self.store.note("debug", "configuration_fetched", accounts=len(outcome))
-            if self.store.table is not None:
-                self._put_in_force(outcome)
         else:
             kind = type(outcome).__name__
             self.store.note("warning", "configuration_failed", error=str(outcome), kind=kind)
         self.open_when_ready()
         self.store.step()
 
+    def _flies(self, number: int) -> bool:
+        with self.store.lock:
+            return self.catalog.flight.running and self.catalog.flight.number == number
+
+    def _land(self, number: int, outcome: Table | BalancerError, age: float) -> int | None:
+        """Return the number of the reconciliation to start, 0 for none; None: the fetch was given up."""
+        survey = 0
+        with self.store.lock:
+            now = self.now()
+            if not self.catalog.land(number, outcome, now, age):
+                return None
+            if isinstance(outcome, Table) and self.store.table is None:
+                self.pending = outcome
+                survey = self._start_survey(now)
+            elif not isinstance(outcome, Table):
+                self.store.wake_all()
+            self.wake_watchers()
+        return survey
+
     def open_when_ready(self) -> bool:
         """Let grants begin once the first table is in, and the first list too or given up."""
-        with self.store.lock:
-            flight, pending = self.survey.flight, self.pending
-            if pending is None or (flight.running and not flight.overdue(self.now())):
-                return pending is None
-        self._put_in_force(pending)
-        with self.store.lock:
-            if self.pending is pending:
-                self.pending = None
-            self.wake_watchers()
+        with self._turn:
+            with self.store.lock:
+                flight, pending = self.survey.flight, self.pending
+                if pending is None or (flight.running and not flight.overdue(self.now())):
+                    return pending is None
+            self._put_in_force(pending)
+            with self.store.lock:
+                if self.pending is pending:
+                    self.pending = None
+                self.wake_watchers()
         self.store.flush()
         return True
 
@@ -295,6 +314,7 @@ class Upkeep:
 
     def after_fork(self) -> None:
         """Begin anew in a child: threads and callers are the parent's."""
+        self._turn = threading.Lock()
         self.watching.clear()
         self.catalog.abandon()
         self.survey.abandon()
