@@ -6,7 +6,7 @@ import itertools
 
 from balancer.ledger import Changes, Ledger
 from balancer.matching import Snapshot, match
-from balancer.model import Account, Listing, Table
+from balancer.model import Account, Job, Listing, Table
 from balancer.tally import Row, Ticket
 
 INTERVAL = 30.0
@@ -100,3 +100,8 @@ class Matching(Desk):
         row = self.take(account)
         self.ledger.doubt(row, self.now + 600.0, self.now)
         return row
+
+
+def ours(job, account="a"):
+    """Return a listed job as a list without references has it."""
+    return Job(job, account)
