@@ -92,6 +92,21 @@ class Ledger(Accounts):
         self.refile(tally)
         return tally
 
+    def exchange(self, old: Row, new: Row, now: float) -> bool:
+        """End a held lease and grant its slot to ``new``, if that is all there is to do. False: it is not.
+
+        So it is on an account that was just full and has no pause: nothing changes for anybody else.
+        """
+        tally = old.tally
+        if old.state is not HELD or new.state is not NEW or tally.pauses or len(tally.held) != tally.limit:
+            return False
+        old.state = ENDED
+        del self.rows[old.key], tally.held[old.key]
+        new.tally, new.held_since = tally, now
+        self.rows[new.key] = tally.held[new.key] = new
+        new.state = HELD
+        return True
+
     def finish(self, row: Row, now: float) -> Tally:
         """End a lease because its user says that the job is over."""
         if row.job_id is not None:

@@ -124,6 +124,13 @@ class Lines:
             waiter.counted = True
             self.counted += 1
 
+    def sole_first(self) -> Waiter | None:
+        """Return the first who waits, if all stand in one line that any account may serve as it is."""
+        if len(self._any) != 1 or self._pinned or self._several:
+            return None
+        (line,) = self._any.values()
+        return line.first if line.alike[1] is None else None
+
     def serving(self, account_id: str) -> Iterator[Line]:
         """Yield the lines that an account could serve."""
         yield from self._any.values()

@@ -49,7 +49,8 @@ class MemoryStore(Store):
             with self.lock:
                 try:
                     now = self.now()
-                    self._settle(now)
+                    if now >= self.quiet_until or self.dropped:
+                        self._settle(now)
                     result = act(now)
                 except (ValueError, LeaseLost):
                     raise
@@ -107,7 +108,8 @@ class MemoryStore(Store):
     @instant
     def hopeless(self, waiter: Waiter) -> bool:
         """Whether waiting cannot help ``waiter``, as far as is known."""
-        return self._step(lambda _: not waiter.served and self.ledger.hopeless(waiter.ticket))
+        with self.lock:  # no step of its own: the attempt that has just failed was one
+            return not waiter.served and self.ledger.hopeless(waiter.ticket)
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted goes to the next."""
@@ -226,7 +228,11 @@ class MemoryStore(Store):
             return False
         self.totals.released += 1
         now = self.now()
-        self._offer([self.ledger.finish(row, now)], now)
+        heir = self.lines.sole_first()
+        if heir is not None and self.ledger.exchange(row, heir.row, now):
+            self._hand_over(heir)
+        else:
+            self._offer([self.ledger.finish(row, now)], now)
         return True
 
     def _abandon(self, row: Row, now: float) -> None:
