@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+from balancer import AccountPool, AsyncAccountPool
+
 
 class SteppedLoop(asyncio.SelectorEventLoop):
     """A loop whose time stands still and that does one round of callbacks at a time."""
@@ -74,3 +76,23 @@ def until(holds, patience=30.0):
         if time.monotonic() > end:
             raise AssertionError(f"{holds} did not come to hold in time")
         time.sleep(0.001)
+
+
+def full_pool(**options):
+    """Return a pool with one slot, both its faces, and the lease that has the slot."""
+    source = HeldSource(a=1)
+    sync = AccountPool(source=source, reconcile_every=None, **options)
+    sync.refresh()
+    return sync, AsyncAccountPool(pool=sync), sync.acquire(timeout=0)
+
+
+def in_flight(pool):
+    """Return how many leases are live, whatever else is wrong with the pool."""
+    return len(pool._core.store.ledger.rows)
+
+
+def two_faces(**accounts):
+    """Return both faces of one pool whose first table is read."""
+    sync = AccountPool(source=accounts, reconcile_every=None)
+    sync.refresh()
+    return sync, AsyncAccountPool(pool=sync)

@@ -1,0 +1,132 @@
+"""One pool and several event loops: one after another, at once, and among threads."""
+
+import asyncio
+import threading
+
+from stepping import at_once, two_faces, until
+
+from balancer import AsyncAccountPool, PoolClosed
+
+
+def test_one_pool_serves_loops_one_after_another():
+    """P-16: nothing in a pool belongs to the loop that used it first."""
+    pool = AsyncAccountPool(source={"a": 1}, reconcile_every=None)
+
+    async def crowd():
+        async def one():
+            async with pool.acquire(timeout=20):
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(one() for _ in range(5)))
+        return (await pool.stats()).in_flight
+
+    assert [asyncio.run(crowd()) for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_task_left_behind_by_a_loop_holds_up_nobody_in_the_next():
+    """P-16, P-29: ``asyncio.run`` cancels what still waits, and its place is given up."""
+    sync, pool = two_faces(a=1)
+    holder = sync.acquire()
+
+    async def abandon():
+        asyncio.create_task(pool.acquire()._slowly())  # noqa: RUF006  # nobody waits for it: that is the case
+        await asyncio.sleep(0)
+        assert sync._core.store.lines.waiters
+
+    async def next_one():
+        return await pool.acquire(timeout=20)
+
+    asyncio.run(abandon())
+    assert not sync._core.store.lines.waiters
+    holder.release()
+    assert at_once(asyncio.run(next_one()).release())
+
+
+class Meter:
+    """Counts who is on each account at the same time."""
+
+    def __init__(self, limits):
+        self.limits, self.lock = limits, threading.Lock()
+        self.now = dict.fromkeys(limits, 0)
+        self.passed, self.over = 0, []
+
+    def enter(self, account):
+        with self.lock:
+            self.now[account] += 1
+            self.passed += 1
+            if self.now[account] > self.limits[account]:
+                self.over.append(account)
+
+    def leave(self, account):
+        with self.lock:
+            self.now[account] -= 1
+
+
+def test_loops_and_threads_at_once_never_share_one_slot_too_many():
+    """P-16: two loops in two threads and four plain threads, all hungry, on three slots."""
+    limits = {"a": 2, "b": 1}
+    sync, pool = two_faces(**limits)
+    meter, errors, rounds = Meter(limits), [], 40
+
+    async def task():
+        for _ in range(rounds):
+            async with pool.acquire(timeout=60) as lease:
+                meter.enter(lease.account.id)
+                await asyncio.sleep(0)
+                meter.leave(lease.account.id)
+
+    async def loop():
+        await asyncio.gather(*(task() for _ in range(6)))
+
+    def plain():
+        for _ in range(rounds):
+            with sync.acquire(timeout=60) as lease:
+                meter.enter(lease.account.id)
+                meter.leave(lease.account.id)
+
+    def guarded(work):
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  # the test's own thread looks at it
+            errors.append(error)
+
+    jobs = [lambda: asyncio.run(loop())] * 2 + [plain] * 4
+    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert not meter.over
+    assert meter.passed == rounds * (2 * 6 + 4)
+    assert sync.stats().free == 3
+    assert not sync._core.store.lines.waiters
+
+
+def test_closing_sends_the_waiting_tasks_of_every_loop_away():
+    """P-16, P-33: close wakes tasks and threads alike; leases that are out stay valid."""
+    sync, pool = two_faces(a=1)
+    lease = at_once(pool.acquire().__await__())
+    refused = []
+
+    async def wait():
+        try:
+            await pool.acquire()
+        except PoolClosed:
+            refused.append("task")
+
+    def plain():
+        try:
+            sync.acquire()
+        except PoolClosed:
+            refused.append("thread")
+
+    threads = [threading.Thread(target=work) for work in (lambda: asyncio.run(wait()), plain)]
+    for thread in threads:
+        thread.start()
+    until(lambda: sync.stats().waiting == 2)
+    sync.close()
+    for thread in threads:
+        thread.join()
+    assert sorted(refused) == ["task", "thread"]
+    assert at_once(lease.release())

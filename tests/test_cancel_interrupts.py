@@ -1,0 +1,166 @@
+"""KeyboardInterrupt at any moment: no slot is lost, and nobody who waits is forgotten."""
+
+import itertools
+import sys
+import traceback
+
+import pytest
+from stepping import SteppedLoop, at_once, full_pool, in_flight
+
+from balancer import AccountPool, AsyncAccountPool
+from balancer.testing import ManualClock
+
+PACKAGE = "/balancer/"
+SWALLOWED = (
+    "__del__",
+    "<genexpr>",
+)  # what is raised in a finalizer, or in a generator that is closed, is lost
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the n-th moment of the package at which the interpreter looks for signals.
+
+    These are the entry of a function and the return of a built-in one.
+    """
+
+    def __init__(self, moment):
+        self.left = moment
+
+    def __call__(self, frame, event, arg):
+        code = frame.f_code
+        ours = PACKAGE in code.co_filename and "testing" not in code.co_filename
+        if ours and event in ("call", "c_return") and code.co_name not in SWALLOWED:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    def __enter__(self):
+        sys.setprofile(self)
+        return self
+
+    def __exit__(self, *error):
+        sys.setprofile(None)
+
+
+def get_plainly(pool):
+    """Take a free slot."""
+    return pool.acquire()
+
+
+def get_pinned(pool):
+    """Take a free slot by the way of those who may have to wait."""
+    return pool.acquire(account="a", timeout=5)
+
+
+def get_as_task(pool):
+    """Take a free slot as a task would."""
+    return at_once(AsyncAccountPool(pool=pool).acquire().__await__())
+
+
+def use(pool):
+    """Take a slot and give it back."""
+    with pool.acquire(timeout=0):
+        pass
+
+
+def use_as_task(pool):
+    """Take a slot and give it back as a task would."""
+
+    async def block():
+        async with AsyncAccountPool(pool=pool).acquire():
+            pass
+
+    at_once(block())
+
+
+@pytest.mark.parametrize("get", [get_plainly, get_pinned, get_as_task, use, use_as_task])
+def test_an_interruption_at_any_moment_leaves_no_slot_taken(get):
+    """P-1, P-8: KeyboardInterrupt at each moment between call and return."""
+    struck = 0
+    for moment in itertools.count(1):
+        pool = AccountPool(source={"a": 1})
+        pool.refresh()
+        lease = None
+        try:
+            with Interrupter(moment):
+                lease = get(pool)
+        except KeyboardInterrupt:
+            struck += 1
+        else:
+            break  # it got through: there are no more moments
+        assert lease is None
+        pool.stats()  # whatever was left behind is swept up by the next operation
+        assert in_flight(pool) == 0, f"moment {moment}"
+        assert pool.acquire(timeout=0).release()
+    assert struck > 5
+
+
+def waiting(pool, loop, count=2):
+    """Return tasks that wait in line, by turns for any account and for a certain one."""
+    options = ({}, {"account": "a"})
+    tasks = [loop.create_task(pool.acquire(**options[i % 2])._slowly()) for i in range(count)]
+    loop.tick(2)
+    return tasks
+
+
+def strike(moment, act):
+    """Act with an interruption at that moment; return whether it came."""
+    try:
+        with Interrupter(moment):
+            act()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def test_an_interrupted_release_strands_nobody_who_waits():
+    """P-1, P-7: the slot goes to the first in line, and then to the second, at the next operation."""
+    for moment in itertools.count(1):
+        with SteppedLoop() as loop:
+            sync, pool, holder = full_pool(clock=ManualClock())
+            first, second = waiting(pool, loop)
+            came = strike(moment, holder.release)
+            del holder
+            sync.stats()
+            loop.tick(3)
+            assert first.done(), f"moment {moment}"
+            assert not second.done()
+            at_once(first.result().release())
+            loop.tick(3)
+            at_once(second.result().release())
+            assert in_flight(sync) == 0
+            assert not sync._core.store.lines.waiters
+            assert sync._core.store.lines.keeper is None
+        if not came:
+            break
+    assert moment > 10
+
+
+@pytest.mark.parametrize("handed", [True, False])
+def test_a_waiter_that_is_interrupted_leaves_its_place_and_its_slot_to_the_next(handed):
+    """P-1, P-12: whether it was just being served or was just joining the queue."""
+    for moment in itertools.count(1):
+        with SteppedLoop() as loop:
+            sync, pool, holder = full_pool(clock=ManualClock())
+            tasks = [loop.create_task(pool.acquire()._slowly())]
+            if handed:
+                loop.tick(2)
+                holder.release()
+            came = strike(moment, lambda: loop.tick(3))
+            tasks += waiting(pool, loop)
+            holder.release()
+            del holder
+            if came:
+                error = tasks.pop(0).exception()
+                assert isinstance(error, KeyboardInterrupt)
+                traceback.clear_frames(error.__traceback__)  # they hold what it had been granted
+            for task in tasks:
+                sync.stats()
+                loop.tick(3)
+                assert task.done(), f"moment {moment}"
+                at_once(task.result().release())
+            assert in_flight(sync) == 0
+            assert not sync._core.store.lines.waiters
+        if not came:
+            break
+    assert moment > 5
