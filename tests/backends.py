@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from redis_world import RedisWorld
 
 from balancer.model import Account, Table
 from balancer.store import operations as ops
@@ -66,6 +67,15 @@ class SqliteWorld:
                 "SELECT pool, shelf FROM account WHERE place IS NOT NULL GROUP BY pool, shelf"
                 " HAVING min(place) <> 0 OR max(place) <> count(*) - 1 OR count(DISTINCT place) <> count(*)"
             ).fetchall()
+            assert not file.execute(
+                "SELECT id FROM account AS a WHERE (place IS NOT NULL) <> (NOT broken AND NOT draining"
+                " AND in_flight + external < capacity AND NOT EXISTS (SELECT 1 FROM pause WHERE pool = a.pool"
+                " AND account = a.id AND (cooling OR probe IS NOT NULL)))"
+            ).fetchall()
+            assert not file.execute(
+                "SELECT a.id FROM account AS a JOIN pool ON pool.id = a.pool WHERE shelf <>"
+                " CASE strategy WHEN 'random' THEN 0.0 ELSE CAST(in_flight + external AS REAL) / capacity END"
+            ).fetchall()
         file.close()
 
     def close(self):
@@ -75,7 +85,7 @@ class SqliteWorld:
         self._folder.cleanup()
 
 
-WORLDS = {"sqlite": SqliteWorld}
+WORLDS = {"redis": RedisWorld, "sqlite": SqliteWorld}
 
 
 @pytest.fixture(params=sorted(WORLDS))

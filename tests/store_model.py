@@ -24,7 +24,7 @@ class StoreModel:
         self.now = 0.0
         self.ledger = Ledger(settings.strategy, lambda: self.now, lower_only=settings.lower_only)
         self.table, self.changes = None, 0
-        self.look_at, self.dead = {}, set()
+        self.look_at, self.dead, self.forgotten = {}, set(), set()
         self.line, self.offers = {}, {}
         self.tombs, self.unheard = {}, {}
         self.claims = {"fetch": Claim(), "survey": Claim()}
@@ -43,7 +43,7 @@ class StoreModel:
                 gone += self.bury(name)
             else:
                 self.look_at[name] = now + self.settings.lease_ttl
-        for name, (_, until) in sorted(self.offers.items(), key=lambda item: item[1][1]):
+        for name, (_, until) in sorted(self.offers.items(), key=lambda item: (item[1][1], item[0])):
             if until <= now:
                 self.end_offer(name)
                 self.to_the_back(name)
@@ -99,6 +99,7 @@ class StoreModel:
         self.end_offer(name)
         self.line.pop(name, None)
         self.look_at.pop(name, None)
+        self.forgotten.add(name)
         self.unheard.pop(name, None)
         held = [row for row in self.ledger.rows.values() if row.state is HELD and owner_of(row.key) == name]
         for claim in self.claims.values():
@@ -289,13 +290,14 @@ class StoreModel:
         return ended
 
     def beat(self, name):
-        known = name in self.look_at
-        if known:
+        known = name in self.look_at and name not in self.forgotten
+        if name in self.look_at:
             self.look_at[name] = self.now + self.settings.lease_ttl
         return ops.Beaten(known, tuple(self.unheard.pop(name, ())))
 
     def register(self, name, register):
         self.look_at[name] = self.now + self.settings.lease_ttl
+        self.forgotten.discard(name)
         ended = []
         for state in register.rows:
             if self.is_buried(state.key):

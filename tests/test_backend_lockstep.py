@@ -37,7 +37,7 @@ class Lockstep(RuleBasedStateMachine):
         super().__init__()
         self.world = self.World()
         self.model = StoreModel(settings_for(**self.changes), beats=self.world.beats)
-        self.owners, self.names, self.heard = {}, 0, {}
+        self.owners, self.names, self.heard, self.ears = {}, 0, {}, {}
         self.keys, self.used, self.version = 0, set(), 0
         self.ended = ["nobody-1"]
         self.watcher = self.open("watcher")
@@ -48,7 +48,7 @@ class Lockstep(RuleBasedStateMachine):
         self.world.close()
 
     def open(self, name):
-        self.owners[name] = backend = self.world.open(name, **self.changes)
+        self.owners[name] = self.ears[name] = backend = self.world.open(name, **self.changes)
         return backend
 
     @property
@@ -92,7 +92,7 @@ class Lockstep(RuleBasedStateMachine):
 
     def told(self, name):
         heard = self.heard.setdefault(name, [])
-        heard += self.owners[name].listen(0)
+        heard += self.ears[name].listen(0)
         assert heard, f"{name} was offered nothing"
         return heard.pop(0)
 

@@ -45,10 +45,9 @@ def test_a_pair_is_two_script_calls_of_less_than_a_kilobyte_each(server, backend
 
 def test_the_cost_of_a_pair_does_not_depend_on_accounts_or_foreign_keys(server, backends):
     """P-44: the same number of commands for 10 and for 5,000 accounts, beside 10,000 foreign keys."""
-    client = server.client()
-    used = []
+    client, clock, used = server.client(), ManualClock(), []
     for size in (10, 5_000):
-        backend = backends(namespace=f"user:9/{size}")
+        backend = backends(namespace=f"user:9/{size}", now=clock)
         configure(backend, {f"a{n}": 2 for n in range(size)})
         granted(backend)
         with client.pipeline() as pipe:

@@ -26,17 +26,23 @@ local function stand_in_line(name, owner)
   end
 end
 
-local function to_the_back(owner)
-  owner.place = higher(call('HGET', K.meta, 'place'))
-  call('HSET', K.meta, 'place', owner.place)
+local function next_place()
+  local place = higher(call('HGET', K.meta, 'place'))
+  call('HSET', K.meta, 'place', place)
+  return place
+end
+
+-- Offers of the same moment lapse in the order in which they were made.
+local function offer_name(name, owner)
+  return ('offer:%016d:%s'):format(owner.offer_place, name)
 end
 
 local function end_offer(name, owner)
   if not owner.offer then return end
   local id = owner.offer
-  owner.offer = nil
-  call('ZREM', K.agenda, 'offer:' .. name)
-  vacate(id, 'offer:' .. name, false)
+  call('ZREM', K.agenda, offer_name(name, owner))
+  owner.offer, owner.offer_place = nil, nil
+  vacate(id, name .. '-offer', false)
 end
 
 -- -- what ends by itself -------------------------------------------------------------------------
@@ -68,12 +74,13 @@ local function settle()
     refile(id, account)
   end
 
-  function ends.offer(name)
-    call('ZREM', K.agenda, 'offer:' .. name)
+  function ends.offer(number_and_name)
+    call('ZREM', K.agenda, 'offer:' .. number_and_name)
+    local name = number_and_name:match(':(.*)$')
     local owner = read(K.owners, name)
     if not owner then return end
     end_offer(name, owner)
-    to_the_back(owner)
+    owner.place = next_place()
     stand_in_line(name, owner)
     write(K.owners, name, owner)
   end
@@ -111,6 +118,13 @@ end
 
 -- -- the way in ----------------------------------------------------------------------------------
 
+-- An account that has leases, and that nothing else is known of.
+local function take_in(id)
+  if call('HEXISTS', K.accounts, id) == 0 then
+    write(K.accounts, id, {capacity = 1, external = 0, draining = '{}'})
+  end
+end
+
 -- Whatever can be derived from the rows is derived again, and the rest is begun anew.
 local function repair()
   if call('EXISTS', K.accounts, K.meta) < 2 then call('DEL', K.accounts, K.meta) end
@@ -123,6 +137,7 @@ local function repair()
   for i = 1, #rows, 2 do
     local key, row = rows[i], rows[i + 1] ~= '' and cjson.decode(rows[i + 1])
     if row then
+      take_in(row.account)
       call('ZADD', K.held, 0, member(row.account, key))
       if row.job then call('HSET', K.jobs, row.job, key) end
       if row.state == 'held' then
@@ -150,7 +165,7 @@ local function repair()
   for i = 1, #owners, 2 do
     local name, owner = owners[i], owners[i + 1] ~= '' and cjson.decode(owners[i + 1])
     if owner then
-      owner.offer = nil
+      owner.offer, owner.offer_place = nil, nil
       call('ZADD', K.agenda, now + LEASE_TTL, 'owner:' .. name)
       stand_in_line(name, owner)
       write(K.owners, name, owner)
@@ -158,24 +173,28 @@ local function repair()
   end
 end
 
--- Return the record of the caller, who lives, and whether it was known. A caller who is late, but
--- not missed yet, is forgiven; not so if it asks about just that.
-local function enter(strictly)
+local function mend()
   if call('EXISTS', unpack(KEYS, 1, 12)) < 12 then repair() end
+end
+
+-- Return the record of the caller, who lives. One who is late, but not missed yet, is forgiven.
+local function enter()
+  mend()
   local life, name = now + LEASE_TTL, 'owner:' .. OWNER
-  local me = not strictly and read(K.owners, OWNER)
+  local me = read(K.owners, OWNER)
   if me then
     call('ZADD', K.agenda, life, name)
-    if not settle() then return me, true end
+    if not settle() then return me end
   else
     settle()
     call('ZADD', K.agenda, life, name)
   end
   me = read(K.owners, OWNER)
-  if me then return me, true end
-  me = {process = ARGV[2], forgotten = ARGV[4] ~= '1' or nil}
-  write(K.owners, OWNER, me)
-  return me, false
+  if not me then
+    me = {process = ARGV[2], forgotten = ARGV[4] ~= '1' or nil}
+    write(K.owners, OWNER, me)
+  end
+  return me
 end
 
 -- -- the way out ---------------------------------------------------------------------------------
@@ -191,11 +210,11 @@ local function offer()
   end
 
   local function reserve(name, owner, id)
-    owner.offer = id
+    owner.offer, owner.offer_place = id, next_place()
     write(K.owners, name, owner)
     call('ZREM', K.line, name)
-    call('ZADD', K.agenda, now + 1000, 'offer:' .. name)
-    occupy(id, read(K.accounts, id), 'offer:' .. name)
+    call('ZADD', K.agenda, now + 1000, offer_name(name, owner))
+    occupy(id, read(K.accounts, id), name .. '-offer')
     call('PUBLISH', K.rows:sub(1, -5) .. 'offers:' .. name, id)
   end
 

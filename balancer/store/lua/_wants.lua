@@ -9,6 +9,6 @@ local function set_wants(name, owner, wants)
     return
   end
   owner.wants = wants == '[]' and 'any' or cjson.decode(wants)
-  if not owner.place then to_the_back(owner) end
+  owner.place = owner.place or next_place()
   stand_in_line(name, owner)
 end

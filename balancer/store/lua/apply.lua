@@ -34,7 +34,6 @@ local function over(key, row)
 end
 
 local function prolong(key, row)
-  row.missed = nil
   if row.ends < now + JOB_TTL then set_end(key, row, now + JOB_TTL) end
   write(K.rows, key, row)
 end

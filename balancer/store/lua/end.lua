@@ -18,7 +18,7 @@ if not row then
   return leave()
 end
 local owner = owner_of(key)
-if owner ~= OWNER and row.state == 'held' then
+if owner ~= OWNER and row.state ~= 'bound' then
   local record = read(K.owners, owner)
   if record then
     record.ended = record.ended or {}

@@ -3,7 +3,9 @@
 -- ARGV  6 JSON list of {key, account, age in ms, "=label", "=scope", adverse}
 -- Answer  the keys that have a tombstone
 
-local me = enter(true)
+mend()
+settle()
+local me = enter()
 local buried = {}
 for _, item in ipairs(cjson.decode(ARGV[6])) do
   local key, id = item[1], item[2]
@@ -16,8 +18,8 @@ for _, item in ipairs(cjson.decode(ARGV[6])) do
     })
     call('ZADD', K.owned, 0, key)
     call('ZADD', K.held, 0, member(id, key))
-    local account = read(K.accounts, id)
-    if account then refile(id, account) end
+    take_in(id)
+    refile(id, read(K.accounts, id))
   end
 end
 if me.forgotten then

@@ -120,7 +120,7 @@ if offered then end_offer(OWNER, me) end
 local id = grant()
 local wants = id and ARGV[12] or ARGV[13]
 if me.wants or wants ~= '' then
-  if id and wants ~= '' then to_the_back(me) end
+  if id and wants ~= '' then me.place = next_place() end
   set_wants(OWNER, me, wants)
   write(K.owners, OWNER, me)
 end

@@ -1,0 +1,101 @@
+"""Redis as one of the backends of :mod:`backends`."""
+
+from __future__ import annotations
+
+import atexit
+import json
+from functools import cache
+
+from redis_server import RedisServer
+
+from balancer.store import operations as ops
+from balancer.store.redis import open_backend
+from balancer.store.redis.scripts import KEYS, base_of
+from balancer.testing import ManualClock
+
+FULL, PAUSING = 1 << 24, 1 << 25
+
+
+@cache
+def the_server():
+    """Return one server for all worlds of this process."""
+    server = RedisServer()
+    atexit.register(server.close)
+    return server
+
+
+class RedisWorld:
+    """A database that is emptied first, a clock that is moved by hand, and any number of owners."""
+
+    beats = True
+
+    def __init__(self):
+        self.client = the_server().client(decode_responses=True)
+        self.client.flushall()
+        self.clock = ManualClock()
+        self._opened = []
+        self._settings = None
+
+    def open(self, name, **changes):
+        """Return the backend of one more owner, who listens already."""
+        from backends import settings_for
+
+        self._settings = settings_for(**changes)
+        owner = ops.Owner(name, f"host:{name}")
+        backend = Attentive(open_backend(the_server().url, self._settings, owner, now=self.clock))
+        self._opened.append(backend)
+        return backend
+
+    def kill(self, backend):
+        """Nothing is heard of it any more, and nobody notices before its time."""
+
+    def audit(self):
+        """Check what the keys derive from the leases."""
+        base = base_of(self._settings.namespace)
+        rows, accounts, owners = (self._hash(base + key) for key in ("rows", "accounts", "owners"))
+        held, room, line, agenda = (self._set(base + key) for key in ("held", "room", "line", "agenda"))
+        offers = {name: owner["offer"] for name, owner in owners.items() if "offer" in owner}
+        slots = [(row["account"], key) for key, row in rows.items()]
+        slots += [(id, f"{name}-offer") for name, id in offers.items()]
+        assert set(held) == {f"{len(id)}:{id}:{key}" for id, key in slots}
+        assert set(line) == {name for name, owner in owners.items() if "wants" in owner} - offers.keys()
+        lapses = {name.split(":")[2] for name in agenda if name.startswith("offer:")}
+        assert lapses == offers.keys()
+        for id, account in accounts.items():
+            assert room.get(id) == self._place(account, [slot for slot, _ in slots].count(id))
+        assert self.client.exists(*(base + key for key in KEYS[:12])) == 12
+
+    def _place(self, account, live):
+        if "broken" in account or "draining" in account:
+            return None
+        used = live + account["external"]
+        score = used / account["capacity"] if self._settings.strategy == "least_loaded" else used
+        if any("cooling" in pause or "probe" in pause for pause in account.get("pauses", ())):
+            return score + PAUSING
+        return score + FULL if used >= account["capacity"] else score
+
+    def _hash(self, key):
+        return {name: json.loads(text) for name, text in self.client.hgetall(key).items() if name}
+
+    def _set(self, key):
+        return {name: score for name, score in self.client.zrange(key, 0, -1, withscores=True) if name}
+
+    def close(self):
+        """Close all connections."""
+        for backend in self._opened:
+            backend.close()
+        self.client.close()
+
+
+class Attentive:
+    """A backend that waits a while for what is on its way already."""
+
+    def __init__(self, backend):
+        self._backend = backend
+        backend.listen(0)
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    def listen(self, seconds):
+        return self._backend.listen(max(seconds, 0.1))
