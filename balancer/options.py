@@ -161,7 +161,7 @@ def seconds(name: str, value: Any, *, above: bool = False) -> float:
     """Return a duration in seconds, or raise naming the argument."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if math.isnan(value) or value < 0 or (above and value == 0):
+    if (isinstance(value, float) and math.isnan(value)) or value < 0 or (above and value == 0):
         raise ValueError(f"{name} must be {'more than' if above else 'at least'} 0 seconds, not {value}")
     return float(value) if value <= MOST_SECONDS else math.inf
 
