@@ -84,9 +84,17 @@ def take_scoped(scene):
     scene.ledger.take(scene.new, 10.0)
 
 
+def exchange(scene):
+    """Hand the slot of a full account without a pause to somebody else."""
+    scene.ledger.reset(scene.held.tally)
+    scene.ledger.set_external({"a": 1})
+    assert scene.ledger.exchange(scene.held, scene.new.row, 10.0)
+
+
 OPERATIONS = {
     "take": lambda s: s.ledger.take(s.new, 10.0),
     "take for a scope": take_scoped,
+    "exchange": exchange,
     "end held": lambda s: s.ledger.end(s.held),
     "end bound": lambda s: s.ledger.finish(s.bound, 10.0),
     "end unsure": lambda s: s.ledger.end(s.unsure),
