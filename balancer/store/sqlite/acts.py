@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from balancer.store import operations as ops
 from balancer.store.sqlite.books import OFFERED, Books, Cooldown, LeaseRow
-from balancer.store.sqlite.choice import Choice, Constraints
+from balancer.store.sqlite.choice import Choice
 from balancer.store.sqlite.fleet import Fleet
-from balancer.store.sqlite.line import Line
+from balancer.store.sqlite.line import Line, Messages
 from balancer.store.sqlite.memory import DONE, EARLY, Memory
 from balancer.store.sqlite.reading import dump, read_table
 from balancer.tally import AMBIGUOUS, BOUND, HELD
@@ -28,6 +28,13 @@ _GLANCE = """
         owner.name IS NOT NULL, owner.place IS NOT NULL
     FROM pool LEFT JOIN owner ON owner.pool = ?1 AND owner.name = ?2
     WHERE pool.id = ?1"""
+
+_SEEN = """
+    SELECT (SELECT account FROM lease WHERE pool = ?1 AND key = ?2),
+        EXISTS (SELECT 1 FROM tomb WHERE pool = ?1 AND key = ?2 AND at > ?3)"""
+_QUIET = frozenset({ops.Take, ops.End})
+_BEFORE_KNOWN = frozenset({ops.Beat, ops.Register})
+"""What an owner asks that has been forgotten, without becoming known by it."""
 
 
 class _Glance(NamedTuple):
@@ -85,38 +92,46 @@ class Acts:
             ops.Wait: self._wait,
         }
 
-    def carry_out(self, operation: ops.Operation, now: float, *, met: bool) -> ops.Reply:
-        """Settle what is due, do what the operation says, offer what is free. ``met``: known before."""
+    def carry_out(self, operation: ops.Operation, now: float, *, met: bool) -> tuple[ops.Reply, Messages]:
+        """Settle what is due, do what the operation says, offer what is free.
+
+        Return the answer, and what is to be sent once it is written. ``met``: we were known before.
+        """
         books = self._books
-        books.now = now
+        books.now, kind = now, type(operation)
+        messages: Messages = []
+        self.line.messages = messages
         glance = self._look()
-        # The two that are asked most change none of it in the usual case; whoever does says so.
-        books.stale = not isinstance(operation, ops.Take | ops.End)
-        if not glance.known and not isinstance(operation, ops.Beat | ops.Register):
+        # Those that are asked most change none of it in the usual case; whoever does says so.
+        books.stale = kind not in _QUIET
+        if not glance.known and kind not in _BEFORE_KNOWN:
             self.line.join(forgotten=met)
         expired = self._settle() if glance.due <= now else []
-        result = self._do[type(operation)](operation)
+        result = self._do[kind](operation)
         if books.stale:
             glance = self._look()
         if glance.anybody_waits and (offered := self.line.offer()) is not None:
             expired += map(self._gone, offered)
             glance = self._look()
         due, loose = glance.due, glance.loose_since
-        return ops.Reply(
+        reply = ops.Reply(
             result,
             glance.version,
             None if due == math.inf else max(0.0, due - now),
             None if loose is None else now - loose,
             tuple(expired),
         )
+        return reply, messages
 
-    def say_goodbye(self, now: float) -> bool:
-        """Be forgotten, unless we hold leases. True: we are."""
+    def say_goodbye(self, now: float) -> tuple[bool, Messages]:
+        """Be forgotten, unless we hold leases. Return whether we are, and what is to be sent."""
         self._books.now = now
+        messages: Messages = []
+        self.line.messages = messages
         self._look()
         forgotten = self.line.forget_us()
         self.line.offer()
-        return forgotten
+        return forgotten, messages
 
     def _look(self) -> _Glance:
         books = self._books
@@ -161,19 +176,19 @@ class Acts:
         return None if id is None else ops.Granted(id)
 
     def _grant(self, take: ops.Take) -> str | None:
-        live = self._books.lease(take.key)
-        if live is not None:
-            return live.account
-        if self._memory.buried(take.key):
+        books = self._books
+        account, buried = books.run(_SEEN, (books.pool, take.key, self._memory.horizon)).fetchone()
+        if account is not None or buried:
+            return account and str(account)
+        chosen = self._choice.choose(take.draw, take.accounts, take.max_jobs, take.scope)
+        if chosen is None:
             return None
-        constraints = Constraints(take.accounts, take.max_jobs, take.scope)
-        id = self._choice.choose(take.draw, constraints)
-        if id is not None:
-            now, process = self._books.now, self._owner.host_pid
-            self._books.enter(
-                LeaseRow(take.key, id, HELD, now, take.label, take.scope, None, None, None, 0, 0, process)
-            )
-        return id
+        lease = LeaseRow(
+            take.key, chosen.id, HELD, books.now, self._owner.host_pid, take.label, take.scope,
+            has_room=chosen.leaves_room,
+        )  # fmt: skip
+        books.enter(lease)
+        return chosen.id
 
     def _end(self, end: ops.End) -> ops.Gone | None:
         if end.job_id is not None:
@@ -300,14 +315,16 @@ class Acts:
                 ended.append(row.key)
             elif books.lease(row.key) is None:
                 self._fleet.make_sure_of(row.account)
-                since, process = books.now - row.age, self._owner.host_pid
-                books.enter(
-                    LeaseRow(
-                        row.key, row.account, HELD, since, row.label, row.scope, None, None, None,
-                        row.adverse, 0, process,
-                    ),
-                    probes=False,
-                )  # fmt: skip
+                lease = LeaseRow(
+                    row.key,
+                    row.account,
+                    HELD,
+                    books.now - row.age,
+                    self._owner.host_pid,
+                    row.label,
+                    row.scope,
+                )
+                books.enter(lease._replace(adverse=row.adverse), probes=False)
         return tuple(ended)
 
     def _wait(self, wait: ops.Wait) -> None:

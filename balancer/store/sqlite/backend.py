@@ -9,16 +9,15 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 from balancer.errors import StoreUnavailable, foreign
 from balancer.store.operations import Operation, Owner, Reply, Settings
 from balancer.store.sqlite.acts import Acts
 from balancer.store.sqlite.database import Database
+from balancer.store.sqlite.line import Messages
 from balancer.store.sqlite.mailbox import Mailbox, post
 from balancer.store.sqlite.uptime import boot_id, machine_now
 
-T = TypeVar("T")
 _GIVEN = "given"
 """Name of the start of a clock that the caller brought."""
 
@@ -53,39 +52,24 @@ class SqliteBackend:
         self._executor: ThreadPoolExecutor | None = None
         self._acts: tuple[sqlite3.Connection, Acts] | None = None
         self._met = False
-        self._keep_at = math.inf
+        self._show_life_at = -math.inf
 
     def __repr__(self) -> str:
         return f"SqliteBackend({str(self._path)!r}, namespace={self._settings.namespace!r})"
 
     def call(self, operation: Operation) -> Reply:
         """Carry out one operation. Raises StoreUnavailable."""
-        reply = self._turn(lambda acts: acts.carry_out(operation, self._now(), met=self._met))
+        reply, messages = self._database.transact(self._carry_out, operation)
         self._met = True
+        for name, account in messages:
+            post(self._folder, name, account)
         return reply
 
-    def _turn(self, act: Callable[[Acts], T]) -> T:
-        """Do something in a transaction, and send what it says once it is written."""
-        outbox: list[tuple[int, str]] = []
-
-        def in_turn(connection: sqlite3.Connection) -> T:
-            nonlocal outbox
-            self._show_life()
-            acts = self._acts_on(connection)
-            try:
-                return act(acts)
-            finally:
-                outbox = acts.line.outbox()
-
-        try:
-            result = self._database.transact(in_turn)
-        except BaseException:
-            for file, _ in outbox:
-                os.close(file)
-            raise
-        for message in outbox:
-            post(*message)
-        return result
+    def _carry_out(self, connection: sqlite3.Connection, operation: Operation) -> tuple[Reply, Messages]:
+        now = self._now()
+        if now >= self._show_life_at:
+            self._show_life(now)
+        return self._acts_on(connection).carry_out(operation, now, met=self._met)
 
     async def acall(self, operation: Operation) -> Reply:
         """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
@@ -116,9 +100,8 @@ class SqliteBackend:
         The mailbox stays while leases are out: it is what shows that their process lives.
         """
         try:
-            if self._met and self._turn(lambda acts: acts.say_goodbye(self._now())):
-                self._mailbox.remove()
-                self._met = False
+            if self._met:
+                self._leave()
         except StoreUnavailable:
             pass  # others will find us dead, or alive with leases, as it is
         executor, self._executor = self._executor, None
@@ -127,16 +110,24 @@ class SqliteBackend:
         self._acts = None
         self._database.close()
 
+    def _leave(self) -> None:
+        """Have the file forget us, unless we hold leases."""
+        forgotten, messages = self._database.transact(
+            lambda connection, now: self._acts_on(connection).say_goodbye(now), self._now()
+        )
+        for name, account in messages:
+            post(self._folder, name, account)
+        if forgotten:
+            self._mailbox.remove()
+            self._met, self._show_life_at = False, -math.inf
+
     def _acts_on(self, connection: sqlite3.Connection) -> Acts:
         if self._acts is None or self._acts[0] is not connection:
             self._acts = connection, Acts(connection, self._settings, self._owner, self._folder)
         return self._acts[1]
 
-    def _show_life(self) -> None:
+    def _show_life(self, now: float) -> None:
         """Be seen to live, before anything is written that depends on it."""
         self._mailbox.open()
-        now = self._now()
-        if now >= self._keep_at:
-            self._mailbox.keep()
-        if self._keep_at == math.inf or now >= self._keep_at:
-            self._keep_at = now + self._settings.lease_ttl / 2
+        self._mailbox.keep()
+        self._show_life_at = now + self._settings.lease_ttl / 2

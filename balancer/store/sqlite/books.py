@@ -15,12 +15,18 @@ OFFERED = "offered"
 """State of the lease that stands for a slot reserved for a waiting process."""
 
 _BLOCKING = "(cooling OR probe IS NOT NULL)"
-_CONCERNS = "(:scope IS NULL OR scope = '' OR scope = :scope)"
+_CONCERNS = "(?3 IS NULL OR scope = '' OR scope = ?3)"
 _ACCOUNT = f"""
     SELECT id, capacity, broken OR draining, draining, external, in_flight, shelf, place,
-        EXISTS (SELECT 1 FROM pause WHERE pool = :pool AND account = :id AND {_BLOCKING} AND {_CONCERNS})
-    FROM account WHERE pool = :pool AND id = :id"""  # noqa: S608  # ours
-_LEASE = "key, account, state, since, label, scope, job, state_since, ends, adverse, missed, process"
+        EXISTS (SELECT 1 FROM pause WHERE pool = ?1 AND account = ?2 AND {_BLOCKING} AND {_CONCERNS})
+    FROM account WHERE pool = ?1 AND id = ?2"""  # noqa: S608  # ours
+_PROBE = f"UPDATE pause SET probe = ?4 WHERE pool = ?1 AND account = ?2 AND {_CONCERNS}"  # noqa: S608
+_LEASE = "key, account, state, since, process, label, scope, job, state_since, ends, adverse, missed"
+_FIND = f"""
+    SELECT {_LEASE}, (SELECT place IS NOT NULL FROM account WHERE pool = lease.pool AND id = lease.account)
+    FROM lease WHERE pool = ? AND """  # noqa: S608
+_FIND_KEY, _FIND_JOB = _FIND + "key = ?", _FIND + "job = ?"
+_ENTER = f"INSERT INTO lease (pool, {_LEASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
 class AccountRow(NamedTuple):
@@ -53,14 +59,16 @@ class LeaseRow(NamedTuple):
     account: str
     state: str
     since: float
-    label: str | None
-    scope: str | None
-    job: str | None
-    state_since: float | None
-    ends: float | None
-    adverse: int
-    missed: int
     process: str
+    label: str | None = None
+    scope: str | None = None
+    job: str | None = None
+    state_since: float | None = None
+    ends: float | None = None
+    adverse: int = 0
+    missed: int = 0
+    has_room: int = 0
+    """Its account had room for more when it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,40 +104,40 @@ class Books:
 
     def lease(self, key: str) -> LeaseRow | None:
         """Return a live lease by its key."""
-        return self._lease("key = ?", key)
+        row = self.run(_FIND_KEY, (self.pool, key)).fetchone()
+        return LeaseRow._make(row) if row else None
 
     def lease_of(self, job: str) -> LeaseRow | None:
         """Return the lease that is bound to a job."""
-        return self._lease("job = ?", job)
-
-    def _lease(self, where: str, name: str) -> LeaseRow | None:
-        row = self.run(f"SELECT {_LEASE} FROM lease WHERE pool = ? AND {where}", (self.pool, name)).fetchone()  # noqa: S608
+        row = self.run(_FIND_JOB, (self.pool, job)).fetchone()
         return LeaseRow._make(row) if row else None
 
     def leases(self, where: str, *values: object) -> list[LeaseRow]:
         """Return the leases that a condition selects."""
-        rows = self.run(f"SELECT {_LEASE} FROM lease WHERE pool = ? AND {where}", (self.pool, *values))  # noqa: S608
-        return [LeaseRow._make(row) for row in rows]
+        return [LeaseRow._make(row) for row in self.run(_FIND + where, (self.pool, *values))]
 
     def enter(self, lease: LeaseRow, *, probes: bool = True) -> None:
-        """Write down a new lease; it tries its account out if that is just out of a cooldown."""
+        """Write down a new lease; it tries its account out if that is just out of a cooldown.
+
+        If it is known that its account has room for one more, ``lease.has_room`` saves looking.
+        """
         self.stale = self.stale or lease.ends is not None
-        self.run(
-            f"INSERT INTO lease (pool, {_LEASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            (self.pool, *lease),
-        )
+        self.run(_ENTER, (self.pool, *lease[:-1]))
         if self.pauses and probes:
-            self.run(
-                f"UPDATE pause SET probe = :key WHERE pool = :pool AND account = :id AND {_CONCERNS}",  # noqa: S608
-                {"key": lease.key, "pool": self.pool, "id": lease.account, "scope": marked(lease.scope)},
-            )
-        self.refile(lease.account)
+            self.run(_PROBE, (self.pool, lease.account, marked(lease.scope), lease.key))
+        if not self._same_shelf(lease):
+            self.refile(lease.account)
 
     def end(self, lease: LeaseRow, *, well: bool | None = None) -> None:
         """End a live lease. ``well``: it proves its account well; None: unless it was told adverse."""
         self.stale = self.stale or lease.ends is not None
         self.run("DELETE FROM lease WHERE pool = ? AND key = ?", (self.pool, lease.key))
-        self.conclude(lease, well=not lease.adverse if well is None else well)
+        if not self._same_shelf(lease):
+            self.conclude(lease, well=not lease.adverse if well is None else well)
+
+    def _same_shelf(self, lease: LeaseRow) -> bool:
+        """Whether an account certainly stands where it stood before it had one job more or less."""
+        return bool(lease.has_room) and not self.pauses and self.strategy == "random"
 
     def conclude(self, lease: LeaseRow, *, well: bool) -> None:
         """If a lease tries its account out, that is over; a pause that is not cooling goes if all is well."""
@@ -215,7 +223,7 @@ class Books:
 
     def account(self, id: str, scope: str | None = None) -> AccountRow | None:
         """Return an account as a job of ``scope`` meets it; a job without scope meets every pause."""
-        row = self.run(_ACCOUNT, {"pool": self.pool, "id": id, "scope": marked(scope)}).fetchone()
+        row = self.run(_ACCOUNT, (self.pool, id, marked(scope))).fetchone()
         return AccountRow._make(row) if row else None
 
     def refile(self, id: str) -> None:

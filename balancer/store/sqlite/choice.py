@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from balancer.store.sqlite.books import AccountRow, Books
 
-_LOWEST = "(SELECT min(shelf) FROM account WHERE pool = :pool AND place IS NOT NULL)"
+_LOWEST = "(SELECT min(shelf) FROM account WHERE pool = ?1 AND place IS NOT NULL)"
 _FIRST_SHELF = f"""
     SELECT shelf, 1 + max(place) FROM account
-    WHERE pool = :pool AND shelf = {_LOWEST} AND place IS NOT NULL"""  # noqa: S608  # ours
+    WHERE pool = ?1 AND shelf = {_LOWEST} AND place IS NOT NULL"""  # noqa: S608  # ours
+_DRAWN = f"""
+    SELECT id, in_flight + external + 1 < capacity FROM account INDEXED BY room
+    WHERE pool = ?1 AND place IS NOT NULL AND shelf = {_LOWEST} AND place = CAST(?2 *
+        (SELECT 1 + max(place) FROM account WHERE pool = ?1 AND place IS NOT NULL AND shelf = {_LOWEST})
+        AS INTEGER)"""  # noqa: S608
 _AT = "SELECT id FROM account WHERE pool = ? AND shelf = ? AND place = ? AND place IS NOT NULL"
 _PAUSED = "SELECT DISTINCT account FROM pause WHERE pool = ?"
 _ALL = """
@@ -19,13 +24,12 @@ _ALL = """
             WHEN :lower_only THEN min(capacity, :most) ELSE :most END"""
 
 
-@dataclass(frozen=True, slots=True)
-class Constraints:
-    """What decides, beside chance, which account can serve a job."""
+class Chosen(NamedTuple):
+    """An account that gets a job."""
 
-    accounts: tuple[str, ...] | None = None
-    max_jobs: int | None = None
-    scope: str | None = None
+    id: str
+    leaves_room: int = 0
+    """It is known to have room for one more, pauses apart."""
 
 
 class Choice:
@@ -36,31 +40,42 @@ class Choice:
         self._strategy = strategy
         self._lower_only = lower_only
 
-    def choose(self, draw: float, constraints: Constraints) -> str | None:
+    def choose(
+        self,
+        draw: float,
+        accounts: tuple[str, ...] | None = None,
+        max_jobs: int | None = None,
+        scope: str | None = None,
+    ) -> Chosen | None:
         """Return the account for ``draw`` in [0, 1), or None if none fits."""
-        if constraints.accounts is not None:
-            return self._first(self._fitting(constraints.accounts, constraints))
-        if constraints.max_jobs is not None or self._strategy != self._books.strategy:
-            return self._among_all(draw, constraints)
-        return self._on_shelf(draw, constraints.scope)
+        if accounts is not None:
+            id = self._first(self._fitting(accounts, max_jobs, scope))
+        elif max_jobs is not None or self._strategy != self._books.strategy:
+            id = self._among_all(draw, max_jobs, scope)
+        elif scope is not None and self._books.pauses:
+            id = self._with_paused(draw, scope)
+        else:
+            return self._drawn(draw)
+        return None if id is None else Chosen(id)
+
+    def _drawn(self, draw: float) -> Chosen | None:
+        row = self._books.run(_DRAWN, (self._books.pool, draw)).fetchone()
+        return row and Chosen(*row)
 
     def has_room(self, id: str) -> bool:
         """Whether any job could run on an account."""
         account = self._books.account(id)
         return account is not None and account.place is not None
 
-    def _on_shelf(self, draw: float, scope: str | None) -> str | None:
+    def _with_paused(self, draw: float, scope: str) -> str | None:
         """Draw from the lowest shelf, and from those that only other scopes keep off it."""
         run, pool = self._books.run, self._books.pool
-        shelf, size = run(_FIRST_SHELF, {"pool": pool}).fetchone()
-        size = size or 0
-        others: list[str] = []
-        if scope is not None and self._books.pauses:
-            paused = [a for a in self._fitting(self._paused(), Constraints(scope=scope)) if a.place is None]
-            loads = [account.shelf_for(self._strategy) for account in paused]
-            least = min([*loads, *([] if shelf is None else [shelf])], default=0.0)
-            others = [account.id for account, load in zip(paused, loads, strict=True) if load == least]
-            size = size if shelf == least else 0
+        shelf, size = run(_FIRST_SHELF, (pool,)).fetchone()
+        paused = [account for account in self._fitting(self._paused(), None, scope) if account.place is None]
+        loads = [account.shelf_for(self._strategy) for account in paused]
+        least = min([*loads, *([] if shelf is None else [shelf])], default=0.0)
+        others = [account.id for account, load in zip(paused, loads, strict=True) if load == least]
+        size = size if shelf == least else 0
         index = int(draw * (size + len(others)))
         if index >= size:
             return others[index - size] if others else None
@@ -70,19 +85,19 @@ class Choice:
     def _paused(self) -> list[str]:
         return [id for (id,) in self._books.run(_PAUSED, (self._books.pool,))]
 
-    def _among_all(self, draw: float, constraints: Constraints) -> str | None:
+    def _among_all(self, draw: float, max_jobs: int | None, scope: str | None) -> str | None:
         """Look at everybody: another capacity than its own may fit where an account is full."""
-        asked = {"pool": self._books.pool, "most": constraints.max_jobs, "lower_only": self._lower_only}
+        asked = {"pool": self._books.pool, "most": max_jobs, "lower_only": self._lower_only}
         ids = [id for (id,) in self._books.run(_ALL, asked).fetchall()]
-        fitting = list(self._fitting(ids, constraints))
+        fitting = list(self._fitting(ids, max_jobs, scope))
         least = min((account.shelf_for(self._strategy) for account in fitting), default=0.0)
         best = [account.id for account in fitting if account.shelf_for(self._strategy) == least]
         return best[int(draw * len(best))] if best else None
 
-    def _fitting(self, ids: Iterable[str], constraints: Constraints) -> Iterable[AccountRow]:
+    def _fitting(self, ids: Iterable[str], max_jobs: int | None, scope: str | None) -> Iterable[AccountRow]:
         for id in ids:
-            account = self._books.account(id, constraints.scope)
-            if account is not None and account.fits(self._capacity(account, constraints.max_jobs)):
+            account = self._books.account(id, scope)
+            if account is not None and account.fits(self._capacity(account, max_jobs)):
                 yield account
 
     def _capacity(self, account: AccountRow, max_jobs: int | None) -> int:

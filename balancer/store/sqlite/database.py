@@ -23,6 +23,7 @@ from balancer.store.sqlite.places import warn_of_network
 from balancer.store.sqlite.rebase import rebase
 from balancer.store.sqlite.schema import APPLICATION_ID, LAYOUT, TABLES
 
+A = TypeVar("A")
 T = TypeVar("T")
 _BUSY = 5.0
 """Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell."""
@@ -49,10 +50,10 @@ class Database:
         self._busy = False
         self._queue: int | None = None
         self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
+        self._inode = 0
         forks.register(self)
 
-    def transact(self, act: Callable[[sqlite3.Connection], T]) -> T:
+    def transact(self, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
         """Wait for our turn, and do something in a transaction. What it did is undone if it raises.
 
         Raises:
@@ -63,7 +64,7 @@ class Database:
                 raise self._unavailable("a signal handler asks in the middle of an operation")
             self._busy = True
             try:
-                return self._first_in_queue(act)
+                return self._first_in_queue(act, about)
             except (sqlite3.Error, OSError) as error:
                 self.close()
                 raise self._unavailable(str(error)) from foreign(error)
@@ -95,37 +96,38 @@ class Database:
 
     # -- in turn ------------------------------------------------------------------------------------
 
-    def _first_in_queue(self, act: Callable[[sqlite3.Connection], T]) -> T:
+    def _first_in_queue(self, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
         queue = self._queue
         if queue is None:
-            if not self._folder.is_dir():
-                raise self._unavailable("its folder does not exist")
-            queue = self._queue = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT, 0o600)
+            queue = self._queue = self._open_queue()
         fcntl.flock(queue, fcntl.LOCK_EX)
         try:
             with forks.gate:
-                return in_transaction(self._connected(), act)
+                return _in_transaction(self._connected(), act, about)
         finally:
             fcntl.flock(queue, fcntl.LOCK_UN)
 
+    def _open_queue(self) -> int:
+        if not self._folder.is_dir():
+            raise self._unavailable("its folder does not exist")
+        return os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT, 0o600)
+
     def _connected(self) -> sqlite3.Connection:
         """Return a connection to the file that is there now: it may have been deleted or replaced."""
-        inode = self._look()
-        if self._connection is None or inode != self._inode:
-            self.before_fork()
-            if inode is None:
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            self._connection = self._open()
-            self._inode = self._look()
-        return self._connection
-
-    def _look(self) -> tuple[int, int] | None:
+        connection = self._connection
         # Looked at, never opened: closing a file takes away the locks that SQLite has on it.
         try:
-            status = os.stat(self.path)  # noqa: PTH116  # a Path's takes twice as long, each time
+            inode = os.stat(self.path).st_ino  # noqa: PTH116  # a Path's takes twice as long, each time
         except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
+            inode = None
+        if connection is not None and inode == self._inode:
+            return connection
+        self.before_fork()
+        if inode is None:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection = self._connection = self._open()
+        self._inode = Path(self.path).stat().st_ino
+        return connection
 
     def _open(self) -> sqlite3.Connection:
         if Path(self.path).is_dir():
@@ -155,14 +157,12 @@ class Database:
         # A power cut may then cost the last moments, but not the file. Nothing is lost by a killed process.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-        offset = time.time() - self._now()
+        _in_transaction(connection, self._begin, time.time() - self._now())
 
-        def begin(_: sqlite3.Connection) -> None:
-            if not _value(connection, "SELECT count(*) FROM sqlite_master"):
-                _create(connection, self._boot, offset)
-            rebase(connection, self._boot, offset)
-
-        in_transaction(connection, begin)
+    def _begin(self, connection: sqlite3.Connection, offset: float) -> None:
+        if not _value(connection, "SELECT count(*) FROM sqlite_master"):
+            _create(connection, self._boot, offset)
+        rebase(connection, self._boot, offset)
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Raise StoreUnavailable unless the file is empty, or ours and of the present layout."""
@@ -181,11 +181,11 @@ class Database:
         return StoreUnavailable(f"the store {self.path} cannot be used: {why}")
 
 
-def in_transaction(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection], T]) -> T:
+def _in_transaction(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
     """Do something, all or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        result = act(connection)
+        result = act(connection, about)
         connection.execute("COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):

@@ -8,7 +8,7 @@ from pathlib import Path
 from balancer.store.operations import OFFER_SECONDS, Owner, Wants
 from balancer.store.sqlite import mailbox
 from balancer.store.sqlite.books import OFFERED, Books, LeaseRow
-from balancer.store.sqlite.choice import Choice, Constraints
+from balancer.store.sqlite.choice import Choice
 from balancer.tally import HELD
 
 _NEXT = """
@@ -20,6 +20,10 @@ _NEXT = """
             WHERE want.pool = ?1 AND want.owner = owner.name AND account.place IS NOT NULL))
     ORDER BY place LIMIT 1"""
 _ROOM = "SELECT 1 FROM account WHERE pool = ? AND place IS NOT NULL LIMIT 1"
+
+
+Messages = list[tuple[str, str]]
+"""Owners, and the account to name to each."""
 
 
 class Line:
@@ -36,12 +40,7 @@ class Line:
     def __init__(self, books: Books, choice: Choice, owner: Owner, folder: Path, lease_ttl: float) -> None:
         self._books, self._choice = books, choice
         self._owner, self._folder, self._lease_ttl = owner, folder, lease_ttl
-        self._messages: list[tuple[int, str]] = []
-
-    def outbox(self) -> list[tuple[int, str]]:
-        """Return the messages to be sent once all is written: open mailboxes, and accounts to name."""
-        messages, self._messages = self._messages, []
-        return messages
+        self.messages: Messages = []
 
     # -- life ---------------------------------------------------------------------------------------
 
@@ -145,7 +144,7 @@ class Line:
 
     def lapse(self) -> None:
         """Give back what was offered and not taken in time; who let it lapse goes to the back."""
-        for offer in self._books.leases("ends <= ? AND state = ? ORDER BY ends", self._books.now, OFFERED):
+        for offer in self._books.leases("ends <= ? AND state = ? ORDER BY ends, key", self._books.now, OFFERED):
             self._books.end(offer, well=False)
             self._to_the_back(offer.key.removesuffix("-offer"))
 
@@ -159,26 +158,22 @@ class Line:
         while run(_ROOM, (pool,)).fetchone() and (found := run(_NEXT, (pool,)).fetchone()):
             gone = gone or []
             name, wants_any = found
-            file = mailbox.dial(self._folder, name)
-            if file is None and name != self._owner.name:
+            if self.lives(name):
+                id = self._choose(name, any_will_do=wants_any)
+                self._reserve(name, id)
+                self.messages.append((name, id))
+            else:
                 gone += self.bury(name)
-                continue
-            id = self._choose(name, any_will_do=wants_any)
-            if file is not None:
-                self._messages.append((file, id))
-            self._reserve(name, id)
         return gone
 
     def _choose(self, name: str, *, any_will_do: bool) -> str:
         """Return what to offer; there is something, as this owner is the next."""
-        if any_will_do:
-            return str(self._choice.choose(random.random(), Constraints()))
+        if any_will_do and (chosen := self._choice.choose(random.random())) is not None:
+            return chosen.id
         mine = (self._books.pool, name)
         wanted = self._books.run("SELECT account FROM want WHERE pool = ? AND owner = ?", mine).fetchall()
         return random.choice([str(id) for (id,) in wanted if self._choice.has_room(id)])
 
     def _reserve(self, name: str, id: str) -> None:
         now = self._books.now
-        self._books.enter(
-            LeaseRow(f"{name}-offer", id, OFFERED, now, None, None, None, None, now + OFFER_SECONDS, 0, 0, "")
-        )
+        self._books.enter(LeaseRow(f"{name}-offer", id, OFFERED, now, "", ends=now + OFFER_SECONDS))

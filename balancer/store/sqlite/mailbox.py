@@ -82,36 +82,38 @@ class Mailbox:
         self.drop()
 
 
-def dial(folder: Path, name: str) -> int | None:
-    """Open the mailbox of another owner for writing. None: its owner is dead. Raises OSError."""
+def lives(folder: Path, name: str) -> bool:
+    """Whether an owner lives. Raises OSError if that cannot be known."""
     try:
-        return os.open(_path(folder, name), os.O_WRONLY | os.O_NONBLOCK)
+        file = _dial(folder, name)
     except FileNotFoundError:
-        return None
+        return False
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        return None
-
-
-def lives(folder: Path, name: str) -> bool:
-    """Whether an owner lives. Raises OSError."""
-    file = dial(folder, name)
-    if file is None:
         return False
     os.close(file)
     return True
 
 
-def post(file: int, account: str) -> None:
-    """Name an account to whom ``dial`` has reached, and hang up. A message may be lost."""
+def post(folder: Path, name: str, account: str) -> None:
+    """Name an account to an owner. The message may be lost."""
     line = json.dumps(account).encode() + b"\n"
+    try:
+        file = _dial(folder, name)
+    except OSError:
+        return  # it has died meanwhile
     try:
         os.write(file, line if len(line) <= _ATOMIC else b"\n")
     except OSError:
-        pass  # it has died, or has more messages than it can read: it looks by itself now and then
+        pass  # it has more messages than it can read: it looks by itself now and then
     finally:
         os.close(file)
+
+
+def _dial(folder: Path, name: str) -> int:
+    """Open the mailbox of another owner for writing; ENXIO: nobody has it open for reading."""
+    return os.open(_path(folder, name), os.O_WRONLY | os.O_NONBLOCK)
 
 
 def clear(folder: Path, name: str) -> None:

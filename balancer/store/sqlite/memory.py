@@ -45,9 +45,14 @@ class Memory:
 
     def buried(self, key: str) -> bool:
         """Whether a lease was ended on purpose."""
-        mine = (self._books.pool, key, self._books.now - TOMBSTONE_SECONDS)
+        mine = (self._books.pool, key, self.horizon)
         found = self._books.run("SELECT 1 FROM tomb WHERE pool = ? AND key = ? AND at > ?", mine)
         return found.fetchone() is not None
+
+    @property
+    def horizon(self) -> float:
+        """Before when a tombstone is no more."""
+        return self._books.now - TOMBSTONE_SECONDS
 
     def tell(self, owner: str) -> tuple[str, ...]:
         """Return the ended leases that their owner has not heard of, once."""
@@ -60,7 +65,7 @@ class Memory:
 
     def _sweep(self) -> None:
         run, pool = self._books.run, self._books.pool
-        horizon = self._books.now - TOMBSTONE_SECONDS
+        horizon = self.horizon
         too_many = run("SELECT count(*) FROM tomb WHERE pool = ?", (pool,)).fetchone()[0] - _MOST_TOMBS
         if too_many > 0:
             oldest = "SELECT at FROM tomb WHERE pool = ? ORDER BY at LIMIT 1 OFFSET ?"
