@@ -94,9 +94,11 @@ class LeastLoadedRoom:
     One shelf for each load that occurs. Loads are fractions of small numbers, so there are few.
     """
 
-    __slots__ = ("_loads", "_shelves")
+    __slots__ = ("_filed", "_loads", "_shelves")
 
     def __init__(self) -> None:
+        self._filed: dict[Tally, float] = {}
+        """The load of a tally when it was filed."""
         self._shelves: dict[float, Shelf] = {}
         self._loads: list[float] = []
 
@@ -109,6 +111,7 @@ class LeastLoadedRoom:
 
     def clear(self) -> None:
         """Forget every account."""
+        self._filed.clear()
         self._shelves.clear()
         self._loads.clear()
 
@@ -122,7 +125,7 @@ class LeastLoadedRoom:
         return [tally for tally in tallies if tally.load == least]
 
     def _add(self, tally: Tally) -> None:
-        load = tally.shelved_at = tally.load
+        load = self._filed[tally] = tally.load
         shelf = self._shelves.get(load)
         if shelf is None:
             shelf = self._shelves[load] = Shelf()
@@ -130,7 +133,7 @@ class LeastLoadedRoom:
         shelf.add(tally)
 
     def _remove(self, tally: Tally) -> None:
-        load = tally.shelved_at
+        load = self._filed.pop(tally)
         shelf = self._shelves[load]
         shelf.remove(tally)
         if not shelf:

@@ -98,7 +98,7 @@ NO_PAUSES: Mapping[str | None, Pause] = MappingProxyType({})
 class Tally:
     """One account as the ledger knows it. ``in_flight`` is the size of ``held``, never its own number."""
 
-    __slots__ = ("account", "draining", "external", "held", "id", "limit", "pauses", "place", "shelved_at")
+    __slots__ = ("account", "draining", "external", "held", "id", "limit", "pauses", "place")
 
     def __init__(self, account: Account) -> None:
         self.id = account.id
@@ -111,7 +111,6 @@ class Tally:
         self.limit = 0
         """Leases that unconstrained jobs may fill: capacity less external jobs, 0 if not usable."""
         self.place = OUT
-        self.shelved_at = 0.0
         self.measure()
 
     @property
