@@ -3,9 +3,11 @@
 import asyncio
 import threading
 
-from stepping import at_once, two_faces, until
+from stepping import SteppedLoop, at_once, two_faces, until
 
 from balancer import AsyncAccountPool, PoolClosed
+from balancer.tally import Row
+from balancer.waiting import TaskWaiter
 
 
 def test_one_pool_serves_loops_one_after_another():
@@ -130,3 +132,21 @@ def test_closing_sends_the_waiting_tasks_of_every_loop_away():
         thread.join()
     assert sorted(refused) == ["task", "thread"]
     assert at_once(lease.release())
+
+
+def test_a_task_that_was_woken_before_it_fell_asleep_does_not_sleep():
+    """P-28: a hand-over between the look at the queue and the sleep is not missed, from any thread."""
+    waiter = TaskWaiter(Row(None))
+    thread = threading.Thread(target=waiter.wake)
+    thread.start()
+    thread.join()
+    with SteppedLoop() as loop:
+        first = loop.create_task(waiter.park(None))
+        loop.tick(2)
+        assert first.done()
+        second = loop.create_task(waiter.park(None))  # each wake-up counts once
+        loop.tick(2)
+        assert not second.done()
+        waiter.wake()
+        loop.tick(2)
+        assert second.done()
