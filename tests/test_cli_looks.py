@@ -4,6 +4,7 @@ import json
 
 import pytest
 from command_line import Desk
+from redis_server import RedisServer
 
 from balancer import SERVICES
 from balancer.testing import CANARY
@@ -101,12 +102,14 @@ def test_load_sets_the_servers_list_beside_the_leases(desk):
 
 
 def test_load_knows_a_listed_job_of_ours(desk):
-    """A job that is bound to a lease is neither missing from the list nor nobody's."""
+    """A job that is bound to a lease is neither missing from the list nor nobody's; a lease whose call is
+    still on its way is not missed there either.
+    """
     job = desk.fake.start_stranger("flowmusic", "b@example.com")
-    with desk.pool(reconcile_every=None) as pool:
+    with desk.pool(reconcile_every=None) as pool, pool.acquire(account="b@example.com"):
         pool.acquire(account="b@example.com").bind(job)
         line = desk.json("load", "flowmusic")["accounts"][1]
-    assert (line["listed"], line["leases"], line["not_listed"], line["not_leased"]) == (1, 1, 0, 0)
+    assert (line["listed"], line["leases"], line["not_listed"], line["not_leased"]) == (1, 2, 0, 0)
 
 
 def test_load_says_when_the_server_lists_nothing(desk):
@@ -161,6 +164,15 @@ def test_a_store_that_cannot_be_used_has_an_exit_code(desk):
     """A Redis that is away is 5, and its password is not shown."""
     result = desk.run("holders", "flowmusic", "--store", "redis://me:hush@127.0.0.1:1/0")
     assert result.exit_code == 5
+    assert "hush" not in result.output
+
+
+def test_a_redis_store_is_named_without_its_password(desk):
+    """The table says which store it is about; what lets people into it stays unsaid. P-60."""
+    with RedisServer(password="hush") as server:
+        result = desk.run("holders", "flowmusic", "--store", server.url)
+    assert result.exit_code == 0, result.stderr
+    assert f"redis://127.0.0.1:{server.port}/0" in result.stdout
     assert "hush" not in result.output
 
 
