@@ -133,8 +133,8 @@ class Link:
     async def _connect(self, wire: Wire) -> None:
         """Connect in a thread. If the caller is cancelled meanwhile, the thread gives the connection back."""
         with self._lock:
-            threads = self._threads = self._threads or ThreadPoolExecutor(4, "balancer-redis")
-        work = threads.submit(_attempt, wire)
+            self._threads = self._threads or ThreadPoolExecutor(4, "balancer-redis")
+            work = self._threads.submit(_attempt, wire)
         try:
             trouble = await asyncio.shield(asyncio.wrap_future(work))
         except BaseException:
