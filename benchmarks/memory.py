@@ -8,7 +8,7 @@ import tracemalloc
 from collections.abc import Callable
 from typing import TypeVar
 
-from balancer import AccountPool
+from balancer import AccountPool, Lease
 from benchmarks.harness import Effort, Spread
 from benchmarks.pools import accounts
 from benchmarks.report import Section, at_most
@@ -29,16 +29,24 @@ def run(effort: Effort) -> Section:
     source = accounts(number)
     size, pool = _allocated(lambda: _loaded(source))
     section.add("an account", _one(size / number), "B", at_most(350))
-    full, leases = _allocated(lambda: [pool.acquire() for _ in range(number * 6)])
-    section.add("a lease, six on an account", _one(full / number / 6), "B", at_most(320))
-    del leases
+    section.add("a lease, six on an account", _one(_lease(pool, number * 6)), "B", at_most(320))
     pool.close()
     single = _loaded(accounts(number, capacity=1))
-    sparse, _leases = _allocated(lambda: [single.acquire() for _ in range(number)])
-    section.add("a lease, one on an account", _one(sparse / number), "B")
+    section.add("a lease, one on an account", _one(_lease(single, number)), "B")
     size, _semaphores = _allocated(lambda: {id: threading.BoundedSemaphore(6) for id in source})
     section.add("a BoundedSemaphore for each account", _one(size / number), "B")
     return section
+
+
+def _lease(pool: AccountPool, number: int) -> float:
+    """Return the bytes of each of ``number`` leases; the list that keeps them is there before."""
+    leases: list[Lease | None] = [None] * number
+
+    def fill() -> None:
+        for place in range(number):
+            leases[place] = pool.acquire()
+
+    return _allocated(fill)[0] / number
 
 
 def _loaded(source: dict[str, int]) -> AccountPool:
