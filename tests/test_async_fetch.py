@@ -3,7 +3,7 @@
 import pytest
 from stepping import HeldSource, SteppedLoop
 
-from balancer import AccountPool, AsyncAccountPool
+from balancer import AccountPool, AsyncAccountPool, SourceUnavailable
 from balancer.testing import ManualClock
 
 
@@ -61,17 +61,47 @@ def load(loop, pool, source):
     task.result()
 
 
-def test_tasks_that_reconcile_at_once_get_one_answer():
-    """P-55: one request for all who ask while it is on its way; its result is told to each."""
+def test_tasks_that_reconcile_at_once_share_the_next_list():
+    """P-55: one request at a time; one that was asked before a caller came does not answer that caller."""
     source = HeldSource(a=2)
     with SteppedLoop() as loop:
         sync = source.hold(AccountPool(source=source, clock=ManualClock()))
         pool = AsyncAccountPool(pool=sync)
         load(loop, pool, source)
-        source.running = [{"id": "j", "account": "a"}]
-        tasks = [loop.create_task(pool.reconcile()) for _ in range(3)]
-        loop.tick(2)
-        assert len(source.asked) == 1
-        source.land()
+        tasks = [loop.create_task(pool.reconcile()) for _ in range(20)]
+        for running in ([], [{"id": "j", "account": "a"}]):
+            loop.tick(2)
+            assert len(source.asked) == 1
+            source.running = running
+            source.land()
         loop.tick(3)
-        assert [task.result().adopted for task in tasks] == [{"a": 1}] * 3
+        assert not source.asked
+        assert [task.result().adopted for task in tasks] == [{}] + [{"a": 1}] * 19
+
+
+@pytest.mark.parametrize(("method", "deadline"), [("refresh", 60), ("reconcile", 30)])
+def test_an_answer_that_comes_after_it_was_given_up_is_void(method, deadline):
+    """P-55: a newer one may have landed, and the late one would overwrite it."""
+    source, clock = HeldSource(a=1), ManualClock()
+    with SteppedLoop() as loop:
+        sync = source.hold(AccountPool(source=source, clock=clock, ttl=1e6))
+        pool = AsyncAccountPool(pool=sync)
+        load(loop, pool, source)
+        late = loop.create_task(getattr(pool, method)())
+        loop.tick(2)
+        (old,) = source.asked
+        clock.advance(deadline)
+        loop.tick(2)
+        assert isinstance(late.exception(), SourceUnavailable)
+        clock.advance(30)
+        source.asked.clear()
+        newer = loop.create_task(getattr(pool, method)())
+        loop.tick(2)
+        source.table, source.running = {"a": 7}, []
+        source.land()
+        loop.tick(2)
+        newer.result()
+        source.table, source.running = {"a": 2}, [{"id": "j", "account": "a"}]
+        old()
+        stats = sync.stats()
+        assert (stats.external, stats.capacity) == (0, 7 if method == "refresh" else 1)
