@@ -60,7 +60,8 @@ def test_the_command_finds_its_slot_in_its_environment(desk, hold):
     )
     account, params, lease = (process.stdout.readline().strip() for _ in names)
     with desk.pool() as pool:
-        assert [(one.account, one.id) for one in pool.holders()] == [(account, lease)]
+        [holder] = pool.holders()
+        assert (holder.account, holder.id, holder.label) == (account, lease, sys.executable)
         assert account == "a@example.com"
         assert json.loads(params) == {"email": account}
         process.terminate()

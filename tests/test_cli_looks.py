@@ -102,9 +102,7 @@ def test_load_sets_the_servers_list_beside_the_leases(desk):
 
 
 def test_load_knows_a_listed_job_of_ours(desk):
-    """A job that is bound to a lease is neither missing from the list nor nobody's; a lease whose call is
-    still on its way is not missed there either.
-    """
+    """A job that is bound to a lease is not nobody's, and a lease without a job is not missed on the list."""
     job = desk.fake.start_stranger("flowmusic", "b@example.com")
     with desk.pool(reconcile_every=None) as pool, pool.acquire(account="b@example.com"):
         pool.acquire(account="b@example.com").bind(job)
