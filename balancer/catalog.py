@@ -25,6 +25,8 @@ PATIENCE = 5.0
 """Seconds that the caller who started a refresh waits for it before it goes on with the old table."""
 CONFIRMED = 5.0
 """Age in seconds up to which a table is recent enough to turn a caller away by it."""
+LEAST_TTL = 1.0
+"""Seconds for which any table is fresh: who awaited it goes on with it, and nobody asks at speed."""
 _BACKOFF_FIRST, _BACKOFF_MOST = 1.0, 30.0
 
 
@@ -73,7 +75,7 @@ class Catalog:
     """The table in force and its freshness."""
 
     def __init__(self, ttl: float, stale_if_error: float, timer: Callable[[], float]) -> None:
-        self.ttl, self.stale_if_error = ttl, stale_if_error
+        self.ttl, self.stale_if_error = max(ttl, LEAST_TTL), stale_if_error
         self.flight = Flight(FETCH_DEADLINE)
         self._kept: TLRUCache[str, Table] = TLRUCache(1, self._kept_until, timer)
         """The table, until it is too old to be used even when no newer one can be had."""

@@ -37,7 +37,7 @@ class AccountPool(Face):
         source: Replaces the HTTP source: a mapping of account ids to capacities, or an object with
             ``accounts()`` and perhaps ``jobs()``.
         store: Where leases are counted; default ``$BALANCER_STORE``, else ``memory://``.
-        ttl: Seconds for which a fetched configuration is fresh.
+        ttl: Seconds for which a fetched configuration is fresh; less than 1 counts as 1.
         stale_if_error: Seconds beyond ``ttl`` for which the old one serves while refreshes fail.
         strategy: ``"random"`` (the server's own rule) or ``"least_loaded"``.
         default_capacity: Capacity of accounts that do not state one; default the service's own.

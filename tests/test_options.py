@@ -44,7 +44,7 @@ def test_a_duration_that_is_none_is_refused_by_name(name, value, kind):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_duration_of_zero_is_refused_where_it_makes_no_sense(name):
-    """A ttl of 0 means a fetch for each caller; nothing else can last no time."""
+    """A ttl of 0 counts as the shortest there is; nothing else can last no time."""
     if name == "ttl":
         assert pool(ttl=0)
     else:

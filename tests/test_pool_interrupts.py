@@ -7,11 +7,13 @@ import dis
 import functools
 import itertools
 import pathlib
+import signal
 import sys
+import threading
 
 import pytest
 import structlog
-from crew import in_line, result, start
+from crew import in_line, queued, result, start
 
 import balancer
 from balancer import AccountPool, AcquireTimeout
@@ -264,3 +266,52 @@ def test_a_thread_that_is_struck_does_not_keep_the_lock():
         assert result(start(pool.acquire, timeout=0)).release()
 
     assert strikes(act) > 20
+
+
+def test_an_interrupted_wait_leaves_the_line():
+    """P-1, P-7: who gives up by Ctrl-C is not handed the slot; whoever stands behind gets it."""
+    pool = pool_with(1)
+    lease = pool.acquire()
+
+    def strike():
+        queued(pool, 1)
+        behind = in_line(pool, 1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return behind
+
+    striker = start(strike)
+    with pytest.raises(KeyboardInterrupt):
+        pool.acquire()
+    (behind,) = result(striker)
+    assert pool.stats().waiting == 1
+    lease.release()
+    assert result(behind).release()
+    assert_whole(pool, 1)
+
+
+def test_an_interruption_that_races_the_hand_over_loses_no_slot():
+    """P-1, P-7: a slot released at the very moment of Ctrl-C is the caller's, or goes back."""
+    pool, outcomes = pool_with(1), set()
+
+    def strike(lease, pause):
+        queued(pool, 1)
+        lease.release()
+        for _ in range(pause):
+            pass
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    for number in range(100):
+        lease, mine = pool.acquire(timeout=0), None
+        striker = start(strike, lease, number * 20)
+        try:
+            mine = pool.acquire()
+            outcomes.add("served")
+            striker.result(20)
+        except KeyboardInterrupt:
+            outcomes.add("interrupted")
+        if mine is not None:
+            mine.release()
+        del mine
+        striker.result(20)
+        assert_whole(pool, 1)
+    assert "interrupted" in outcomes

@@ -85,6 +85,21 @@ def test_a_fresh_table_is_not_fetched_again(over_http, clock):
     assert fetches(fake) == 1
 
 
+@pytest.mark.parametrize("ttl", [0, 0.001])
+def test_no_ttl_is_so_short_that_callers_ask_for_ever(play, clock, ttl):
+    """Who awaited a table goes on with it, and those in line do not have it fetched at speed."""
+    source, pool = play(ttl=ttl)
+    for want in ({}, {"timeout": 0}, {"account": "a"}):
+        pool.acquire(**want).release()
+    assert source.calls == 1
+    clock.advance(1)
+    lease = pool.acquire()
+    (waiter,) = in_line(pool, 1)
+    assert source.calls == 2
+    lease.release()
+    assert result(waiter)
+
+
 def test_an_old_table_is_fetched_once_and_awaited_by_who_found_out(over_http, clock):
     """The caller who finds the table old starts the fetch, and is served by what it brings."""
     fake, pool = over_http({"a": 1}, ttl=60)

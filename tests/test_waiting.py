@@ -140,6 +140,7 @@ def test_one_release_wakes_one_of_two_hundred(pool_of, monkeypatch):
     assert len(woken) <= 10
     assert pool.stats().waiting == 195
     pool.close()
+    until(lambda: all(caller.done() for caller in callers))
     assert lease.release()
 
 
