@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from balancer.catalog import PATIENCE, Advice
+from balancer.catalog import PATIENCE, Advice, Flight
 from balancer.core import Core
 from balancer.effect import Flow, Park
 from balancer.errors import BalancerError
@@ -156,10 +156,9 @@ def refresh(core: Core, waiter: Waiter) -> Flow[None]:
         Unauthorized, SubscriptionRequired, SourceError: what the fetch failed with.
     """
     upkeep = core.upkeep
-    number = upkeep.begin_fetch()
-    while upkeep.catalog.flight.number == number and upkeep.catalog.flight.running:
-        yield from _landing(core, waiter)
-        upkeep.expire_flights()
+    flight = upkeep.catalog.flight
+    yield from _end_of(core, waiter, flight, flight.number)  # it may have asked before we were called
+    yield from _end_of(core, waiter, flight, upkeep.begin_fetch())
     if upkeep.catalog.trouble is not None:
         raise upkeep.trouble()
     while core.store.table is None and upkeep.in_flight:
@@ -178,14 +177,20 @@ def reconcile(core: Core, waiter: Waiter) -> Flow[Reconciled]:
     if not upkeep.lists_jobs:
         raise ValueError(f"the source of {core.service.key} cannot list running jobs")
     yield from loaded(core, waiter)
-    number = upkeep.begin_survey()
-    while upkeep.survey.flight.number == number and upkeep.survey.flight.running:
-        yield from _landing(core, waiter)
-        upkeep.expire_flights()
+    flight = upkeep.survey.flight
+    yield from _end_of(core, waiter, flight, flight.number)  # it may have asked before we were called
+    yield from _end_of(core, waiter, flight, upkeep.begin_survey())
     if upkeep.survey.trouble is not None:
         raise upkeep.survey.trouble.afresh()
     result: Reconciled = upkeep.survey.result
     return result
+
+
+def _end_of(core: Core, waiter: Waiter, flight: Flight, number: int) -> Flow[None]:
+    """Wait until an attempt has landed or is given up."""
+    while flight.number == number and flight.running:
+        yield from _landing(core, waiter)
+        core.upkeep.expire_flights()
 
 
 def _landing(core: Core, waiter: Waiter) -> Flow[Any]:
