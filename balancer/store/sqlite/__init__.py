@@ -3,9 +3,11 @@
 ::
 
     backend ── database (one connection, one turn at a time, the file and its checks)
-       │           └── schema, uptime, forks, places
-       ├── acts (what each operation does)
-       │     └── line (owners, and who waits) ── books (accounts, leases, cooldowns) ── memory (what is over)
+       │           └── schema, rebase, uptime, forks, places
+       ├── acts (the three parts of each operation)
+       │     ├── leases, survey, fleet, reading (what operations do)
+       │     ├── line (owners, and who waits) ── choice (which account)
+       │     └── memory (what is over) ── books (leases, cooldowns) ── shelves (accounts)
        └── mailbox (how another process is told, and seen to be alive)
 
 Beside ``path`` stand ``path-wal`` and ``path-shm`` (SQLite's own), ``path-lock`` (whose turn it is) and

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from balancer.store import operations as ops
-from balancer.store.sqlite.books import OFFERED, Books, Cooldown, LeaseRow
-from balancer.store.sqlite.choice import Choice
+from balancer.store.sqlite.books import OFFERED, Books, LeaseRow
 from balancer.store.sqlite.fleet import Fleet
+from balancer.store.sqlite.leases import Leases
 from balancer.store.sqlite.line import Line, Messages
-from balancer.store.sqlite.memory import DONE, EARLY, Memory
+from balancer.store.sqlite.memory import Memory
 from balancer.store.sqlite.reading import dump, read_table
-from balancer.tally import AMBIGUOUS, BOUND, HELD
+from balancer.store.sqlite.survey import Survey
+from balancer.tally import HELD
 
 _GLANCE = """
     SELECT pool.version, pool.strategy,
@@ -29,9 +30,6 @@ _GLANCE = """
     FROM pool LEFT JOIN owner ON owner.pool = ?1 AND owner.name = ?2
     WHERE pool.id = ?1"""
 
-_SEEN = """
-    SELECT (SELECT account FROM lease WHERE pool = ?1 AND key = ?2),
-        EXISTS (SELECT 1 FROM tomb WHERE pool = ?1 AND key = ?2 AND at > ?3)"""
 _QUIET = frozenset({ops.Take, ops.End})
 _BEFORE_KNOWN = frozenset({ops.Beat, ops.Register})
 """What an owner asks that has been forgotten, without becoming known by it."""
@@ -65,27 +63,27 @@ class Acts:
         self, connection: sqlite3.Connection, settings: ops.Settings, owner: ops.Owner, folder: Path
     ) -> None:
         pool, strategy = _pool(connection, settings)
-        self._settings, self._owner = settings, owner
+        self._owner = owner
         self._books = Books(connection, pool, strategy)
         self._memory = Memory(self._books)
-        choice = Choice(self._books, settings.strategy, lower_only=settings.lower_only)
-        self._choice = choice
-        self.line = Line(self._books, choice, owner, folder, settings.lease_ttl)
+        self._leases = Leases(self._books, self._memory, settings, owner)
+        self.line = Line(self._books, self._leases.choice, owner, folder, settings.lease_ttl)
         self._fleet = Fleet(self._books, self.line, settings, owner)
+        survey = Survey(self._books, self._leases, self._fleet, settings.job_ttl)
         self._glance: _Glance
         self._do: dict[type, Callable[[Any], Any]] = {
             ops.Take: self._take,
-            ops.End: self._end,
-            ops.Bind: self._bind,
-            ops.Renew: self._renew,
-            ops.Judge: self._judge,
-            ops.Cool: self._cool,
-            ops.Reset: self._reset,
+            ops.End: self._leases.end,
+            ops.Bind: self._leases.bind,
+            ops.Renew: self._leases.renew,
+            ops.Judge: self._leases.judge,
+            ops.Cool: self._leases.cool,
+            ops.Reset: self._leases.reset,
             ops.Claim: self._fleet.claim,
             ops.Fail: self._fleet.fail,
             ops.Configure: self._fleet.configure,
             ops.ReadTable: lambda _: read_table(self._books),
-            ops.Apply: self._apply,
+            ops.Apply: survey.apply,
             ops.Dump: lambda _: dump(self._books, self._memory),
             ops.Beat: self._beat,
             ops.Register: self._register,
@@ -111,7 +109,7 @@ class Acts:
         if books.stale:
             glance = self._look()
         if glance.anybody_waits and (offered := self.line.offer()) is not None:
-            expired += map(self._gone, offered)
+            expired += map(self._leases.gone, offered)
             glance = self._look()
         due, loose = glance.due, glance.loose_since
         reply = ops.Reply(
@@ -156,150 +154,20 @@ class Acts:
             end()
         gone = leases + self.line.bury_dead()
         self.line.lapse()
-        return [self._gone(lease) for lease in gone]
+        return [self._leases.gone(lease) for lease in gone]
 
-    def _gone(self, lease: LeaseRow) -> ops.Gone:
-        age = self._books.now - lease.since
-        return ops.Gone(lease.key, lease.account, lease.state, lease.job, lease.label, age)
-
-    # -- leases -------------------------------------------------------------------------------------
+    # -- who asks -----------------------------------------------------------------------------------
 
     def _take(self, take: ops.Take) -> ops.Granted | None:
         if take.offered:
             self.line.end_offer()
-        id = self._grant(take)
+        id = self._leases.grant(take)
         wants = take.else_wants if id is None else take.then_wants
         if wants is not None:
             self.line.wait(wants, at_the_back=id is not None)
         elif self._glance.waiting:
             self.line.leave()
         return None if id is None else ops.Granted(id)
-
-    def _grant(self, take: ops.Take) -> str | None:
-        books = self._books
-        account, buried = books.run(_SEEN, (books.pool, take.key, self._memory.horizon)).fetchone()
-        if account is not None or buried:
-            return account and str(account)
-        chosen = self._choice.choose(take.draw, take.accounts, take.max_jobs, take.scope)
-        if chosen is None:
-            return None
-        lease = LeaseRow(
-            take.key, chosen.id, HELD, books.now, self._owner.host_pid, take.label, take.scope,
-            has_room=chosen.leaves_room,
-        )  # fmt: skip
-        books.enter(lease)
-        return chosen.id
-
-    def _end(self, end: ops.End) -> ops.Gone | None:
-        if end.job_id is not None:
-            lease = self._books.lease_of(end.job_id)
-            if lease is None:
-                self._memory.add(EARLY, end.job_id)
-        else:
-            lease = self._books.lease(end.key or "")
-            if lease is None:
-                self._memory.bury(end.key or "")
-        if lease is None:
-            return None
-        theirs = not lease.key.startswith(self._owner.name + "-")
-        self._finish(lease, unheard=theirs and lease.state != BOUND)
-        return self._gone(lease)
-
-    def _finish(self, lease: LeaseRow, *, unheard: bool = False) -> None:
-        """End a lease because its user says that the job is over."""
-        if lease.job is not None:
-            self._memory.add(DONE, lease.job)
-        self._bury(lease, unheard=unheard)
-
-    def _bury(self, lease: LeaseRow, *, unheard: bool = False) -> None:
-        self._memory.bury(lease.key, unheard=unheard)
-        self._books.end(lease)
-
-    def _bind(self, bind: ops.Bind) -> str:
-        lease = self._books.lease(bind.key)
-        return "lost" if lease is None else self._tie(lease, bind.job_id, bind.ttl)
-
-    def _tie(self, lease: LeaseRow, job: str, ttl: float) -> str:
-        other = self._books.lease_of(job)
-        if lease.job not in (None, job) or (other is not None and other.key != lease.key):
-            return "taken"
-        if self._memory.has(EARLY, job):
-            self._memory.drop(EARLY, job)
-            self._books.accept(lease)
-            self._finish(lease._replace(job=job))
-            return "over"
-        self._books.bind(lease, job, self._books.now + ttl)
-        return "bound"
-
-    def _renew(self, renew: ops.Renew) -> bool:
-        books = self._books
-        lease = books.lease(renew.key or "") if renew.job_id is None else books.lease_of(renew.job_id)
-        if lease is None:
-            return False
-        usual = self._settings.job_ttl if lease.state == BOUND else self._settings.ambiguous_ttl
-        books.set_end(lease, books.now + (usual if renew.ttl is None else renew.ttl))
-        return True
-
-    # -- verdicts -----------------------------------------------------------------------------------
-
-    def _judge(self, judge: ops.Judge) -> bool:
-        books = self._books
-        lease = books.lease(judge.key)
-        if lease is None:
-            return False
-        if judge.accepted:
-            books.accept(lease)
-        if judge.doubt:
-            books.doubt(lease, books.now + self._settings.ambiguous_ttl)
-        if judge.adverse:
-            books.set_adverse(lease.key)
-        if judge.seconds is not None:
-            until = books.now + judge.seconds
-            books.cool(lease.account, Cooldown(judge.scope, until, judge.reason, judge.worth_waiting))
-        return True
-
-    def _cool(self, cool: ops.Cool) -> bool:
-        books = self._books
-        if books.account(cool.account) is None:
-            return False
-        until = books.now + cool.seconds
-        books.cool(cool.account, Cooldown(cool.scope, until, cool.reason, cool.worth_waiting))
-        return True
-
-    def _reset(self, reset: ops.Reset) -> bool:
-        found = self._books.account(reset.account) is not None
-        if found:
-            self._books.reset(reset.account)
-        return found
-
-    # -- the server's list --------------------------------------------------------------------------
-
-    def _apply(self, plan: ops.Apply) -> tuple[str, ...]:
-        if not self._fleet.holds("survey", plan.number):
-            return ()
-        self._fleet.done("survey")
-        self._fleet.set_external(plan.external)
-        books, usual = self._books, self._settings.job_ttl
-        ended = [
-            key
-            for key, job in plan.bind
-            for lease in self._in_state([key], AMBIGUOUS)
-            if self._tie(lease, job, usual) == "over"
-        ]
-        for lease in self._in_state(plan.prolong, BOUND):
-            books.set_end(lease, max(lease.ends or 0.0, books.now + usual))
-        for lease in self._in_state(plan.missed, BOUND):
-            books.set_missed(lease.key, plan.missed[lease.key])
-        over = [*self._in_state(plan.reclaim, BOUND), *self._in_state(plan.resolve, AMBIGUOUS)]
-        for lease in over:
-            self._bury(lease)
-        return (*ended, *(lease.key for lease in over))
-
-    def _in_state(self, keys: Iterable[str], state: str) -> list[LeaseRow]:
-        found = [self._books.lease(key) for key in keys]
-        return [lease for lease in found if lease is not None and lease.state == state]
-
-    # -- owners -------------------------------------------------------------------------------------
 
     def _beat(self, _: ops.Beat) -> ops.Beaten:
         known = self.line.known()

@@ -1,4 +1,4 @@
-"""Accounts, leases and cooldowns in tables: the rules of :class:`balancer.ledger.Ledger`.
+"""Leases and cooldowns in tables: the rules of :class:`balancer.ledger.Ledger`.
 
 Every method is called inside a transaction, in which ``now`` was set and what is due was settled.
 """
@@ -9,47 +9,19 @@ import sqlite3
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from balancer.store.sqlite.shelves import CONCERNS, Shelves, marked
 from balancer.tally import AMBIGUOUS, BOUND, HELD
 
 OFFERED = "offered"
 """State of the lease that stands for a slot reserved for a waiting process."""
 
-_BLOCKING = "(cooling OR probe IS NOT NULL)"
-_CONCERNS = "(?3 IS NULL OR scope = '' OR scope = ?3)"
-_ACCOUNT = f"""
-    SELECT id, capacity, broken OR draining, draining, external, in_flight, shelf, place,
-        EXISTS (SELECT 1 FROM pause WHERE pool = ?1 AND account = ?2 AND {_BLOCKING} AND {_CONCERNS})
-    FROM account WHERE pool = ?1 AND id = ?2"""  # noqa: S608  # ours
-_PROBE = f"UPDATE pause SET probe = ?4 WHERE pool = ?1 AND account = ?2 AND {_CONCERNS}"  # noqa: S608
+_PROBE = f"UPDATE pause SET probe = ?4 WHERE pool = ?1 AND account = ?2 AND {CONCERNS}"  # noqa: S608
 _LEASE = "key, account, state, since, process, label, scope, job, state_since, ends, adverse, missed"
 _FIND = f"""
     SELECT {_LEASE}, (SELECT place IS NOT NULL FROM account WHERE pool = lease.pool AND id = lease.account)
     FROM lease WHERE pool = ? AND """  # noqa: S608
 _FIND_KEY, _FIND_JOB = _FIND + "key = ?", _FIND + "job = ?"
 _ENTER = f"INSERT INTO lease (pool, {_LEASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-
-
-class AccountRow(NamedTuple):
-    """An account, and whether a pause keeps jobs of the scope that was asked for away from it."""
-
-    id: str
-    capacity: int
-    out: bool
-    """Broken or draining."""
-    draining: bool
-    external: int
-    in_flight: int
-    shelf: float | None
-    place: int | None
-    blocked: bool
-
-    def fits(self, capacity: int) -> bool:
-        """Whether one more job may be granted."""
-        return not (self.out or self.blocked) and self.in_flight + self.external < capacity
-
-    def shelf_for(self, strategy: str) -> float:
-        """Return the shelf it stands on while it has room; the lowest is taken from first."""
-        return (self.in_flight + self.external) / self.capacity if strategy == "least_loaded" else 0.0
 
 
 class LeaseRow(NamedTuple):
@@ -81,19 +53,11 @@ class Cooldown:
     worth_waiting: bool
 
 
-def marked(scope: str | None) -> str | None:
-    """Return a scope as it is kept in a pause, where it may be an empty text; None: any."""
-    return None if scope is None else "=" + scope
-
-
-class Books:
-    """The accounts and leases of one pool. Mutable, besides the file: ``now`` and ``pauses``."""
+class Books(Shelves):
+    """The leases of one pool, and its accounts. Mutable, besides the file: what is said below."""
 
     def __init__(self, connection: sqlite3.Connection, pool: int, strategy: str) -> None:
-        self.run = connection.execute
-        self.pool = pool
-        self.strategy = strategy
-        """How the accounts with room are shelved."""
+        super().__init__(connection, pool, strategy)
         self.now = 0.0
         self.pauses = True
         """Whether any account may have a pause; False saves looking for them."""
@@ -218,64 +182,3 @@ class Books:
             (self.pool, id, scope),
         )
         self.refile(id)
-
-    # -- accounts -----------------------------------------------------------------------------------
-
-    def account(self, id: str, scope: str | None = None) -> AccountRow | None:
-        """Return an account as a job of ``scope`` meets it; a job without scope meets every pause."""
-        row = self.run(_ACCOUNT, (self.pool, id, marked(scope))).fetchone()
-        return AccountRow._make(row) if row else None
-
-    def refile(self, id: str) -> None:
-        """Have an account stand on the right shelf exactly if it has room."""
-        account = self.account(id)
-        if account is None:
-            return
-        shelf = account.shelf_for(self.strategy) if account.fits(account.capacity) else None
-        if shelf != account.shelf:
-            self._take_off(account)
-            if shelf is not None:
-                self._put_on(id, shelf)
-        if account.draining and not account.in_flight:
-            self._drop(id)
-
-    def refile_all(self) -> None:
-        """Shelve every account anew."""
-        self.run("UPDATE account SET shelf = NULL, place = NULL WHERE pool = ?", (self.pool,))
-        for (id,) in self.run("SELECT id FROM account WHERE pool = ?", (self.pool,)).fetchall():
-            self.refile(id)
-
-    def _take_off(self, account: AccountRow) -> None:
-        """Close the gap that an account leaves with the last one of its shelf."""
-        if account.place is None:
-            return
-        self._set_place(account.id, None, None)
-        last = self.run(
-            "SELECT id, place FROM account WHERE pool = ? AND shelf = ? AND place IS NOT NULL"
-            " ORDER BY place DESC LIMIT 1",
-            (self.pool, account.shelf),
-        ).fetchone()
-        if last and last[1] > account.place:
-            self._set_place(last[0], account.shelf, account.place)
-
-    def _put_on(self, id: str, shelf: float) -> None:
-        row = self.run(
-            "SELECT max(place) FROM account WHERE pool = ? AND shelf = ? AND place IS NOT NULL",
-            (self.pool, shelf),
-        ).fetchone()
-        self._set_place(id, shelf, 0 if row[0] is None else row[0] + 1)
-
-    def _set_place(self, id: str, shelf: float | None, place: int | None) -> None:
-        self.run(
-            "UPDATE account SET shelf = ?, place = ? WHERE pool = ? AND id = ?", (shelf, place, self.pool, id)
-        )
-
-    def _drop(self, id: str) -> None:
-        """Forget an account that is gone, unless it cools still."""
-        mine = (self.pool, id)
-        if self.run(
-            "SELECT 1 FROM pause WHERE pool = ? AND account = ? AND cooling LIMIT 1", mine
-        ).fetchone():
-            return
-        self.run("DELETE FROM pause WHERE pool = ? AND account = ?", mine)
-        self.run("DELETE FROM account WHERE pool = ? AND id = ?", mine)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from balancer.store.sqlite.books import AccountRow, Books
+from balancer.store.sqlite.books import Books
+from balancer.store.sqlite.shelves import AccountRow
 
 _LOWEST = "(SELECT min(shelf) FROM account WHERE pool = ?1 AND place IS NOT NULL)"
 _FIRST_SHELF = f"""

@@ -1,10 +1,9 @@
-"""What one process does for all: claims, the table that they bring, and the jobs of others."""
+"""What one process does for all: claims, and the table that they bring."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from balancer.model import Account
@@ -139,21 +138,6 @@ class Fleet:
             books.run("UPDATE pool SET strategy = ? WHERE id = ?", (strategy, books.pool))
             books.strategy = strategy
             books.refile_all()
-
-    # -- jobs of others -----------------------------------------------------------------------------
-
-    def set_external(self, external: Mapping[str, int]) -> None:
-        """Take over how many jobs of others run on each account."""
-        run, pool = self._books.run, self._books.pool
-        old = dict(run("SELECT account, jobs FROM external WHERE pool = ?", (pool,)).fetchall())
-        run("DELETE FROM external WHERE pool = ?", (pool,))
-        for id, jobs in external.items():
-            run("INSERT INTO external (pool, account, jobs) VALUES (?, ?, ?)", (pool, id, jobs))
-        for id in old.keys() | external.keys():
-            jobs = external.get(id, 0)
-            if jobs != old.get(id, 0):
-                run("UPDATE account SET external = ? WHERE pool = ? AND id = ?", (jobs, pool, id))
-                self._books.refile(id)
 
 
 def higher(last: int) -> int:

@@ -144,7 +144,9 @@ class Line:
 
     def lapse(self) -> None:
         """Give back what was offered and not taken in time; who let it lapse goes to the back."""
-        for offer in self._books.leases("ends <= ? AND state = ? ORDER BY ends, key", self._books.now, OFFERED):
+        for offer in self._books.leases(
+            "ends <= ? AND state = ? ORDER BY ends, key", self._books.now, OFFERED
+        ):
             self._books.end(offer, well=False)
             self._to_the_back(offer.key.removesuffix("-offer"))
 
