@@ -3,6 +3,8 @@
 
 BIN := .venv/bin
 MADE := .venv/.made
+# Two at a time: much of what tests do is to wait for processes. A file stays on one worker.
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: help venv demo test check bench clean
 
@@ -25,14 +27,14 @@ demo: $(MADE)
 	@$(BIN)/balancer demo
 
 test: $(MADE)
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 check: $(MADE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
-	$(BIN)/python -m pytest --cov
+	$(TESTS) --cov
 
 bench: $(MADE)
 	$(BIN)/python -m benchmarks

@@ -52,3 +52,24 @@ def no_way_out():
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
         yield
+
+
+@pytest.fixture
+def tell(record_property):
+    """Return what puts a measured figure under the results, wherever the test itself ran."""
+    return lambda text: record_property("told", text)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Show what tests have told."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    figures = [
+        text
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == "told" and report.when == "call"
+    ]
+    if figures:
+        terminalreporter.section("measured")
+        for text in figures:
+            terminalreporter.line(text)

@@ -86,16 +86,13 @@ def soaked(every, seed=7):
 
 
 @pytest.mark.timeout(300)
-def test_strangers_cost_less_than_one_refused_call_in_a_hundred_jobs(capsys):
+def test_strangers_cost_less_than_one_refused_call_in_a_hundred_jobs(tell):
     """P-48: BUSY verdicts included; the same day without the server's list costs many times more.
 
     A stranger that started after the last list can cost one call, so the ratio follows their number:
     about twenty of them come and go here, each for five to fifteen minutes, on 40 slots.
     """
     with_lists, without = soaked(30.0), soaked(None)
-    with capsys.disabled():
-        print(  # noqa: T201  # the figure is what the test is about
-            f"\nrefused calls per job: {with_lists:.2%} with reconciliation, {without:.2%} without"
-        )
+    tell(f"refused calls per job: {with_lists:.2%} with reconciliation, {without:.2%} without")
     assert with_lists < 0.01
     assert without > 3 * with_lists
