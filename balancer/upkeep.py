@@ -224,6 +224,8 @@ class Upkeep:
 
     def _put_in_force(self, table: Table) -> None:
         changes = Changes.between(self.store.table, table)
+        if self.store.table is not None and not (changes.put or changes.gone):
+            return  # the one in force says the same, and nobody has to look around
         for account in changes.put:
             if account.broken is not None:
                 self.store.note("warning", "account_broken", account=account.id, reason=account.broken)
