@@ -104,6 +104,31 @@ def test_a_waiter_whose_loop_was_closed_passes_the_slot_on():
     assert in_flight(sync) == 0
 
 
+@pytest.mark.parametrize("told", ["one by one", "all at once"])
+def test_a_crowd_whose_loop_was_closed_passes_the_slot_on_to_the_living(told):
+    """P-7, P-16: thousands that will never wake hold up nobody, however long their line is."""
+    clock = ManualClock()
+    sync, pool, holder = full_pool(clock=clock)
+    with SteppedLoop() as dead:
+        lost = [pool.acquire()._slowly() for _ in range(2_000)]
+        for coroutine in lost:
+            dead.call_soon(coroutine.send, None)
+        dead.tick()
+    with SteppedLoop() as loop:
+        task = loop.create_task(pool.acquire()._slowly())
+        loop.tick(2)
+        if told == "all at once":
+            clock.advance(1)
+            assert len(sync._core.store.lines.waiters) == 1
+        holder.release()
+        loop.tick(3)
+        assert at_once(task.result().release())
+    for coroutine in lost:
+        coroutine.close()
+    assert in_flight(sync) == 0
+    assert not sync._core.store.lines.waiters
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_crowd_that_is_cancelled_at_random_loses_no_slot(seed):
     """P-7, P-12, P-13: thousands of races of cancel, timeout and release on three slots."""

@@ -57,6 +57,9 @@ class Desk(ABC):
         self.lines = Lines()
         self.totals = Totals()
         self.outbox: deque[Waiter] = deque()
+        self.lost: deque[Waiter] = deque()
+        """Callers whose event loop is closed, to be withdrawn."""
+        self._here = threading.local()
         self.events: deque[tuple[str, str, dict[str, Any]]] = deque()
         self.dropped: deque[Row] = deque()
         """Rows whose handle was garbage collected. A finalizer may only append: it can run while
@@ -152,6 +155,8 @@ class Desk(ABC):
                 self._wake(self.outbox[0])
             except IndexError:  # another thread was quicker
                 break
+        if self.lost and not getattr(self._here, "clearing", False):
+            self._clear_lost()
         while self.events:
             try:
                 level, event, keys = self.events.popleft()
@@ -161,17 +166,25 @@ class Desk(ABC):
 
     def _wake(self, waiter: Waiter) -> None:
         """Wake a waiter, and only then cross it off: twice does no harm, an interruption in between would."""
-        gone = False
         try:
             waiter.wake()
         except RuntimeError:  # its event loop is closed: nobody will ever take what it was granted
-            gone = True
+            self.lost.append(waiter)
+        _cross_off(self.outbox, waiter)
+
+    def _clear_lost(self) -> None:
+        """Withdraw those whose loop is closed, one after the other: each may hand its slot to the next."""
+        self._here.clearing = True
         try:
-            self.outbox.remove(waiter)
-        except ValueError:  # another thread did it
-            pass
-        if gone:
-            self.withdraw(waiter)
+            while self.lost:
+                try:
+                    waiter = self.lost[0]
+                except IndexError:
+                    break
+                self.withdraw(waiter)
+                _cross_off(self.lost, waiter)
+        finally:
+            self._here.clearing = False
 
     @abstractmethod
     def withdraw(self, waiter: Waiter) -> None:
@@ -184,7 +197,7 @@ class Desk(ABC):
         """Start empty in a child: a lock that another thread held at the fork is held for ever there."""
         self.lock = threading.Lock()
         self.lines = Lines()
-        for queue in (self.outbox, self.events, self.dropped):
+        for queue in (self.outbox, self.lost, self.events, self.dropped):
             queue.clear()
         self.quiet_until, self.keeper_until = -math.inf, math.inf
         self.table = None
@@ -196,3 +209,10 @@ def _never(_: float) -> float:
 
 def _ignore(_: Table, __: float) -> None:
     pass
+
+
+def _cross_off(queue: deque[Waiter], waiter: Waiter) -> None:
+    try:
+        queue.remove(waiter)
+    except ValueError:  # another thread did it
+        pass
