@@ -33,6 +33,8 @@ class Table:
     """The accounts of one service, as read at one moment."""
 
     accounts: Mapping[str, Account]
+    version: int = field(default=0, compare=False)
+    """Number that a shared store knows it by; 0: it is in none."""
 
     def __len__(self) -> int:
         return len(self.accounts)

@@ -13,15 +13,21 @@ from collections import deque
 
 from balancer.errors import StoreUnavailable
 from balancer.ledger import Changes, Ledger
+from balancer.model import Account
 from balancer.store import operations as ops
-from balancer.tally import AMBIGUOUS, BOUND, HELD, Row, Ticket
+from balancer.tally import AMBIGUOUS, BOUND, HELD, Row, Tally, Ticket
 
 
 class Shelf:
     """What owners share."""
 
-    def __init__(self, now=time.monotonic):
-        self.now = now
+    def __init__(self):
+        self.leap = 0.0
+        """Seconds that have gone by without anybody noticing."""
+        self.cut = set()
+        """Names of the owners who cannot reach it."""
+        self.before = None
+        """Called with each owner's name and operation before that is carried out."""
         self.lock = threading.Lock()
         self.forget()
         self.away = False
@@ -29,10 +35,14 @@ class Shelf:
         self.lose_messages = False
         self.calls = deque(maxlen=100_000)
 
+    def now(self):
+        return time.monotonic() + self.leap
+
     def forget(self):
         self.ledger = None
         self.version, self.table, self.fetched_at = 0, None, 0.0
         self.owners, self.notices, self.tombs = {}, {}, set()
+        self.forgotten = set()
         self.line, self.offers = {}, {}
         self.arrivals = 0
         self.claims = {"fetch": [0, None, -1e9, None, -1e9], "survey": [0, None, -1e9, None, -1e9]}
@@ -53,22 +63,23 @@ class LedgerBackend:
     def __init__(self, shelf, settings, owner):
         self.shelf, self.settings, self.owner = shelf, settings, owner
         self.inbox, self.bell = deque(), threading.Event()
-        self.subscribed = True
+        self.met = False
+        self.closed = False
 
     # -- the protocol -------------------------------------------------------------------------
 
     def call(self, operation):
         shelf = self.shelf
+        if shelf.before is not None:
+            shelf.before(self.owner.name, operation)
         with shelf.lock:
-            if shelf.away:
+            if shelf.away or self.owner.name in shelf.cut:
                 raise StoreUnavailable("the shelf is away")
             shelf.calls.append((self.owner.name, operation))
             if shelf.ledger is None:
                 shelf.ledger = Ledger(self.settings.strategy, shelf.now, lower_only=self.settings.lower_only)
             now = shelf.now()
-            if not isinstance(operation, ops.Beat | ops.Register):
-                shelf.owners[self.owner.name] = (now + self.settings.lease_ttl, self)
-            expired = self._settle(now)
+            expired = self._enter(operation, now)
             result = getattr(self, "_" + type(operation).__name__.lower())(operation, now)
             self._offer(now)
             reply = ops.Reply(result, shelf.version, self._due(now), self._loose(now), tuple(expired))
@@ -84,7 +95,7 @@ class LedgerBackend:
         return reply
 
     def listen(self, seconds):
-        if self.shelf.away:
+        if self.shelf.away or self.owner.name in self.shelf.cut:
             raise StoreUnavailable("the shelf is away")
         self.bell.wait(seconds)
         self.bell.clear()
@@ -100,9 +111,24 @@ class LedgerBackend:
         self.owner = owner
 
     def close(self):
-        pass
+        self.closed = True
 
     # -- settle and offer ------------------------------------------------------------------------
+
+    def _enter(self, operation, now):
+        """Settle what is due. An owner that is late, but not missed yet, is forgiven by all but its beat."""
+        name, owners = self.owner.name, self.shelf.owners
+        late = isinstance(operation, ops.Beat | ops.Register)
+        if name in owners and not late:
+            owners[name] = (now + self.settings.lease_ttl, self)
+        expired = self._settle(now)
+        if name not in owners:
+            if self.met:
+                self.shelf.forgotten.add(name)
+            if not late:
+                owners[name] = (now + self.settings.lease_ttl, self)
+        self.met = True
+        return expired
 
     def _settle(self, now):
         shelf, ledger = self.shelf, self.shelf.ledger
@@ -257,7 +283,7 @@ class LedgerBackend:
         age = None if done_at is None else now - done_at
         if age is not None and age < claim.max_age:
             return ops.Claimed(False, age=age)
-        if holder is not None and now < until:
+        if holder not in (None, self.owner.name) and now < until:
             return ops.Claimed(False, retry_in=until - now, age=age)
         if trouble is not None and now < pause_until and claim.max_age > 0:
             return ops.Claimed(False, retry_in=pause_until - now, age=age, trouble=trouble)
@@ -361,23 +387,31 @@ class LedgerBackend:
 
     def _beat(self, _, now):
         name = self.owner.name
-        known = name in self.shelf.owners
-        if known:
+        known = name in self.shelf.owners and name not in self.shelf.forgotten
+        if name in self.shelf.owners:
             self.shelf.owners[name] = (now + self.settings.lease_ttl, self)
         return ops.Beaten(known, tuple(self.shelf.notices.pop(name, ())))
 
     def _register(self, register, now):
         ledger, ended = self.shelf.ledger, []
         self.shelf.owners[self.owner.name] = (now + self.settings.lease_ttl, self)
+        self.shelf.forgotten.discard(self.owner.name)
         for state in register.rows:
             if state.key in self.shelf.tombs:
                 ended.append(state.key)
-            elif state.key not in ledger.rows and state.account in ledger.tallies:
-                row, tally = Row(state.key, state.label, state.scope), ledger.tallies[state.account]
+            elif state.key not in ledger.rows:
+                row, tally = Row(state.key, state.label, state.scope), self._take_in(state.account)
                 row.tally, row.held_since, row.state = tally, now - state.age, HELD
                 ledger.rows[row.key] = tally.held[row.key] = row
                 ledger.refile(tally)
         return tuple(ended)
+
+    def _take_in(self, id):
+        tallies = self.shelf.ledger.tallies
+        if id not in tallies:
+            tallies[id] = Tally(Account(id))
+            tallies[id].draining = True
+        return tallies[id]
 
     def _wait(self, wait, now):
         self._want(wait.wants)

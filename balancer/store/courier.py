@@ -1,8 +1,8 @@
 """The thread that speaks with a shared store on behalf of a process.
 
-It takes what the store offers to the process and hands it to the first caller who can use it, says
-that the process lives, and sends what could not be sent at once. It starts with the first need and
-ends by itself when there has been none for a while.
+It says that the process lives, sends what could not be sent at once, and listens for offers, which
+its :class:`balancer.store.serving.Serving` hands to the callers who wait. It starts with the first
+need and ends by itself when there has been none for a while.
 """
 
 from __future__ import annotations
@@ -15,82 +15,134 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
+from balancer.effect import drive
 from balancer.errors import BalancerError
-from balancer.lines import Line, Waiter
-from balancer.store.operations import OFFER_SECONDS, Beat, Beaten, Operation, Register, Take, Wait
+from balancer.store.operations import Beat, Beaten, Operation, Register, Wait
+from balancer.store.serving import Serving
 
 if TYPE_CHECKING:
     from balancer.store.shared import SharedStore
+    from balancer.tally import Row
 
 _LINGER = 5.0
 """Seconds without need after which the thread ends: starting it for each lease would cost more."""
-_LOOK_AGAIN, _LOOK_OFTEN = 5.0, 1.0
-"""Seconds after which a process that waits asks even if nobody tells it to: a message may be lost.
-Often, if it waits for what the store does not offer: other capacities, or scopes."""
-_SHORTEST = 0.005
-"""Seconds between two looks at what is due: clocks differ, and nobody polls at speed."""
 _REST = 1.0
 """Seconds between two tries while the store is away."""
+_EARLY = 0.002
+"""Seconds by which the end of a sleep may be missed."""
 _LAST_WORDS = 2.0
 """Seconds that a process that ends gives its couriers to send what is still to be sent."""
 
 
 class Courier:
-    """Mutable, under the store's lock: the thread and what is to be sent. The rest is the thread's own."""
+    """Mutable, and touched by any thread: the thread, what is to be sent, and what it was asked for."""
 
     def __init__(self, store: SharedStore) -> None:
         self._store = store
+        self._serving = Serving(store)
         self._thread: threading.Thread | None = None
-        self._queue: deque[Operation] = deque()
+        self._queue: deque[tuple[Operation, Row | None]] = deque()
         self._sending, self._starting = threading.Lock(), threading.Lock()
         self._closed = False
-        self._looking = True
-        """Somebody asked the thread to look around."""
         self._stale_wants = False
         self._needed_at = -math.inf
         self._beat_at = -math.inf
-        self._look_at = math.inf
-        self._deaf_until = -math.inf
+        self._sleeps_until = math.inf
         self._away = False
         _couriers.add(self)
 
     # -- called from any thread ---------------------------------------------------------------------
 
-    def send(self, operation: Operation) -> None:
-        """Have an operation carried out as soon as possible."""
-        self._queue.append(operation)
+    def put(self, operation: Operation, row: Row | None = None) -> None:
+        """Note what is to be sent; :meth:`go` has it sent. ``row``: the lease to bring back for it."""
+        self._queue.append((operation, row))
+
+    def put_once(self, operation: Operation) -> bool:
+        """Note what is to be sent, unless it was already. True: it is new."""
+        new = (operation, None) not in list(self._queue)
+        if new:
+            self.put(operation)
+        return new
+
+    def go(self) -> None:
+        """Have what was noted sent."""
         self._start()
         self._store.backend.poke()
+
+    def send(self, operation: Operation, row: Row | None = None) -> None:
+        """Have an operation carried out as soon as possible."""
+        self.put(operation, row)
+        self.go()
+
+    def mend(self) -> None:
+        """Start the thread if there is something to send that an interruption left lying."""
+        if self._queue and self._thread is None:
+            self._start()
 
     def ensure(self) -> None:
         """See to it that the thread runs: somebody waits, or a lease is to be kept alive."""
         self._needed_at = now = time.monotonic()
-        self._look_at = min(self._look_at, now + _LOOK_AGAIN)
+        self._serving.look_before(now)
         if self._thread is None and (self._store.backend.beats or self._store.lines.waiters):
             self._start()
+        self.hasten()
+
+    def hasten(self) -> None:
+        """Call the thread off its listening if something comes up before it means to stop."""
+        if self._thread is not None and self._wake_at(time.monotonic()) < self._sleeps_until - _EARLY:
+            self._store.backend.poke()
 
     def look(self) -> None:
-        """Have the thread look around, if it runs."""
-        if self._thread is not None:
-            self._looking = True
-            self._store.backend.poke()
+        """Have the thread look around for whoever waits."""
+        self._serving.looking = True
+        self._wake()
 
-    def check_wants(self) -> None:
-        """Have the store told if nobody waits any more."""
-        if self._thread is not None and not self._store.lines.waiters:
-            self._stale_wants = True
+    def retell(self) -> None:
+        """Have the store told again what this process waits for."""
+        self._stale_wants = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._thread is not None:
             self._store.backend.poke()
+        elif self._store.lines.waiters:
+            self._start()
+
+    def hurry(self) -> None:
+        """Have the store told at once that the process lives."""
+        self._beat_at = -math.inf
+        self.hasten()
+
+    @property
+    def deaf(self) -> bool:
+        """Whether what is offered is of no use just now."""
+        return self._serving.deaf
+
+    # -- life -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Send what is to be sent. The thread goes on while leases have to be kept alive."""
         self._closed = True
+        self.mend()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._store.backend.poke()
-            if not self._store.mine:
+            if not self._store.mine and not self._store.lines.waiters:
                 thread.join(_LAST_WORDS)
-        if self._thread is None and not self._store.mine:
-            self._store.backend.close()
+        self.retire()
+
+    def retire(self) -> None:
+        """Close the connections once nothing depends on them any more."""
+        if self._closed and not self._store.mine:
+            if self._thread is None:
+                self._store.backend.close()
+            else:
+                self._store.backend.poke()
+
+    def abandon(self) -> None:
+        """Forget everything, in a child: it is the parent's."""
+        self._queue.clear()
+        _couriers.discard(self)
 
     def last_words(self) -> None:
         """Send what is to be sent before the process ends."""
@@ -100,88 +152,109 @@ class Courier:
             pass  # the store will find out by itself that we are dead
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="balancer-courier", daemon=True)
         with self._starting:
             if self._thread is not None:
                 return
             self._needed_at = time.monotonic()
-            self._looking = True  # what was offered before anybody listened is lost
-            self._thread = thread
-        try:
-            thread.start()
-        except RuntimeError:  # no thread to be had, or the interpreter is shutting down
-            self._thread = None
+            self._serving.looking = True  # what was offered before anybody listened is lost
+            thread = threading.Thread(target=self._run, name="balancer-courier", daemon=True)
+            try:
+                self._thread = thread
+                thread.start()
+            except BaseException as error:
+                self._thread = None
+                if not isinstance(error, RuntimeError):  # no thread to be had, or the process is ending
+                    raise
 
     # -- the thread -----------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            offers: tuple[str, ...] = ()
+        # One whose start was interrupted is not the courier, though it may run.
+        while self._thread is threading.current_thread():
             try:
-                self._store.drain()
-                self._send_queued()
-                self._beat()
-                self._tell_wants()
-                offers = self._store.backend.listen(self._pause())
-                self._serve(offers)
-                self._back()
+                self._round()
             except Exception as error:  # noqa: BLE001  # leases depend on this thread: it must go on
                 self._gone(error)
+                self._serving.looking = self._stale_wants = True
                 time.sleep(_REST)
             if self._ends():
                 return
 
+    def _round(self) -> None:
+        self._store.drain()
+        self._send_queued()
+        self._beat()
+        self._tell_wants()
+        trouble: Exception | None = None
+        offers: tuple[str, ...] = ()
+        self._sleeps_until = math.inf  # first: what comes up from here on calls us off
+        begun, pause = time.monotonic(), self._pause()
+        self._sleeps_until = begun + pause
+        try:
+            offers = self._store.backend.listen(pause)
+        except Exception as error:  # noqa: BLE001  # whoever waits is served even so, if more slowly
+            trouble = error
+        if not offers and time.monotonic() - begun < pause - _EARLY:
+            self._serving.looking = True  # something may have been missed
+        self._serving.serve(offers)
+        if trouble is not None:
+            raise trouble
+        self._back()
+
     def _pause(self) -> float:
         """Return how long there is nothing to do but to listen."""
-        if self._queue or self._looking or self._stale_wants:
+        if self._queue or self._serving.looking or self._stale_wants or not self._needed():
             return 0.0
-        now, store = time.monotonic(), self._store
-        wake_at = self._needed_at + _LINGER
-        if store.lines.waiters:
-            if self._look_at == math.inf:
-                self._look_at = now + _LOOK_AGAIN
-            due_at = now + max(_SHORTEST, store.due_at - store.now())
-            wake_at = min(self._look_at, due_at)
-        elif self._beats:
-            # Now and then, as leases may have been dropped, and their finalizers call nobody.
-            wake_at = now + _LINGER
-        if self._beats:
-            wake_at = min(self._beat_at, wake_at)
-        return max(0.0, wake_at - now)
+        now = time.monotonic()
+        return max(0.0, self._wake_at(now) - now)
+
+    def _wake_at(self, now: float) -> float:
+        # While leases are kept: they may have been dropped, and their finalizers call nobody.
+        wake_at = (now if self._beats else self._needed_at) + _LINGER
+        if self._store.lines.waiters:
+            wake_at = self._serving.next_look(now)
+        return min(self._beat_at, wake_at) if self._beats else wake_at
 
     @property
     def _beats(self) -> bool:
         return self._store.backend.beats and bool(self._store.mine)
 
-    @property
-    def _busy(self) -> bool:
-        return bool(self._queue or self._store.lines.waiters)
+    def _needed(self) -> bool:
+        now = time.monotonic()
+        if self._queue or self._store.lines.waiters or self._beats:
+            self._needed_at = now
+            return True
+        return not self._closed and now < self._needed_at + _LINGER
 
     def _ends(self) -> bool:
-        now = time.monotonic()
-        if self._busy or self._beats:
-            self._needed_at = now
+        if self._needed():
             return False
         with self._starting:
-            if self._queue or (not self._closed and now < self._needed_at + _LINGER):
+            self._thread = None  # from here on whoever needs one starts another,
+            if self._needed():  # and who found this one still there is seen here
+                self._thread = threading.current_thread()
                 return False
-            self._thread = None
-        if self._closed and not self._store.mine:
-            self._store.backend.close()
+        self.retire()
         return True
 
     def _send_queued(self) -> None:
-        with self._sending:
+        if not self._sending.acquire(timeout=_LAST_WORDS):
+            return
+        try:
             while self._queue:
-                self._store.do(self._queue[0])
+                operation, row = self._queue[0]
+                drive(self._store.ask_for_sure(operation, row))
                 self._queue.popleft()
+        finally:
+            self._sending.release()
 
     def _tell_wants(self) -> None:
         if self._stale_wants:
             self._stale_wants = False
             with self._store.lock:
                 wants = self._store.wants()
-            self._store.do(Wait(wants))
+            drive(self._store.ask(Wait(wants)))
+            self._store.check_wants(wants)
 
     # -- keeping leases alive ---------------------------------------------------------------------------
 
@@ -190,12 +263,11 @@ class Courier:
         if not self._beats or time.monotonic() < self._beat_at:
             return
         self._beat_at = time.monotonic() + store.lease_ttl / 3
-        beaten: Beaten = store.do(Beat())
+        beaten: Beaten = drive(store.ask(Beat()))
         store.lose(beaten.ended)
         if not beaten.known:
-            with store.lock:
-                rows = tuple(store.row_state(row) for row in store.mine.values())
-            store.lose(store.do(Register(rows)))
+            rows = store.held()
+            store.lose(drive(store.ask(Register(rows))))
             store.note("warning", "leases_registered_again", leases=len(rows))
             store.flush()
 
@@ -211,47 +283,6 @@ class Courier:
             self._away = False
             self._store.note("warning", "store_back")
             self._store.flush()
-
-    # -- serving those who wait -------------------------------------------------------------------------
-
-    def _serve(self, offers: tuple[str, ...]) -> None:
-        now = time.monotonic()
-        store = self._store
-        due = store.now() >= store.due_at or now >= self._look_at or self._looking
-        if not (offers or due) or (offers and not due and now < self._deaf_until):
-            return
-        self._looking = False
-        with store.lock:
-            lines = list(store.lines.served_by(offers) if offers and not due else store.lines.all())
-            ready = [line for line in lines if line.first.hopes]
-        if not ready:
-            self._look_at = math.inf
-            self._stale_wants = True
-            return
-        special = any(line.alike[1] is not None or line.alike[2] is not None for line in ready)
-        self._look_at = now + (_LOOK_OFTEN if special else _LOOK_AGAIN)
-        taken = [self._serve_line(line) for line in sorted(ready, key=_arrival)]
-        if offers and not any(taken):
-            # What we are offered is not what we can use: let it go to the others for a while.
-            self._deaf_until = time.monotonic() + OFFER_SECONDS
-
-    def _serve_line(self, line: Line) -> bool:
-        store = self._store
-        with store.lock:
-            waiter: Waiter | None = line.first if line else None
-            if waiter is None or not waiter.hopes:
-                return False
-            take: Take = store.take_for(waiter, offered=True)
-        granted = store.do(take)
-        if granted is None:
-            return False
-        store.hand_over(waiter, granted)
-        store.flush()
-        return True
-
-
-def _arrival(line: Line) -> float:
-    return line.arrival
 
 
 _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from balancer import errors
 from balancer.catalog import FETCH_DEADLINE
@@ -16,6 +17,7 @@ from balancer.errors import BalancerError, SourceError, SourceUnavailable, Store
 from balancer.ledger import Changes
 from balancer.matching import Plan, Snapshot, match
 from balancer.model import Listing, Table
+from balancer.store.asking import PATIENCE
 from balancer.store.operations import (
     Apply,
     Claim,
@@ -24,6 +26,7 @@ from balancer.store.operations import (
     Configured,
     Dump,
     Fail,
+    Operation,
     ReadTable,
 )
 from balancer.survey import SURVEY_DEADLINE
@@ -72,7 +75,7 @@ class Fleet:
             return error.with_traceback(None), 0.0
         if configured is None:
             return SourceUnavailable("the store has lost the configuration"), 0.0
-        return configured.table, configured.age
+        return replace(configured.table, version=configured.version), configured.age
 
     def _fetch_for_all(self, number: int, ask: Callable[[], Table | BalancerError]) -> Table | BalancerError:
         outcome = ask()
@@ -84,17 +87,18 @@ class Fleet:
             known = self._read()
             base, table = (known.version, known.table) if known else (0, None)
             changes = Changes.between(table, outcome)
-            version = self._store.do(Configure(number, base, outcome, changes.put, changes.gone))
+            version = self._do(Configure(number, base, outcome, changes.put, changes.gone))
             if version is not None:
-                self._store.version = version
-                break
+                return replace(outcome, version=version)
         return outcome
 
     def _read(self) -> Configured | None:
-        configured: Configured | None = self._store.do(ReadTable())
-        if configured is not None:
-            self._store.version = configured.version
+        configured: Configured | None = self._do(ReadTable())
         return configured
+
+    def _do(self, operation: Operation) -> Any:
+        # What was fetched is worth some patience, and so is a claim that would be in everybody's way.
+        return self._store.do(operation, PATIENCE)
 
     # -- the server's list --------------------------------------------------------------------------
 
@@ -124,14 +128,14 @@ class Fleet:
         interval: float,
     ) -> Plan | BalancerError:
         store = self._store
-        before = Snapshot.of(store.as_ledger(store.do(Dump())), store.now())
+        before = Snapshot.of(store.as_ledger(self._do(Dump())), store.now())
         listing = ask()
         if not isinstance(listing, BalancerError) and not wanted():
             listing = SourceUnavailable("the list of jobs came too late")
         if isinstance(listing, BalancerError):
             self._failed("survey", number, listing)
             return listing
-        ledger = store.as_ledger(store.do(Dump()))
+        ledger = store.as_ledger(self._do(Dump()))
         missed = {row.key: row.missed for row in ledger.rows.values() if row.state is BOUND}
         plan = match(listing, before, ledger, interval, store.text)
         changed = {
@@ -139,7 +143,7 @@ class Fleet:
             for key, count in missed.items()
             if ledger.rows[key].missed != count
         }
-        ended: tuple[str, ...] = store.do(_applied(number, plan, changed, store))
+        ended: tuple[str, ...] = self._do(_applied(number, plan, changed, store))
         self._tell(plan, set(ended))
         return plan
 
@@ -172,7 +176,7 @@ class Fleet:
         if what == "fetch":
             pause = max(asked or 0.0, min(_MOST_PAUSE, 2.0 ** min(self._failures, 10)))
             self._failures += 1
-        self._store.do(Fail(what, number, type(error).__name__, str(error), pause))
+        self._do(Fail(what, number, type(error).__name__, str(error), pause))
 
 
 def _applied(number: int, plan: Plan, missed: dict[str, int], store: SharedStore) -> Apply:

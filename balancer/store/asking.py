@@ -1,0 +1,214 @@
+"""How a process asks a store that others share, and what it takes in of every reply."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from balancer.effect import Flow, Io, Sleep
+from balancer.errors import StoreUnavailable
+from balancer.ledger import Ledger
+from balancer.origin import Origin
+from balancer.store.base import Store
+from balancer.store.courier import Courier
+from balancer.store.operations import (
+    Backend,
+    Configured,
+    End,
+    Gone,
+    Operation,
+    ReadTable,
+    Register,
+    Reply,
+    RowState,
+)
+from balancer.tally import ENDED, HELD, Row
+
+PATIENCE = 5.0
+"""Seconds for which an operation is tried again while the store is away."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+class Asking(Store):
+    """A process and the store that it asks."""
+
+    shared = True
+    courier: Courier
+
+    def __init__(
+        self,
+        backend: Backend,
+        ledger: Callable[[], Ledger],
+        now: Callable[[], float],
+        origin: Origin,
+        lease_ttl: float,
+    ) -> None:
+        super().__init__(now)
+        self.backend = backend
+        self.lease_ttl = lease_ttl
+        self._new_ledger = ledger
+        self._origin = origin
+        self.mine: dict[Any, Row] = {}
+        """Held leases by key: what is registered again if the store forgets us."""
+        self.due_at = math.inf
+        """When something in the store ends by itself, as far as is known."""
+        self._loose = math.inf
+        self._seen: tuple[float, Ledger] | None = None
+        """Until when the last dump is recent, and the dump."""
+
+    def ask(self, operation: Operation, patience: float = 0.0) -> Flow[Any]:
+        """Return what the store answers, trying again for ``patience`` seconds while it is away.
+
+        Raises:
+            StoreUnavailable: it stayed away.
+        """
+        self.drain()
+        self.courier.mend()
+        pause, end = _FIRST_PAUSE, time.monotonic() + min(patience, PATIENCE)
+        while True:
+            try:
+                reply: Reply = yield Io(self.backend, operation)
+                break
+            except StoreUnavailable:
+                if time.monotonic() + pause > end:
+                    raise
+            yield Sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if self.heed(reply):
+            yield from self._catch_up()
+        self.flush()
+        return reply.result
+
+    def ask_for_sure(self, operation: Operation, row: Row | None, patience: float = 0.0) -> Flow[Any]:
+        """Ask about the held lease ``row``; if the store has forgotten it, bring it back and ask again.
+
+        Everything that this process holds is brought back with it: once told, the store counts us as known.
+        """
+        said = yield from self.ask(operation, patience)
+        if row is None or said not in ("lost", False):
+            return said
+        ended = yield from self.ask(Register(self.held(row)), patience)
+        self.lose(ended)
+        return said if self.text(row.key) in ended else (yield from self.ask(operation, patience))
+
+    def do(self, operation: Operation, patience: float = 0.0) -> Any:
+        """Carry out an operation in a thread that may block. Raises StoreUnavailable."""
+        pause, end = _FIRST_PAUSE, time.monotonic() + patience
+        while True:
+            try:
+                reply = self.backend.call(operation)
+                break
+            except StoreUnavailable:
+                if time.monotonic() + pause > end:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self.heed(reply)
+        self.flush()
+        return reply.result
+
+    def later(self, operation: Operation, row: Row | None = None) -> None:
+        """Have the courier carry out an operation as soon as it can, and keep trying."""
+        self.courier.send(operation, row)
+
+    def heed(self, reply: Reply) -> bool:
+        """Take in what every reply tells. True: another table is in force than this process knows."""
+        with self.lock:
+            now = self.now()
+            self.due_at = math.inf if reply.due is None else now + reply.due
+            self._loose = math.inf if reply.loose is None else now - reply.loose
+            self.quiet_until = self.other_due(now)
+            self.rouse_keeper()
+            for gone in reply.expired:
+                self._take_note(gone)
+            behind = self.table is not None and reply.version != self.table.version
+        if self.lines.waiters:
+            self.courier.hasten()  # they may be served earlier than was known
+        return behind
+
+    def _take_note(self, gone: Gone) -> None:
+        if gone.state == HELD and gone.key in self.mine:
+            # We were missed while the store was away, or we were stopped. But we live, and so do our leases.
+            self.courier.hurry()
+            return
+        self._forget(gone.key)
+        self.totals.expired += 1
+        self.note("warning", "lease_expired", **_facts(gone))
+
+    def _catch_up(self) -> Flow[None]:
+        """Read the table that another process has put in force."""
+        try:
+            reply: Reply = yield Io(self.backend, ReadTable())
+        except StoreUnavailable:
+            return  # the next reply tells again
+        configured = reply.result
+        if isinstance(configured, Configured):
+            self.adopt(replace(configured.table, version=configured.version), configured.age)
+
+    # -- the leases that this process keeps ---------------------------------------------------------
+
+    def held(self, also: Row | None = None) -> tuple[RowState, ...]:
+        """Return what the store is to register again: all that this process holds, and ``also``."""
+        with self.lock:
+            rows = dict(self.mine) if also is None else {**self.mine, also.key: also}
+            return tuple(self._row_state(row) for row in rows.values())
+
+    def _row_state(self, row: Row) -> RowState:
+        return RowState(
+            key=self.text(row.key),
+            account=row.tally.id,
+            state=HELD,
+            age=self.now() - row.held_since,
+            label=row.label,
+            scope=row.scope,
+            adverse=row.adverse,
+        )
+
+    def lose(self, keys: tuple[str, ...]) -> None:
+        """Take in that somebody else has ended these leases on purpose."""
+        with self.lock:
+            for key in keys:
+                row = self.mine.get(key)
+                self._forget(key)
+                if row is not None:
+                    self.note("warning", "lease_lost", **self.facts(row))
+        self.flush()
+
+    def drain(self) -> None:
+        """End the leases whose handles were garbage collected."""
+        while self.dropped:
+            try:
+                row = self.dropped[0]
+                self._abandon(row)
+                self.dropped.remove(row)  # last: an interruption must not lose it
+            except (IndexError, ValueError):  # another thread was quicker
+                pass
+
+    def _abandon(self, row: Row) -> None:
+        with self.lock:
+            if row.state is not HELD or self.mine.get(row.key) is not row:
+                return
+            self.note("warning", "lease_abandoned", **self.facts(row))
+            self.courier.put(End(self.text(row.key)))
+            self.totals.released += 1
+            self._forget(row.key)
+        self.courier.go()
+
+    def _forget(self, key: object) -> None:
+        row = self.mine.pop(key, None)
+        if row is not None:
+            row.state = ENDED
+
+
+def _facts(gone: Gone) -> dict[str, Any]:
+    return {
+        "lease": gone.key,
+        "account": gone.account,
+        "job_id": gone.job_id,
+        "label": gone.label,
+        "state": gone.state,
+        "held_s": round(gone.age, 3),
+    }

@@ -1,0 +1,110 @@
+"""Pools over one shelf, each as a process of its own would have it, and their callers."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+
+import pytest
+from ledger_backend import Shelf
+
+from balancer import AccountPool
+from balancer.store import asking, keeping, serving, shared
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def shelf():
+    """Return an empty store."""
+    return Shelf()
+
+
+@pytest.fixture
+def pools(shelf):
+    """Return a function that opens one more pool, as another process would."""
+    opened = []
+
+    def open_pool(kind=AccountPool, source=None, **options):
+        pool = kind(source=source or {"a": 2, "b": 1}, store=shelf, **options)
+        opened.append(pool)
+        return pool
+
+    yield open_pool
+    shelf.away, shelf.before = False, None
+    shelf.cut.clear()
+    for pool in opened:
+        pool._core.store.mine.clear()
+        pool._core.close()
+
+
+@pytest.fixture
+def never_by_itself(monkeypatch):
+    """Let no process look around because time goes by: only a message helps."""
+    monkeypatch.setattr(serving, "_LOOK_AGAIN", 600.0)
+    monkeypatch.setattr(serving, "_LOOK_OFTEN", 600.0)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Let processes look around by themselves so often that a test need not wait."""
+    monkeypatch.setattr(serving, "_LOOK_AGAIN", 0.05)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Let nobody have much patience with a store that is away."""
+    for module in (asking, keeping, shared):
+        monkeypatch.setattr(module, "PATIENCE", 0.05)
+
+
+def wait_until(condition, seconds=PATIENCE):
+    """Let other threads work until ``condition()`` holds."""
+    done = threading.Event()
+    for _ in range(int(seconds / 0.005)):
+        if condition():
+            return
+        done.wait(0.005)
+    raise AssertionError("it never came about")
+
+
+def start(function, *args, **options):
+    """Call ``function`` in a thread of its own; return its future."""
+    future = Future()
+
+    def work():
+        try:
+            future.set_result(function(*args, **options))
+        except BaseException as error:  # noqa: BLE001  # told to the test
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def waiting(pool, **options):
+    """Have one more caller wait in line; return its future."""
+    before = pool.stats().waiting
+    future = start(pool.acquire, **options)
+    wait_until(lambda: pool.stats().waiting == before + 1 or future.done())
+    return future
+
+
+def owner(pool):
+    """Return the name by which the store knows the process of a pool."""
+    return pool._core.origin.prefix
+
+
+class Gate:
+    """Holds back the operations of a kind until it is opened."""
+
+    def __init__(self, shelf, kind, of):
+        self._kind, self._name = kind, owner(of)
+        self.reached, self.open = threading.Event(), threading.Event()
+        self._once = threading.Lock()
+        shelf.before = self
+
+    def __call__(self, name, operation):
+        if name == self._name and isinstance(operation, self._kind) and self._once.acquire(blocking=False):
+            self.reached.set()
+            assert self.open.wait(PATIENCE)
