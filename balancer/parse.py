@@ -98,7 +98,7 @@ def entry(
     ``plain`` allows what people write by hand: a bare capacity, or an :class:`Account`, as the entry.
     """
     if not account_id or not account_id.isprintable():
-        return Account(clean(account_id), broken="its id is empty or no printable text")
+        return Account(_readable(account_id), broken="its id is empty or no printable text")
     if plain and isinstance(value, Account):
         capacity, fault = _whole(value.capacity, "its capacity")
         return replace(value, id=account_id, capacity=capacity or 1, broken=value.broken or fault)
@@ -108,6 +108,11 @@ def entry(
     if not isinstance(value, Mapping):
         return Account(account_id, broken=f"its entry is {kind(value)}, not an object")
     return _from_entry(account_id, value, service, default_capacity)
+
+
+def _readable(account_id: str) -> str:
+    # Escaped, and not cut out: the rest may be the id of another account, which is to be used.
+    return clean("".join(char if char.isprintable() else ascii(char)[1:-1] for char in account_id))
 
 
 def _from_entry(

@@ -176,12 +176,8 @@ def to_table(accounts: Any, service: Service, default_capacity: int | None) -> T
         return accounts
     if not isinstance(accounts, Mapping):
         raise InvalidConfiguration(f"accounts() must return a mapping, not {type(accounts).__name__}")
-    return Table(
-        {
-            str(id): parse.entry(str(id), value, service, default_capacity)
-            for id, value in list(accounts.items())
-        }
-    )
+    entries = [parse.entry(str(id), value, service, default_capacity) for id, value in list(accounts.items())]
+    return Table({account.id: account for account in entries})
 
 
 def to_listing(jobs: Any) -> Listing:

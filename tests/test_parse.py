@@ -110,6 +110,14 @@ class TestTable:
         assert "id" in account.broken
         assert account.id.isprintable()
 
+    @pytest.mark.parametrize("odd", ["a\nb", "a\x00b", "a\u2028b"])
+    def test_an_id_that_cannot_be_written_takes_no_other_accounts_place(self, odd):
+        """Made readable, it must not read like the id of an account that works."""
+        accounts = parse.table({"a b": {"maxJobs": 2}, "ab": {"maxJobs": 2}, odd: {}}, FLOW, None).accounts
+        assert len(accounts) == 3
+        assert [id for id, account in accounts.items() if account.broken is None] == ["a b", "ab"]
+        assert all(id == account.id for id, account in accounts.items())
+
     @pytest.mark.parametrize(
         ("entry", "reason"),
         [
