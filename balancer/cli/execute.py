@@ -69,7 +69,7 @@ def _run(command: list[str], lease: Lease, relay: Relay) -> int:
         tell(f"balancer: {command[0]}: {error.strerror}")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
     relay.attach(process)
-    status = process.wait()
+    status = relay.wait(process)
     return status if status >= 0 else SIGNALLED - status
 
 

@@ -40,6 +40,7 @@ class Relay:
             # What is ignored stays ignored, here and in the command: that is how nohup works.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
+        self._wakes = _waking()
 
     def hold(self) -> None:
         """From now on there is a slot to be given back: keep signals for the command."""
@@ -51,6 +52,15 @@ class Relay:
         while self._early:
             command.send_signal(self._early.pop(0))
 
+    def wait(self, command: subprocess.Popen[bytes]) -> int:
+        """Return what a command ended with, as :class:`subprocess.Popen` tells it, and pass signals on.
+
+        The system may deliver a signal to any thread, and waiting for the command alone would not end then.
+        """
+        while (status := command.poll()) is None:
+            os.read(self._wakes, 1024)
+        return status
+
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if not self._holding:
             raise InterruptedBeforeError(number)
@@ -58,6 +68,15 @@ class Relay:
             self._early.append(number)
         elif not (number in _FROM_KEYBOARD and _in_foreground()):
             self._command.send_signal(number)
+
+
+def _waking() -> int:
+    """Return a file descriptor that can be read once a signal has come, the end of the command included."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return reading
 
 
 def _in_foreground() -> bool:
