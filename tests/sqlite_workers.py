@@ -54,6 +54,10 @@ class Log:
             return []
         return [line.split() for line in self.path.read_text().splitlines()]
 
+    def find(self, kind):
+        """Return the lines of one kind, without it."""
+        return [words for what, *words in self.read() if what == kind]
+
     def peaks(self):
         """Return the most leases at once on each account, and how many each owner was granted."""
         live, peaks, served = Counter(), Counter(), Counter()
@@ -108,6 +112,22 @@ class Worker:
             key, account = self.take()
             time.sleep(random.random() * most)
             self.give_back(key, account)
+
+    def breed(self, count):
+        """Fork processes that hammer until they are killed, and write down their process ids."""
+        children = set()
+        for number in range(count):
+            child = os.fork()
+            if child == 0:
+                name = f"{self.name}x{number}"
+                Worker(self.backend._path, name, self.log, lease_ttl=self.backend._settings.lease_ttl).hammer(
+                    60.0
+                )
+                os._exit(1)
+            children.add(child)
+            self.log.write("p", child)
+        while children:
+            children.discard(os.wait()[0])
 
     def hold(self):
         """Take one lease and keep it for ever."""
