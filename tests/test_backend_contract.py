@@ -66,6 +66,7 @@ def test_scoped_choice_is_uniform_over_all_that_fit(one):
     for account in "abc":
         one.call(ops.Cool(account=account, seconds=1000, scope="other"))
     one.call(ops.Cool(account="d", seconds=1000, scope="mine"))
+    one.call(ops.Cool(account="e", seconds=0, scope="mine"))
     chance, picked = random.Random(6), Counter()
     for number in range(1000):
         picked[take(one, f"one-{number:x}", draw=chance.random(), scope="mine")] += 1
@@ -216,3 +217,79 @@ def test_claim_of_one_process_is_respected_by_all(world, one, two):
     late = ops.Fail("fetch", insisting.number, "X", "too late", 99.0)
     two.call(late)
     assert one.call(ops.Claim("fetch", 60, 30)).result.go, "a claim that is void cannot fail"
+
+
+def pauses(backend):
+    """Return the pauses: account, whether it cools still, and the lease that tries it out."""
+    return [(pause.account, pause.left > 0, pause.probe) for pause in dump(backend).pauses]
+
+
+def test_account_comes_back_one_lease_at_a_time(world, one, two):
+    """P-54: after a cooldown one lease tries the account out, and only what speaks for it ends that."""
+    configure(one, {"a": 3})
+    one.call(ops.Cool(account="a", seconds=10.0))
+    assert take(one, "one-1") is None
+    world.clock.advance(10.0)
+    assert take(two, "two-1") == "a"
+    assert take(one, "one-1") is None
+    assert pauses(one) == [("a", False, "two-1")]
+    two.call(ops.Judge(key="two-1", adverse=True))
+    two.call(ops.End(key="two-1"))
+    assert pauses(one) == [("a", False, None)]
+    assert take(one, "one-2") == "a"
+    one.call(ops.Judge(key="one-2", accepted=True))
+    assert pauses(one) == []
+    assert take(two, "two-2") == take(two, "two-3") == "a"
+
+
+def test_cooldown_that_begins_while_a_lease_tries_the_account_out_stays(world, one):
+    """P-49: the end of a probing lease does not end a cooldown that came in between."""
+    configure(one, {"a": 3})
+    one.call(ops.Cool(account="a", seconds=10.0))
+    world.clock.advance(10.0)
+    assert take(one, "one-1", scope="s") == "a"
+    one.call(ops.Judge(key="one-1", seconds=50.0, reason="again"))
+    one.call(ops.End(key="one-1"))
+    assert pauses(one) == [("a", True, None)]
+    assert one.call(ops.Cool(account="a", seconds=5.0)).result is True
+    world.clock.advance(49.0)
+    assert take(one, "one-2") is None
+    world.clock.advance(1.0)
+    assert take(one, "one-2") == "a"
+
+
+def test_offer_that_lapses_says_nothing_about_an_account(world, one, two):
+    """A slot of an account that is tried out goes back unproven if nobody comes for it."""
+    configure(one, {"a": 3})
+    one.call(ops.Cool(account="a", seconds=10.0))
+    assert take(two, "two-1", else_wants=()) is None
+    world.clock.advance(10.0)
+    one.call(ops.Wait(None))
+    assert two.listen(0) == ("a",)
+    assert take(one, "one-1") is None
+    two.call(ops.Wait(None))
+    assert pauses(one) == [("a", False, None)]
+    assert take(one, "one-2") == "a"
+    assert take(one, "one-3") is None
+
+
+def test_account_that_is_mended_is_tried_out_at_once(world, one):
+    """P-62: a configuration that goes from bad to good ends the cooldown, and leaves the probing."""
+    configure(one, {"a": 2}, a="bad")
+    one.call(ops.Cool(account="a", seconds=1000.0))
+    assert take(one, "one-1") is None
+    configure(one, {"a": 2})
+    assert take(one, "one-1") == "a"
+    assert pauses(one) == [("a", False, "one-1")]
+    assert take(one, "one-2") is None
+
+
+def test_listed_job_keeps_the_longer_end(one):
+    """A lease that was bound for a day is not cut short because its job is listed."""
+    configure(one, {"a": 2})
+    for key, ttl in (("one-1", 86_400.0), ("one-2", 5.0)):
+        assert take(one, key) == "a"
+        one.call(ops.Bind(key, key, ttl))
+    claim = one.call(ops.Claim("survey", 0, 30)).result
+    one.call(ops.Apply(number=claim.number, external={}, prolong=("one-1", "one-2")))
+    assert {key: row.expires_in for key, row in rows(one).items()} == {"one-1": 86_400.0, "one-2": 3600.5}
