@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -192,11 +192,11 @@ class AsyncAccountPool(Face):
 
     def with_lease(
         self, **acquire_options: Any
-    ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]:
+    ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Coroutine[Any, Any, T]]]:
         """Wrap a coroutine function that takes a keyword ``lease``: it is acquired around each call."""
         Wish.make(**acquire_options)
 
-        def wrap(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+        def wrap(function: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
             @functools.wraps(function)
             async def wrapped(*args: Any, **kwargs: Any) -> T:
                 async with self.acquire(**acquire_options) as lease:

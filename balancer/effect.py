@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
@@ -113,7 +114,15 @@ def _perform(effect: Effect, call: Callable[[Any], Any] | None) -> Any:
         return effect.waiter.park(effect.clock.sleep_for(effect.until))
     if isinstance(effect, Sleep):
         return time.sleep(effect.seconds)
-    return call(effect.lease) if call else None
+    return _call(call, effect.lease) if call else None
+
+
+def _call(call: Callable[[Any], Any], lease: Any) -> Any:
+    answer = call(lease)
+    if inspect.iscoroutine(answer):
+        answer.close()  # nothing was sent: it has not begun
+        raise TypeError("call must not be a coroutine function: use an AsyncAccountPool")
+    return answer
 
 
 async def _aperform(effect: Effect, call: Callable[[Any], Awaitable[Any]] | None) -> Any:
@@ -123,4 +132,10 @@ async def _aperform(effect: Effect, call: Callable[[Any], Awaitable[Any]] | None
         return await effect.waiter.park(effect.clock.sleep_for(effect.until))
     if isinstance(effect, Sleep):
         return await asyncio.sleep(effect.seconds)
-    return await call(effect.lease) if call else None
+    return await _acall(call, effect.lease) if call else None
+
+
+async def _acall(call: Callable[[Any], Any], lease: Any) -> Any:
+    answer = call(lease)
+    # What cannot be awaited was sent all the same: an error here would hide that the job runs.
+    return await answer if inspect.isawaitable(answer) else answer

@@ -86,10 +86,16 @@ class NoAccounts(BalancerError):
 class AcquireTimeout(BalancerError, TimeoutError):
     """No slot came free within the caller's timeout."""
 
+    service: str = ""
+    """Key of the pool's service."""
     timeout: float = 0.0
     """The caller's own number, in seconds."""
     accounts: Mapping[str, str] = {}
     """Account id -> its state, for at most 20 accounts."""
+    kept: int = 0
+    """Slots held by bound or ambiguous jobs rather than by code."""
+    kept_since: datetime | None = None
+    """Since when the oldest of these is held (UTC); None if there is none."""
     retry_at: datetime | None = None
     """When something is known to change (UTC), if anything is."""
 

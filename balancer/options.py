@@ -76,7 +76,7 @@ class Options:
             source=_source(row, source, secret, base_url, capacity),
             owns_source=source is None,
             token=secret,
-            store=store or os.environ.get("BALANCER_STORE") or "memory://",
+            store=store if store is not None else os.environ.get("BALANCER_STORE") or "memory://",
             strategy=strategy,
             default_capacity=capacity,
             reconcile_every=None
@@ -100,6 +100,8 @@ class Wish:
     max_jobs: int | None = None
     scope: str | None = None
     label: str | None = None
+    asked: float | None = None
+    """The caller's own timeout where ``timeout`` is what is left of it."""
 
     @staticmethod
     def make(
@@ -225,7 +227,7 @@ def _source(
     row: Service, source: Any, secret: Token | None, base_url: str | None, capacity: int | None
 ) -> Any:
     if source is None and secret is not None:
-        root = base_url or os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
+        root = base_url if base_url is not None else os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
         return HttpSource(row, token=secret, base_url=root, default_capacity=capacity)
     if isinstance(source, Mapping):
         return MappingSource(source, row, capacity)

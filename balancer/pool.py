@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 _new = object.__new__
 _NUMBERS = (float, int)
 _NOBODY: Collection[str | Account] = ()
+_RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 class AccountPool(Face):
@@ -169,10 +171,18 @@ class AccountPool(Face):
         return answer
 
     def with_lease(self, **acquire_options: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
-        """Wrap a function or method that takes a keyword ``lease``: it is acquired around each call."""
+        """Wrap a function or method that takes a keyword ``lease``: it is acquired around each call.
+
+        Raises:
+            TypeError: what is wrapped would run after its call, as coroutine functions and generators
+            do. ValueError, TypeError: naming the acquire option that is wrong.
+        """
         Wish.make(**acquire_options)
 
         def wrap(function: Callable[..., T]) -> Callable[..., T]:
+            if any(kind(function) for kind in _RUN_LATER):
+                raise TypeError("function must do its work before it returns: the lease ends then")
+
             @functools.wraps(function)
             def wrapped(*args: Any, **kwargs: Any) -> T:
                 with self.acquire(**acquire_options) as lease:

@@ -34,19 +34,29 @@ def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> Flow[NoAccounts]:
 def timed_out(core: Core, wish: Wish, ticket: Ticket) -> Flow[AcquireTimeout]:
     """Return the error for a caller who has waited long enough."""
 
-    def look(ledger: Ledger) -> tuple[dict[str, str], str, datetime | None]:
+    def look(ledger: Ledger) -> tuple[dict[str, str], list[float], datetime | None]:
         tallies = ledger.candidates(ticket)
         states = {tally.id: _state(ledger, tally, ticket) for tally in tallies[:SHOWN]}
-        return states, _kept(core, ledger), _retry_at(core, ledger, ticket)
+        kept = [row.state_since for row in ledger.rows.values() if row.state != HELD]
+        return states, kept, _retry_at(core, ledger, ticket)
 
     states, kept, retry_at = yield from core.store.inspect(look)
     shown = (
         ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
     )
+    since = core.clock.instant(min(kept, default=math.inf))
+    if since is not None:
+        shown += (
+            f"; {len(kept)} held by bound or ambiguous jobs, the oldest since {since:%Y-%m-%d %H:%M:%S} UTC"
+        )
+    timeout = wish.timeout if wish.asked is None else wish.asked
     return AcquireTimeout(
-        f"no slot of {core.service.key} within {wish.timeout:g} s ({shown}{kept})",
-        timeout=wish.timeout,
+        f"no slot of {core.service.key} within {timeout:g} s ({shown})",
+        service=core.service.key,
+        timeout=timeout,
         accounts=states,
+        kept=len(kept),
+        kept_since=since,
         retry_at=retry_at,
     )
 
@@ -75,15 +85,6 @@ def _state(ledger: Ledger, tally: Tally, ticket: Ticket) -> str:
     if ledger.fits(ticket, tally):
         return tally.state
     return _why(ledger, tally, ticket)
-
-
-def _kept(core: Core, ledger: Ledger) -> str:
-    """Say how many slots wait for a job rather than for code, and since when."""
-    rows = [row for row in ledger.rows.values() if row.state != HELD]
-    if not rows:
-        return ""
-    since = core.clock.instant(min(row.state_since for row in rows))
-    return f"; {len(rows)} held by bound or ambiguous jobs, the oldest since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _retry_at(core: Core, ledger: Ledger, ticket: Ticket) -> datetime | None:

@@ -73,7 +73,7 @@ def _acquired(
 ) -> Flow[Handle]:
     left = None if deadline is None else max(0.0, deadline - core.now())
     try:
-        return (yield from acquire(replace(wish, timeout=left)))
+        return (yield from acquire(replace(wish, timeout=left, asked=wish.timeout)))
     except NoAccounts as error:
         if not tries:
             raise

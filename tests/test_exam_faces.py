@@ -1,0 +1,100 @@
+"""What a program sees of a pool when it is used in the wrong way, or asks for the facts of an error."""
+
+import asyncio
+
+import pytest
+from faces import both_faces
+
+from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
+from balancer.testing import ManualClock
+
+
+def test_the_error_of_a_timeout_carries_its_facts():
+    """No program has to read a message to learn which pool it was, and what holds its slots."""
+    clock = ManualClock()
+    with AccountPool(source={"a": 3}, clock=clock) as pool:
+        bound, doubtful, held = (pool.acquire() for _ in range(3))
+        bound.bind("job")
+        clock.advance(60)
+        doubtful.report(500)
+        with pytest.raises(AcquireTimeout, match="2 held by bound or ambiguous jobs") as caught:
+            pool.acquire(timeout=0)
+        error = caught.value
+        assert (error.service, error.timeout, error.kept) == ("custom", 0, 2)
+        assert error.kept_since.timestamp() == clock.time() - 60
+        assert held.release()
+
+
+def test_the_error_of_a_timeout_says_nothing_of_jobs_where_there_are_none():
+    """What is held by code is no job."""
+    with AccountPool(source={"a": 1}) as pool, pool.acquire():
+        with pytest.raises(AcquireTimeout) as caught:
+            pool.acquire(timeout=0)
+        assert (caught.value.kept, caught.value.kept_since) == (0, None)
+        assert "held by" not in str(caught.value)
+
+
+@both_faces
+def test_a_run_that_times_out_names_the_number_it_was_given(face):
+    """Not what was left of it after some waiting."""
+    pool = face.Pool(source={"a": 1})
+    lease = face.do(pool.acquire())
+    with pytest.raises(AcquireTimeout, match=r"within 0\.01 s") as caught:
+        face.do(pool.run(face.work(lambda lease: lease), timeout=0.01))
+    assert caught.value.timeout == 0.01
+    assert face.do(lease.release())
+
+
+def test_a_coroutine_function_is_no_call_for_a_pool_for_threads():
+    """Its slot would be free again before it had begun to work."""
+    begun = []
+
+    async def call(lease):
+        begun.append(lease)
+
+    with AccountPool(source={"a": 1}) as pool:
+        with pytest.raises(TypeError, match="AsyncAccountPool"):
+            pool.run(call)
+        assert begun == []
+        assert pool.stats().in_flight == 0
+
+
+def test_a_function_that_works_after_it_has_returned_cannot_be_wrapped():
+    """A coroutine function, or a generator, would work without the slot that it was given."""
+
+    async def coroutine(*, lease): ...
+
+    def generator(*, lease):
+        yield lease
+
+    async def stream(*, lease):
+        yield lease
+
+    with AccountPool(source={"a": 1}) as pool:
+        for function in (coroutine, generator, stream):
+            with pytest.raises(TypeError, match="function must"):
+                pool.with_lease()(function)
+
+
+def test_an_answer_that_cannot_be_awaited_is_the_answer_of_a_run():
+    """The job was sent: an error about the form of the call would hide that it runs."""
+    pool = AsyncAccountPool(source={"a": 1})
+    answer = {"jobid": "j"}
+
+    async def run():
+        assert await pool.run(lambda lease: answer, bind="jobid") is answer
+        return [holder.job_id for holder in await pool.holders()]
+
+    assert asyncio.run(run()) == ["j"]
+
+
+@pytest.mark.parametrize(
+    ("option", "environment"), [("base_url", "USEAPI_BASE_URL"), ("store", "BALANCER_STORE")]
+)
+def test_an_empty_place_is_an_error_and_no_default(monkeypatch, option, environment):
+    """A setting that came out empty must not silently mean another host, or a store of one process."""
+    monkeypatch.setenv(environment, "")  # there it means that it is not set
+    with AccountPool("flowmusic", token="user:1-x", base_url="http://127.0.0.1:9"):
+        pass
+    with pytest.raises(ValueError, match=option):
+        AccountPool("flowmusic", token="user:1-x", **{"base_url": "http://127.0.0.1:9", option: ""})
