@@ -27,6 +27,8 @@ class StoreModel:
         self.look_at, self.dead, self.forgotten = {}, set(), set()
         self.line, self.offers = {}, {}
         self.tombs, self.unheard = {}, {}
+        self.told_late = set()
+        """What an owner may have been told or not, as it had not asked for as long as tombstones last."""
         self.claims = {"fetch": Claim(), "survey": Claim()}
 
     # -- the three parts of an operation ------------------------------------------------------------
@@ -173,7 +175,7 @@ class StoreModel:
         gone = self.gone(row, row.state)
         owner = owner_of(row.key)
         if owner != name and row.state is not BOUND and owner in self.look_at:
-            self.unheard.setdefault(owner, []).append(row.key)
+            self.unheard.setdefault(owner, {})[row.key] = self.now
         self.tombs[row.key] = self.now
         self.ledger.finish(row, self.now)
         return gone
@@ -293,7 +295,10 @@ class StoreModel:
         known = name in self.look_at and name not in self.forgotten
         if name in self.look_at:
             self.look_at[name] = self.now + self.settings.lease_ttl
-        return ops.Beaten(known, tuple(self.unheard.pop(name, ())))
+        heard = self.unheard.pop(name, {})
+        fresh = tuple(key for key, at in heard.items() if self.now - at < ops.TOMBSTONE_SECONDS)
+        self.told_late = heard.keys() - set(fresh)
+        return ops.Beaten(known, fresh)
 
     def register(self, name, register):
         self.look_at[name] = self.now + self.settings.lease_ttl

@@ -293,3 +293,12 @@ def test_listed_job_keeps_the_longer_end(one):
     claim = one.call(ops.Claim("survey", 0, 30)).result
     one.call(ops.Apply(number=claim.number, external={}, prolong=("one-1", "one-2")))
     assert {key: row.expires_in for key, row in rows(one).items()} == {"one-1": 86_400.0, "one-2": 3600.5}
+
+
+def test_lease_that_two_others_ended_is_still_told_to_its_owner(world, one, two):
+    """A second release by a stranger does not hide the first one from the owner."""
+    configure(one, {"a": 1})
+    assert take(one, "one-1") == "a"
+    two.call(ops.End(key="one-1"))
+    world.open("three").call(ops.End(key="one-1"))
+    assert one.call(ops.Beat()).result.ended == ("one-1",)

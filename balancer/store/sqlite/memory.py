@@ -35,7 +35,8 @@ class Memory:
         """Remember that a lease was ended. ``unheard``: its owner does not know."""
         books = self._books
         books.run(
-            "INSERT OR REPLACE INTO tomb (pool, key, at, unheard) VALUES (?, ?, ?, ?)",
+            "INSERT INTO tomb (pool, key, at, unheard) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (pool, key) DO UPDATE SET at = excluded.at",
             (books.pool, key, books.now, 1 if unheard else None),
         )
         self._made += 1
