@@ -47,7 +47,8 @@ def hold(desk):
 
 def ended(process):
     """Wait for a process, and return its exit status and what it printed since."""
-    out, _ = process.communicate(timeout=SAFETY)
+    out, errors = process.communicate(timeout=SAFETY)
+    sys.stderr.write(errors)  # shown if the test fails
     return process.returncode, out
 
 
