@@ -85,15 +85,16 @@ class Acquiring:
             ids = wish.accounts(known)
             if table is None and wish.max_jobs is not None:
                 ids = frozenset()  # it looks again once there is a table to hold the figure against
-            self.check_max_jobs([known[id] for id in (known if ids is None else ids) if id in known])
+            if wish.max_jobs is not None:
+                self.check_max_jobs([known[id] for id in (known if ids is None else ids) if id in known])
             waiter.ticket = Ticket(waiter.row, self.draw, ids, wish.max_jobs)
             waiter.table = table
             core.store.join(waiter)
 
     def check_max_jobs(self, candidates: list[Account]) -> None:
         """Refuse a figure that the request could not carry to the server."""
-        asked = self.wish.max_jobs
-        if asked is None or self.core.service.max_jobs is not None or not candidates:
+        asked = self.wish.max_jobs or 0
+        if self.core.service.max_jobs is not None or not candidates:
             return
         most = max(account.capacity for account in candidates)
         if asked > most:
