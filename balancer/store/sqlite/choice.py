@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from balancer.store.sqlite.books import Books
-from balancer.store.sqlite.shelves import AccountRow
+from balancer.store.sqlite.shelves import CONCERNS, AccountRow, marked
 
 _LOWEST = "(SELECT min(shelf) FROM account WHERE pool = ?1 AND place IS NOT NULL)"
 _FIRST_SHELF = f"""
@@ -19,10 +19,13 @@ _DRAWN = f"""
         AS INTEGER)"""  # noqa: S608
 _AT = "SELECT id FROM account WHERE pool = ? AND shelf = ? AND place = ? AND place IS NOT NULL"
 _PAUSED = "SELECT DISTINCT account FROM pause WHERE pool = ?"
-_ALL = """
-    SELECT id FROM account WHERE pool = :pool AND NOT broken AND NOT draining
-        AND in_flight + external < CASE WHEN :most IS NULL THEN capacity
-            WHEN :lower_only THEN min(capacity, :most) ELSE :most END"""
+_ALL = f"""
+    SELECT id, CASE ?4 WHEN 'least_loaded' THEN 1.0 * (in_flight + external) / capacity ELSE 0.0 END
+    FROM account WHERE pool = ?1 AND NOT broken AND NOT draining
+        AND in_flight + external < CASE WHEN ?2 IS NULL THEN capacity
+            WHEN ?5 THEN min(capacity, ?2) ELSE ?2 END
+        AND NOT EXISTS (SELECT 1 FROM pause
+            WHERE pool = ?1 AND account = account.id AND (cooling OR probe IS NOT NULL) AND {CONCERNS})"""  # noqa: S608
 
 
 class Chosen(NamedTuple):
@@ -88,11 +91,10 @@ class Choice:
 
     def _among_all(self, draw: float, max_jobs: int | None, scope: str | None) -> str | None:
         """Look at everybody: another capacity than its own may fit where an account is full."""
-        asked = {"pool": self._books.pool, "most": max_jobs, "lower_only": self._lower_only}
-        ids = [id for (id,) in self._books.run(_ALL, asked).fetchall()]
-        fitting = list(self._fitting(ids, max_jobs, scope))
-        least = min((account.shelf_for(self._strategy) for account in fitting), default=0.0)
-        best = [account.id for account in fitting if account.shelf_for(self._strategy) == least]
+        asked = (self._books.pool, max_jobs, marked(scope), self._strategy, self._lower_only)
+        fitting = self._books.run(_ALL, asked).fetchall()
+        least = min((load for _, load in fitting), default=0.0)
+        best = [str(id) for id, load in fitting if load == least]
         return best[int(draw * len(best))] if best else None
 
     def _fitting(self, ids: Iterable[str], max_jobs: int | None, scope: str | None) -> Iterable[AccountRow]:
