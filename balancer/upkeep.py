@@ -286,7 +286,7 @@ class Upkeep:
             return question()
         except BalancerError as error:
             return error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001  # a user's source may raise whatever it likes
+        except BaseException as error:  # noqa: BLE001  # an exit or a cancellation ends in this thread
             failure = SourceUnavailable(f"the source failed with {type(error).__name__}")
             failure.__cause__ = foreign(error)
             return failure

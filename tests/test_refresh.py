@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -414,14 +415,26 @@ def test_a_source_may_raise_what_it_likes(play, clock):
 # -- attempts that die -----------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fetcher_that_died_does_not_block_the_next_fetch(play, clock):
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_source_that_exits_or_is_cancelled_is_an_outage_at_once(play, kind):
+    """P-55: nobody waits a minute for a fetch that is known to have ended."""
+    source, pool = play()
+    source.trouble = kind()
+    with pytest.raises(SourceUnavailable, match=kind.__name__):
+        pool.acquire()
+    with pytest.raises(SourceUnavailable, match=kind.__name__):
+        pool.refresh()
+
+
+def test_a_fetcher_that_died_does_not_block_the_next_fetch(play, clock, monkeypatch):
     """P-55: a thread that never reports back is given up after a minute."""
     source, pool = play()
-    source.trouble = SystemExit()
-    caller = start(pool.acquire)
+    died = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(pool._core.upkeep, "_land_fetch", lambda *_: died.set())
+        caller = start(pool.acquire)
+        assert died.wait(30)
     until(lambda: source.calls == 1 and pool._core.upkeep.watching)
-    source.trouble = None
     clock.advance(60)
     assert isinstance(error(caller), SourceUnavailable)
     clock.advance(1)
