@@ -28,7 +28,8 @@ def fill(ledger: Ledger, state: State, now: float) -> Ledger:
     for id, reserved in state.offers.items():
         if (offered := ledger.tallies.get(id)) is not None:
             # A reserved slot is taken for everybody who looks from outside.
-            offered.limit = max(0, offered.limit - reserved)
+            # And what is reserved on an account that is being tried out is its one try.
+            offered.limit = 0 if offered.pauses else max(0, offered.limit - reserved)
             ledger.refile(offered)
     return ledger
 
