@@ -66,6 +66,8 @@ def _account(core: Core, tally: Tally) -> AccountStats:
 
 
 def _reason(tally: Tally) -> str | None:
+    if tally.draining:
+        return "no longer in the configuration"
     if tally.account.broken is not None:
         return tally.account.broken
     for pause in tally.pauses.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -551,3 +552,25 @@ def test_a_lost_callback_is_made_up_for_by_two_lists(world):
     world.clock.advance(60)
     assert in_flight(pool) == {"a": 0, "b": 1}
     assert pool.stats().reclaimed == 1
+
+
+# -- for ever ---------------------------------------------------------------------------------------
+
+
+def test_for_ever_is_a_duration_in_every_store(world):
+    """Infinite ends of leases and of cooldowns are kept, told as such, and can be brought forward."""
+    pool = world.pool(job_ttl=math.inf, ambiguous_ttl=math.inf)
+    bound, doubtful, renewed = (pool.acquire(timeout=0) for _ in range(3))
+    bound.bind("j1")
+    doubtful.report(500)
+    renewed.bind("j2", ttl=5)
+    pool.renew(renewed.id, ttl=math.inf)
+    world.clock.advance(1e7)
+    assert {holder.expires_in for holder in pool.holders()} == {math.inf}
+    pool.renew(job_id="j1", ttl=5)
+    assert sorted(holder.expires_in for holder in pool.holders()) == [5, math.inf, math.inf]
+    pool.cool("a", math.inf, "sold")
+    account = pool.stats().accounts["a"]
+    assert (account.state, account.reason, account.until) == ("cooldown", "sold", None)
+    pool.reset("a")
+    assert pool.stats().accounts["a"].state != "cooldown"

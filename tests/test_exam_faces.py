@@ -98,3 +98,16 @@ def test_an_empty_place_is_an_error_and_no_default(monkeypatch, option, environm
         pass
     with pytest.raises(ValueError, match=option):
         AccountPool("flowmusic", token="user:1-x", **{"base_url": "http://127.0.0.1:9", option: ""})
+
+
+def test_an_account_that_drains_says_that_it_is_gone_and_not_what_was_wrong_with_it_before():
+    """The reason is that of the state shown."""
+    accounts = {"a": {"maxJobs": 1}}
+    with AccountPool(source=accounts) as pool, pool.acquire():
+        accounts["a"] = {"maxJobs": 1, "error": "logged out"}
+        pool.refresh()
+        assert pool.stats().accounts["a"].reason == "logged out"
+        del accounts["a"]
+        pool.refresh()
+        gone = pool.stats().accounts["a"]
+        assert (gone.state, gone.reason) == ("draining", "no longer in the configuration")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from balancer.store.operations import Operation, Owner, Settings
 from balancer.store.redis.scripts import KEYS, Script, base_of
-from balancer.store.redis.wire import FORMS
+from balancer.store.redis.wire import FORMS, milliseconds
 
 
 def to_bytes(value: object) -> bytes:
@@ -57,7 +57,7 @@ class Head:
         names = KEYS[: script.keys]
         ttls = (settings.lease_ttl, settings.job_ttl, settings.ambiguous_ttl)
         flags = "l" * (settings.strategy == "least_loaded") + "o" * settings.lower_only
-        constants = " ".join([*(str(round(ttl * 1000)) for ttl in ttls), flags])
+        constants = " ".join([*(str(milliseconds(ttl)) for ttl in ttls), flags])
         rest = [len(names), *(base + name for name in names), owner.name, owner.host_pid, constants]
         self.script = script
         self.rest = tuple(map(to_bytes, rest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,17 @@ from balancer.store.redis.scripts import KEYS, WITH_JOBS, Script
 Args = Sequence[str | int | float]
 
 
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+_FOR_EVER = 10**15
+"""Milliseconds, 31,700 years: the script language writes no infinity into JSON."""
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a length in whole milliseconds; the longest stands for ever."""
+    return round(min(seconds * 1000, _FOR_EVER))
 
 
 def _seconds(ms: float) -> float:
-    return ms / 1000
+    return ms / 1000 if ms < _FOR_EVER / 2 else math.inf
 
 
 def _optional(text: str | None) -> str:
@@ -95,17 +101,17 @@ def _take(op: ops.Take) -> Args:
 
 
 def _renew(op: ops.Renew) -> Args:
-    return op.key or "", _optional(op.job_id), "" if op.ttl is None else _ms(op.ttl)
+    return op.key or "", _optional(op.job_id), "" if op.ttl is None else milliseconds(op.ttl)
 
 
 def _judge(op: ops.Judge) -> Args:
-    length = "" if op.seconds is None else _ms(op.seconds)
+    length = "" if op.seconds is None else milliseconds(op.seconds)
     flags = _flag(op.accepted), _flag(op.doubt), _flag(op.adverse)
     return op.key, *flags, length, _optional(op.scope), op.reason, _flag(op.worth_waiting)
 
 
 def _cool(op: ops.Cool) -> Args:
-    return op.account, _ms(op.seconds), _optional(op.scope), op.reason, _flag(op.worth_waiting)
+    return op.account, milliseconds(op.seconds), _optional(op.scope), op.reason, _flag(op.worth_waiting)
 
 
 def _configure(op: ops.Configure) -> Args:
@@ -129,7 +135,7 @@ def _apply(op: ops.Apply) -> Args:
 
 def _register(op: ops.Register) -> Args:
     rows = [
-        (row.key, row.account, _ms(row.age), _optional(row.label), _optional(row.scope), row.adverse)
+        (row.key, row.account, milliseconds(row.age), _optional(row.label), _optional(row.scope), row.adverse)
         for row in op.rows
     ]
     return (_json(rows),)
@@ -239,14 +245,16 @@ _BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory", "_bind")}
 FORMS: dict[type, Form] = {
     ops.Take: _form("take", _take, _granted, parts=("_memory", "_wants")),
     ops.End: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_MEMORY),
-    ops.Bind: _form("bind", lambda op: (op.key, op.job_id, _ms(op.ttl)), str, **_BIND),
+    ops.Bind: _form("bind", lambda op: (op.key, op.job_id, milliseconds(op.ttl)), str, **_BIND),
     ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
     ops.Judge: _form("judge", _judge, bool, parts=("_bind", "_cool")),
     ops.Cool: _form("cool", _cool, bool, parts=("_cool",)),
     ops.Reset: _form("reset", lambda op: (op.account,), bool),
-    ops.Claim: _form("claim", lambda op: (op.what, _ms(op.max_age), _ms(op.hold)), _claimed, **_ALL),
+    ops.Claim: _form(
+        "claim", lambda op: (op.what, milliseconds(op.max_age), milliseconds(op.hold)), _claimed, **_ALL
+    ),
     ops.Fail: _form(
-        "fail", lambda op: (op.what, op.number, op.kind, op.text, _ms(op.pause)), _nothing, **_ALL
+        "fail", lambda op: (op.what, op.number, op.kind, op.text, milliseconds(op.pause)), _nothing, **_ALL
     ),
     ops.Configure: _form("configure", _configure, lambda version: version, **_ALL),
     ops.ReadTable: _form("read_table", lambda _: (), lambda result: result, **_ALL),
