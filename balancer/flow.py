@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from balancer.catalog import PATIENCE, Advice, Flight
 from balancer.core import Core
-from balancer.effect import Flow, Park
-from balancer.errors import BalancerError
+from balancer.effect import Flow, Park, Sleep
+from balancer.errors import BalancerError, StoreUnavailable
 from balancer.lease import Handle
 from balancer.lines import Waiter
 from balancer.model import Account, Reconciled
@@ -21,6 +22,8 @@ H = TypeVar("H", bound=Handle)
 WaiterMaker = Callable[[Row], Waiter]
 LONG_WAIT = 60.0
 """Seconds after which a waiting caller is logged, once."""
+_AGAIN = 0.1
+"""Seconds between two looks at whether a store that is away is back."""
 
 
 def acquire(core: Core, wish: Wish, lease: type[H], waiter: WaiterMaker) -> Flow[H]:
@@ -35,11 +38,12 @@ def acquire(core: Core, wish: Wish, lease: type[H], waiter: WaiterMaker) -> Flow
 class Acquiring:
     """One call of ``acquire`` that could not be served at once."""
 
-    __slots__ = ("begun", "core", "deadline", "draw", "waiter", "warn_at", "wish")
+    __slots__ = ("begun", "came", "core", "deadline", "draw", "waiter", "warn_at", "wish")
 
     def __init__(self, core: Core, wish: Wish, draw: float, waiter: Waiter) -> None:
         self.core, self.wish, self.draw, self.waiter = core, wish, draw, waiter
-        self.begun = now = core.now()
+        self.came, self.begun = time.monotonic(), core.now()
+        now = self.begun
         self.deadline = math.inf if wish.timeout is None else now + wish.timeout
         self.warn_at = now + LONG_WAIT
 
@@ -55,8 +59,8 @@ class Acquiring:
                 self.aim()
                 advice = core.upkeep.consult()
                 if advice is Advice.RAISE:
-                    raise core.upkeep.trouble()  # noqa: TRY301  # withdrawn like any other end
-                if advice is Advice.START:
+                    yield from self.bear(core.upkeep.trouble())
+                elif advice is Advice.START:
                     yield from self.watch_flight(min(core.now() + PATIENCE, self.deadline))
                 elif advice is Advice.WAIT:
                     yield from self.wait_for_table()
@@ -75,6 +79,14 @@ class Acquiring:
                 core.store.withdraw(waiter)
                 raise
             raise
+
+    def bear(self, trouble: BalancerError) -> Flow[None]:
+        """Raise why there is no table; but a store that is away may be back before patience ends."""
+        patience = min(PATIENCE, self.deadline - self.begun)
+        # An outage goes by real time, whatever clock the pool was given.
+        if not isinstance(trouble, StoreUnavailable) or time.monotonic() >= self.came + patience:
+            raise trouble
+        yield Sleep(_AGAIN)
 
     def aim(self) -> None:
         """Work out, in the caller's own thread, which accounts would do, and stand in that line."""

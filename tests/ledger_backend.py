@@ -31,6 +31,7 @@ class Shelf:
         self.lock = threading.Lock()
         self.forget()
         self.away = False
+        self.refused = 0
         self.lose_replies = 0
         self.lose_messages = False
         self.calls = deque(maxlen=100_000)
@@ -74,6 +75,7 @@ class LedgerBackend:
             shelf.before(self.owner.name, operation)
         with shelf.lock:
             if shelf.away or self.owner.name in shelf.cut:
+                shelf.refused += 1
                 raise StoreUnavailable("the shelf is away")
             shelf.calls.append((self.owner.name, operation))
             if shelf.ledger is None:

@@ -124,7 +124,8 @@ class Courier:
         """Send what is to be sent. The thread goes on while leases have to be kept alive."""
         self._closed = True
         self.mend()
-        thread = self._thread
+        with self._starting:
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._store.backend.poke()
             if not self._store.mine and not self._store.lines.waiters:
