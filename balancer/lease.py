@@ -77,7 +77,7 @@ class Handle:
     @property
     def job_id(self) -> str | None:
         """The remote job that the slot follows, once bound."""
-        return self._job_id
+        return self._job_id if self._job_id is not None else self._row.job_id
 
     @property
     def label(self) -> str | None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from faces import both_faces
 
-from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
+from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, Job
 from balancer.testing import ManualClock
 
 
@@ -111,3 +111,27 @@ def test_an_account_that_drains_says_that_it_is_gone_and_not_what_was_wrong_with
         pool.refresh()
         gone = pool.stats().accounts["a"]
         assert (gone.state, gone.reason) == ("draining", "no longer in the configuration")
+
+
+def test_a_lease_that_is_bound_because_its_job_was_found_knows_the_job():
+    """The list names it by its ``replyRef``; another job is refused as after any bind."""
+
+    class Source:
+        listed = ()
+
+        def accounts(self):
+            return {"a": 1}
+
+        def jobs(self):
+            return self.listed
+
+    source = Source()
+    with AccountPool(source=source) as pool:
+        lease = pool.acquire()
+        lease.report(500)
+        source.listed = (Job("j", "a", lease.id),)
+        assert pool.reconcile().resolved == (lease.id,)
+        assert lease.job_id == "j"
+        with pytest.raises(ValueError, match="bound to 'j'"):
+            lease.bind("other")
+        assert lease.release()
