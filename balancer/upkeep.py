@@ -48,6 +48,8 @@ class Upkeep:
         self.survey = Survey(options.reconcile_every if self.lists_jobs else None)
         self.pending: Table | None = None
         """The first table, until the first list of running jobs is in."""
+        self.expired_at = -math.inf
+        """When an answer last said that the configuration has changed."""
         self.watching: set[Waiter] = set()
         """Callers who wait for a fetch or a list to land."""
         self._turn = threading.Lock()
@@ -76,7 +78,8 @@ class Upkeep:
             fetch = self.catalog.flight.start(now) if advice is Advice.START else 0
             survey = self._start_survey(now)
         if fetch:
-            self._spawn(self._fetch, fetch, self.options.ttl)
+            # What another process fetched will do, but not from before an answer spoke against it.
+            self._spawn(self._fetch, fetch, min(self.options.ttl, now - self.expired_at))
         if survey:
             self._spawn(self._list_jobs, survey, self.survey.every or 0.0)
         if advice is Advice.USE and self.store.table is None and not self.open_when_ready():
@@ -103,6 +106,7 @@ class Upkeep:
     def expire(self) -> None:
         """Have the next caller fetch the configuration: an answer says that it has changed."""
         with self.store.lock:
+            self.expired_at = self.now()
             self.catalog.expire()
             self.store.quiet_until = -math.inf
 

@@ -233,7 +233,7 @@ class StoreModel:
         if age is not None and age < asked.max_age:
             return ops.Claimed(False, age=age)
         lives = self.beats or claim.owner not in self.dead
-        if claim.owner is not None and self.now < claim.void_at and lives:
+        if claim.owner not in (None, name) and self.now < claim.void_at and lives:
             return ops.Claimed(False, retry_in=claim.void_at - self.now, age=age)
         if claim.retry_at is not None and self.now < claim.retry_at and asked.max_age > 0:
             return ops.Claimed(False, retry_in=claim.retry_at - self.now, age=age, trouble=claim.trouble)

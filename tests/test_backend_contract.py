@@ -219,6 +219,18 @@ def test_claim_of_one_process_is_respected_by_all(world, one, two):
     assert one.call(ops.Claim("fetch", 60, 30)).result.go, "a claim that is void cannot fail"
 
 
+def test_a_claim_is_given_again_to_who_holds_it(world, one, two):
+    """P-27, P-55: its first answer may have been lost; the number that nobody heard of is void."""
+    lost = one.call(ops.Claim("fetch", 60, 30)).result
+    again = one.call(ops.Claim("fetch", 60, 30)).result
+    assert again.go
+    assert again.number > lost.number
+    one.call(ops.Fail("fetch", lost.number, "X", "void", 99.0))
+    assert not two.call(ops.Claim("fetch", 60, 30)).result.go
+    one.call(ops.Fail("fetch", again.number, "X", "over", 0.0))
+    assert two.call(ops.Claim("fetch", 60, 30)).result.go
+
+
 def pauses(backend):
     """Return the pauses: account, whether it cools still, and the lease that tries it out."""
     return [(pause.account, pause.left > 0, pause.probe) for pause in dump(backend).pauses]

@@ -231,7 +231,7 @@ def test_versions_and_claims_of_before_a_flush_never_come_again(server, backends
     assert fresh.go
     assert fresh.number != claim.number
     backend.call(ops.Fail("fetch", claim.number, "SourceUnavailable", "late", 60.0))
-    assert not backend.call(ops.Claim("fetch", 0, 60)).result.go
+    assert not backends(now=clock).call(ops.Claim("fetch", 0, 60)).result.go
     backend.call(ops.Fail("fetch", fresh.number, "SourceUnavailable", "x", 0.0))
     assert configure(backend, {"b": 1}) > version
 

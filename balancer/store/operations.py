@@ -168,6 +168,7 @@ class Claim:
 
     Granted unless it was done less than ``max_age`` seconds ago, somebody else is at it, or
     (``max_age`` above 0) the last failure asked for a pause that is not over. Void after ``hold`` seconds.
+    Who holds it and asks again gets it under a new number: the first answer may have been lost.
     """
 
     what: Literal["fetch", "survey"]

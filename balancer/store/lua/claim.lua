@@ -8,7 +8,8 @@ local what, max_age = ARGV[6], tonumber(ARGV[7])
 enter()
 local claim = read_claim(what)
 local age = claim.done_at and now - claim.done_at
-local busy = math.max(0, (claim.void_at or 0) - now)
+-- Who holds it may claim it again: the reply may have been lost.
+local busy = claim.owner ~= OWNER and math.max(0, (claim.void_at or 0) - now) or 0
 local pause = max_age > 0 and math.max(0, (claim.retry_at or 0) - now) or 0
 age = age or -1
 
@@ -16,5 +17,7 @@ if age >= 0 and age < max_age then return leave({0, 0, 0, age}) end
 if busy > 0 then return leave({0, 0, busy, age}) end
 if pause > 0 then return leave({0, 0, pause, age, claim.kind, claim.text}) end
 local number = higher(claim.number)
-write(K.meta, what, {number = number, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at})
+write(K.meta, what, {
+  number = number, owner = OWNER, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at,
+})
 return leave({1, number, 0, age})

@@ -40,7 +40,7 @@ class Fleet:
         if age is not None and age < claim.max_age:
             return ops.Claimed(False, age=age)
         if (
-            old.owner is not None
+            old.owner not in (None, self._owner.name)  # ours, if it is: its reply was lost
             and old.void_at is not None
             and now < old.void_at
             and self._line.lives(old.owner)
