@@ -8,7 +8,15 @@ import threading
 import pytest
 from ledger_backend import Shelf
 
-from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, NoAccounts, StoreUnavailable
+from balancer import (
+    AccountPool,
+    AcquireTimeout,
+    AsyncAccountPool,
+    Job,
+    LeaseLost,
+    NoAccounts,
+    StoreUnavailable,
+)
 
 
 def wait_until(condition, seconds=10.0):
@@ -159,7 +167,8 @@ def test_a_cooldown_is_seen_by_the_next_choice_of_another_pool(pools):
     first, second = pools(), pools()
     second.stats()
     first.cool("a", 60, "by hand")
-    assert [second.acquire(timeout=0).account.id] == ["b"]
+    other = second.acquire(timeout=0)
+    assert other.account.id == "b"
     first.reset("a")
     assert second.acquire(timeout=0).account.id == "a"
 
@@ -251,3 +260,43 @@ def test_tasks_share_the_store_with_threads(pools):
 
 async def _acquired(pool):
     return await pool.acquire(timeout=30)
+
+
+def test_a_dropped_lease_is_freed_before_the_very_next_try(pools):
+    """P-3: the next operation finds its slot free, even one that does not wait."""
+    pool = pools(source={"a": 1})
+    for _ in range(20):
+        lease = pool.acquire(timeout=5)
+        del lease
+        assert pool.acquire(timeout=0).release()
+
+
+def test_a_lease_whose_job_is_over_cannot_be_entered(pools):
+    """Released by the job's id, by the process that holds the handle."""
+    pool = pools()
+    lease = pool.acquire()
+    lease.bind("job")
+    pool.release(job_id="job")
+    with pytest.raises(LeaseLost), lease:
+        pass
+    assert "ended" in repr(lease)
+
+
+def test_a_lease_learns_of_the_job_that_was_found_for_it(pools):
+    """Reconciliation binds it by its reference, and its handle says so."""
+
+    class Source:
+        listed = ()
+
+        def accounts(self):
+            return {"a": 1}
+
+        def jobs(self):
+            return self.listed
+
+    pool = pools(source=Source())
+    lease = pool.acquire()
+    lease.report((502, {}, ""))
+    Source.listed = (Job("found", "a", lease.id),)
+    assert pool.reconcile().resolved == (lease.id,)
+    assert lease.job_id == "found"

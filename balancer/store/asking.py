@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
+
+from cachetools import LRUCache
 
 from balancer.effect import Flow, Io, Sleep
 from balancer.errors import StoreUnavailable
@@ -25,10 +27,11 @@ from balancer.store.operations import (
     Reply,
     RowState,
 )
-from balancer.tally import ENDED, HELD, Row
+from balancer.tally import BOUND, ENDED, HELD, Row
 
 PATIENCE = 5.0
 """Seconds for which an operation is tried again while the store is away."""
+_REMEMBERED = 10_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -53,6 +56,8 @@ class Asking(Store):
         self._origin = origin
         self.mine: dict[Any, Row] = {}
         """Held leases by key: what is registered again if the store forgets us."""
+        self.let_go: LRUCache[Any, Row] = LRUCache(_REMEMBERED)
+        """Bound and ambiguous leases by key: the store keeps them, their handles want to know the end."""
         self.due_at = math.inf
         """When something in the store ends by itself, as far as is known."""
         self._loose = math.inf
@@ -65,7 +70,7 @@ class Asking(Store):
         Raises:
             StoreUnavailable: it stayed away.
         """
-        self.drain()
+        yield from self._end_dropped()
         self.courier.mend()
         pause, end = _FIRST_PAUSE, time.monotonic() + min(patience, PATIENCE)
         while True:
@@ -177,28 +182,50 @@ class Asking(Store):
                     self.note("warning", "lease_lost", **self.facts(row))
         self.flush()
 
-    def drain(self) -> None:
-        """End the leases whose handles were garbage collected."""
-        while self.dropped:
-            try:
-                row = self.dropped[0]
-                self._abandon(row)
-                self.dropped.remove(row)  # last: an interruption must not lose it
-            except (IndexError, ValueError):  # another thread was quicker
-                pass
+    def learn(self, found: Iterable[tuple[str, str]], ended: Iterable[str]) -> None:
+        """Take in what the server's list told of leases: jobs found, and ends (under the lock)."""
+        for key, job_id in found:
+            if (row := self.let_go.get(key)) is not None:
+                row.job_id, row.state = job_id, BOUND
+        for key in ended:
+            self._forget(key)
 
-    def _abandon(self, row: Row) -> None:
+    def drain(self) -> None:
+        """Have the leases ended whose handles were garbage collected."""
+        while self.dropped:
+            if (end := self._next_dropped()) is not None:
+                self.courier.put(end)
+                self.courier.go()
+
+    def _end_dropped(self) -> Flow[None]:
+        """End the leases whose handles were garbage collected, before anything else is asked."""
+        while self.dropped:
+            if (end := self._next_dropped()) is None:
+                continue
+            try:
+                yield Io(self.backend, end)
+            except StoreUnavailable:
+                self.later(end)
+            except BaseException:
+                self.later(end)
+                raise
+
+    def _next_dropped(self) -> End | None:
+        """Take a dropped lease out, and return what ends it; None: it has ended already."""
+        try:
+            row = self.dropped.popleft()
+        except IndexError:  # another thread was quicker
+            return None
         with self.lock:
             if row.state is not HELD or self.mine.get(row.key) is not row:
-                return
+                return None
             self.note("warning", "lease_abandoned", **self.facts(row))
-            self.courier.put(End(self.text(row.key)))
             self.totals.released += 1
             self._forget(row.key)
-        self.courier.go()
+        return End(self.text(row.key))
 
     def _forget(self, key: object) -> None:
-        row = self.mine.pop(key, None)
+        row = self.mine.pop(key, None) or self.let_go.pop(key, None)
         if row is not None:
             row.state = ENDED
 

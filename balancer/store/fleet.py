@@ -151,6 +151,7 @@ class Fleet:
         store = self._store
         with store.lock:
             store.totals.reclaimed += len(ended)
+            store.learn(((store.text(row.key), job_id) for row, job_id in plan.bind), ended)
         for row in plan.reclaim:
             if store.text(row.key) in ended:
                 store.note("warning", "lease_reclaimed", **store.facts(row))

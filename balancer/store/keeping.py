@@ -86,9 +86,11 @@ class Keeping(Asking):
 
     def _bound(self, bind: Bind, state: str) -> None:
         with self.lock:
-            row = self.mine.pop(bind.key, None)
+            row = self.mine.pop(bind.key, None) or self.let_go.pop(bind.key, None)
             if row is not None:
                 row.job_id, row.state = bind.job_id, state
+                if state is BOUND:
+                    self.let_go[bind.key] = row
         self.flush()
         self.courier.retire()
 
@@ -136,6 +138,7 @@ class Keeping(Asking):
             row = self.mine.pop(key, None)
             if row is not None:
                 row.state, row.state_since = AMBIGUOUS, self.now()
+                self.let_go[key] = row
 
     def _tell_cooling(self, account: str, cause: Judge | Cool) -> None:
         self.note(

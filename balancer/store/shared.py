@@ -279,6 +279,7 @@ class SharedStore(Keeping):
         super().after_fork(origin)
         self._origin = origin
         self.mine, self.tallies, self._seen = {}, {}, None
+        self.let_go.clear()
         self._unsure, self.due_at, self._loose = set(), math.inf, math.inf
         self.courier.abandon()
         self.courier = Courier(self)
