@@ -44,6 +44,16 @@ class World:
         self._shared = pool if self._loop is None else Blocking(pool, self._loop)
         return self._shared
 
+    def work(self, function):
+        """Return ``function`` in the form in which a pool of this kind calls it."""
+        if self._loop is None:
+            return function
+
+        async def coroutine(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return coroutine
+
     def close(self):
         """End every lease, so that no thread keeps one alive, and close every pool."""
         if self._shared is not None:
