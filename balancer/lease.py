@@ -58,7 +58,7 @@ class Handle:
         except AttributeError:  # interrupted before it was tied to anything
             return
         if row.state is HELD:
-            self._origin.core.store.dropped.append(row)
+            self._origin.core.store.drop(row)
 
     @property
     def _core(self) -> Core:

@@ -6,6 +6,7 @@ the first of a line is ever looked at. Between lines the order of arrival decide
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 from balancer.agenda import Agenda
@@ -14,7 +15,7 @@ from balancer.tally import NEW, Row, Ticket
 Alike = tuple[frozenset[str] | None, int | None, str | None]
 
 
-class Waiter:
+class Waiter(ABC):
     """One caller that waits: what it wants, and how to wake it. Subclasses say how it sleeps."""
 
     __slots__ = ("arrival", "counted", "hopes", "line", "row", "table", "ticket")
@@ -37,9 +38,13 @@ class Waiter:
         """Whether it has got its lease."""
         return self.row.state is not NEW
 
+    @abstractmethod
     def wake(self) -> None:
         """Have it look around, from any thread. Raises RuntimeError if nobody is there any more."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def nudge(self) -> None:
+        """Do as :meth:`wake`, from a finalizer: it waits for no lock, and never raises."""
 
 
 class Line:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 
 from balancer.lines import Waiter
 from balancer.tally import Row
@@ -29,6 +30,8 @@ class ThreadWaiter(Waiter):
             self._gate.release()
         except RuntimeError:  # somebody woke it already, and it has not slept since
             pass
+
+    nudge = wake
 
     def park(self, seconds: float | None) -> None:
         """Sleep until woken, at most ``seconds``.
@@ -70,6 +73,14 @@ class TaskWaiter(Waiter):
             self._rise()
         else:
             loop.call_soon_threadsafe(self._rise)
+
+    def nudge(self) -> None:
+        """Do as :meth:`wake`, from a finalizer, which may run in the middle of the loop's own work."""
+        self._woken = True
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # closed
+                loop.call_soon_threadsafe(self._rise)
 
     async def park(self, seconds: float | None) -> None:
         """Sleep until woken, at most ``seconds``. A cancellation surfaces from here."""

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.lines import Lines, Waiter
+from balancer.lines import Lines
 from balancer.tally import Row, Ticket
+from balancer.waiting import ThreadWaiter
 
 ACCOUNTS = st.none() | st.frozensets(st.sampled_from("abc"))
 
@@ -15,7 +16,7 @@ ACCOUNTS = st.none() | st.frozensets(st.sampled_from("abc"))
 def waiter(lines=None, accounts=None, *, scope=None, max_jobs=None):
     """Return a waiter for some accounts, and have it join."""
     row = Row(object(), scope=scope)
-    new = Waiter(row)
+    new = ThreadWaiter(row)
     new.ticket = Ticket(row, accounts=None if accounts is None else frozenset(accounts), max_jobs=max_jobs)
     if lines is not None:
         lines.join(new)

@@ -11,6 +11,7 @@ import pytest
 import requests
 import structlog
 from crew import in_line, result, start
+from worlds import wait_until
 
 from balancer import AccountPool, AcquireTimeout, LeaseLost
 from balancer.testing import ManualClock
@@ -408,6 +409,19 @@ def test_the_handle_of_a_bound_or_ambiguous_slot_may_go(pool, keep):
         gc.collect()
         assert pool.stats().in_flight == 1
     assert events == []
+
+
+def test_a_lease_dropped_while_all_wait_is_noticed_at_once(clock):
+    """P-3, P-18: no caller is running who could notice it, and the clock stands still."""
+    pool = AccountPool(source={"a": 1}, ttl=1e9, clock=clock)
+    kept = [pool.acquire()]
+    waiter = start(lambda: pool.acquire(timeout=60))
+    wait_until(lambda: pool.stats().waiting == 1)
+    store = pool._core.store
+    wait_until(lambda: store.lines.keeper is not None)
+    with structlog.testing.capture_logs():
+        kept.clear()
+        assert waiter.result(30).account.id == "a"
 
 
 def test_finalizers_may_run_at_any_moment(clock):

@@ -113,7 +113,7 @@ class Desk(ABC):
         """Return when ``waiter`` is to wake up: at ``until``, or earlier if it keeps time for all."""
         with self.lock:
             lines = self.lines
-            if waiter.served or waiter.line is None:
+            if waiter.served or waiter.line is None or self.dropped:
                 return -math.inf
             if lines.keeper is None:
                 lines.keeper = waiter
@@ -121,6 +121,13 @@ class Desk(ABC):
                 return until
             self.keeper_until = min(until, self.quiet_until)
             return self.keeper_until
+
+    def drop(self, row: Row) -> None:
+        """Take note, from a finalizer, of a lease whose handle is gone; who keeps the time sees to it."""
+        self.dropped.append(row)
+        keeper = self.lines.keeper
+        if keeper is not None:
+            keeper.nudge()
 
     def rouse_keeper(self) -> None:
         """Wake the keeper if something has become due before it means to wake up (under the lock)."""

@@ -13,39 +13,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 from balancer.effect import Flow
-from balancer.errors import BalancerError
-from balancer.ledger import Changes, Ledger
 from balancer.lines import Line, Waiter
-from balancer.matching import Plan
-from balancer.model import Account, Listing, Table
 from balancer.origin import Origin
-from balancer.store import fleet
 from balancer.store.asking import PATIENCE
 from balancer.store.courier import Courier
-from balancer.store.keeping import Keeping
-from balancer.store.operations import Dump, End, Granted, Owner, State, Take, Wants
+from balancer.store.fleet import Fleet, shuffled
+from balancer.store.operations import End, Granted, Owner, Take, Wants
+from balancer.store.reading import Reading
 from balancer.store.serving import MOST_WANTED, vague
-from balancer.store.snapshot import fill
-from balancer.tally import HELD, NEW, Tally
-
-T = TypeVar("T")
-_SEEN_FOR = 1.0
-"""Seconds for which a dump is recent enough to tell that there is hope."""
+from balancer.tally import HELD, NEW
 
 
-class SharedStore(Keeping):
+class SharedStore(Reading):
     """Leases counted in a database, for all processes that use it."""
 
     def __init__(self, *made_with: Any) -> None:
         super().__init__(*made_with)
-        self.tallies: dict[str, Tally] = {}
         self._unsure: set[str] = set()
         """Keys of callers in line that may have been granted: the reply was lost."""
-        self.fleet = fleet.Fleet(self)
         self.courier = Courier(self)
 
     # -- waiting ------------------------------------------------------------------------------
@@ -60,6 +49,7 @@ class SharedStore(Keeping):
             first = waiter.line is not None and waiter.line.first is waiter
             take = self.take_for(waiter, offered=False) if first else None
         if take is None:
+            self.drain()  # whoever asks does it on the way
             if patience:
                 self.courier.ensure()
             return False
@@ -77,9 +67,7 @@ class SharedStore(Keeping):
     def take_for(self, waiter: Waiter, *, offered: bool) -> Take:
         """Return the operation that takes a lease for ``waiter`` (under the lock)."""
         ticket = waiter.ticket
-        accounts = (
-            None if ticket.accounts is None else fleet.shuffled(ticket.accounts, self._origin.core.draw)
-        )
+        accounts = None if ticket.accounts is None else shuffled(ticket.accounts, self._origin.core.draw)
         return Take(
             key=self.text(waiter.row.key),
             draw=ticket.draw,
@@ -199,64 +187,7 @@ class SharedStore(Keeping):
             self.courier.retell()
         self.flush()
 
-    # -- accounts -----------------------------------------------------------------------------
-
-    def configure(self, changes: Changes, table: Table) -> None:
-        """Show the accounts of this process as the table has them; callers look around."""
-        with self.lock:
-            self.table, self._seen = table, None
-            for account in changes.put:
-                self._tally(account.id).account = account
-            for waiter in [w for w in self.lines.waiters if w.ticket.accounts is not None]:
-                self.lines.step_aside(waiter)
-            self.wake_all()
-        self.flush()
-
-    def _tally(self, id: str) -> Tally:
-        tally = self.tallies.get(id)
-        if tally is None:
-            known = self.table.accounts.get(id) if self.table else None
-            tally = self.tallies[id] = Tally(known or Account(id))
-        return tally
-
-    # -- what is asked of the source --------------------------------------------------------------
-
-    def fetch(
-        self, ask: Callable[[], Table | BalancerError], max_age: float
-    ) -> tuple[Table | BalancerError, float]:
-        """Return the configuration, or why it could not be had, and its age in seconds."""
-        return self.fleet.fetch(ask, max_age)
-
-    def survey(
-        self,
-        ask: Callable[[], Listing | BalancerError],
-        wanted: Callable[[], bool],
-        interval: float,
-        max_age: float,
-    ) -> Plan | BalancerError:
-        """Have the server's list read and put into effect, unless it is no longer ``wanted`` by then."""
-        self._seen = None
-        return self.fleet.survey(ask, wanted, interval, max_age)
-
-    # -- reading ------------------------------------------------------------------------------
-
-    def inspect(self, look: Callable[[Ledger], T]) -> Flow[T]:
-        """Return what ``look`` reads from a copy of what the store holds."""
-        return look((yield from self._look(PATIENCE))[1])
-
-    def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
-        state: State = yield from self.ask(Dump(), patience)
-        seen = self._seen = time.monotonic() + _SEEN_FOR, self.as_ledger(state)
-        return seen
-
-    def as_ledger(self, state: State) -> Ledger:
-        """Return what the store holds, as a ledger by this process's clock."""
-        return fill(self._new_ledger(), state, self.now())
-
-    @property
-    def loose_since(self) -> float:
-        """Since when the oldest bound or ambiguous lease has been so, as the last reply told."""
-        return self._loose
+    # -- looking around --------------------------------------------------------------------------------
 
     def describe(self) -> str:
         """Return what a repr says of the store, without I/O."""
@@ -283,5 +214,5 @@ class SharedStore(Keeping):
         self._unsure, self.due_at, self._loose = set(), math.inf, math.inf
         self.courier.abandon()
         self.courier = Courier(self)
-        self.fleet = fleet.Fleet(self)
+        self.fleet = Fleet(self)
         self.backend.after_fork(Owner(origin.prefix, origin.host_pid))
