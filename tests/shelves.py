@@ -9,7 +9,7 @@ import pytest
 from ledger_backend import Shelf
 
 from balancer import AccountPool
-from balancer.store import asking, keeping, serving, shared
+from balancer.store import asking, keeping, reading, serving, shared
 
 PATIENCE = 20.0
 
@@ -54,7 +54,7 @@ def often(monkeypatch):
 @pytest.fixture
 def hasty(monkeypatch):
     """Let nobody have much patience with a store that is away."""
-    for module in (asking, keeping, shared):
+    for module in (asking, keeping, reading, shared):
         monkeypatch.setattr(module, "PATIENCE", 0.05)
 
 

@@ -353,7 +353,7 @@ def test_callers_who_wait_during_an_outage_are_served_after_it(pools, shelf, nev
     shelf.away = True
     assert lease.release()
     pool._core.store.step()  # it looks around, in vain
-    wait_until(lambda: pool._core.store.courier._away)
+    wait_until(lambda: pool._core.store.courier._pulse.away)
     shelf.away = False
     for caller in callers:
         caller.result(20).release()

@@ -1,7 +1,8 @@
 """The thread that speaks with a shared store on behalf of a process.
 
-It says that the process lives, sends what could not be sent at once, and listens for offers, which
-its :class:`balancer.store.serving.Serving` hands to the callers who wait. It starts with the first
+It sends what could not be sent at once, says that the process lives
+(:class:`balancer.store.pulse.Pulse`), and listens for offers, which it hands to the callers who wait
+(:class:`balancer.store.serving.Serving`). It starts with the first
 need and ends by itself when there has been none for a while.
 """
 
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from balancer.effect import drive
 from balancer.errors import BalancerError
-from balancer.store.operations import Beat, Beaten, Operation, Register, Wait
+from balancer.store.operations import Operation, Wait
+from balancer.store.pulse import Pulse
 from balancer.store.serving import Serving
 
 if TYPE_CHECKING:
@@ -39,16 +41,14 @@ class Courier:
 
     def __init__(self, store: SharedStore) -> None:
         self._store = store
-        self._serving = Serving(store)
+        self._serving, self._pulse = Serving(store), Pulse(store)
         self._thread: threading.Thread | None = None
         self._queue: deque[tuple[Operation, Row | None]] = deque()
         self._sending, self._starting = threading.Lock(), threading.Lock()
         self._closed = False
         self._stale_wants = False
         self._needed_at = -math.inf
-        self._beat_at = -math.inf
         self._sleeps_until = math.inf
-        self._away = False
         _couriers.add(self)
 
     # -- called from any thread ---------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Courier:
 
     def hurry(self) -> None:
         """Have the store told at once that the process lives."""
-        self._beat_at = -math.inf
+        self._pulse.beat_at = -math.inf
         self.hasten()
 
     @property
@@ -175,7 +175,7 @@ class Courier:
             try:
                 self._round()
             except Exception as error:  # noqa: BLE001  # leases depend on this thread: it must go on
-                self._gone(error)
+                self._pulse.lost(error)
                 self._serving.looking = self._stale_wants = True
                 time.sleep(_REST)
             if self._ends():
@@ -184,7 +184,7 @@ class Courier:
     def _round(self) -> None:
         self._store.drain()
         self._send_queued()
-        self._beat()
+        self._pulse.beat()
         self._tell_wants()
         trouble: Exception | None = None
         offers: tuple[str, ...] = ()
@@ -200,7 +200,7 @@ class Courier:
         self._serving.serve(offers)
         if trouble is not None:
             raise trouble
-        self._back()
+        self._pulse.found()
 
     def _pause(self) -> float:
         """Return how long there is nothing to do but to listen."""
@@ -211,18 +211,14 @@ class Courier:
 
     def _wake_at(self, now: float) -> float:
         # While leases are kept: they may have been dropped, and their finalizers call nobody.
-        wake_at = (now if self._beats else self._needed_at) + _LINGER
+        wake_at = (now if self._pulse.needed else self._needed_at) + _LINGER
         if self._store.lines.waiters:
             wake_at = self._serving.next_look(now)
-        return min(self._beat_at, wake_at) if self._beats else wake_at
-
-    @property
-    def _beats(self) -> bool:
-        return self._store.backend.beats and bool(self._store.mine)
+        return min(self._pulse.beat_at, wake_at) if self._pulse.needed else wake_at
 
     def _needed(self) -> bool:
         now = time.monotonic()
-        if self._queue or self._store.lines.waiters or self._beats:
+        if self._queue or self._store.lines.waiters or self._pulse.needed:
             self._needed_at = now
             return True
         return not self._closed and now < self._needed_at + _LINGER
@@ -256,34 +252,6 @@ class Courier:
                 wants = self._store.wants()
             drive(self._store.ask(Wait(wants)))
             self._store.check_wants(wants)
-
-    # -- keeping leases alive ---------------------------------------------------------------------------
-
-    def _beat(self) -> None:
-        store = self._store
-        if not self._beats or time.monotonic() < self._beat_at:
-            return
-        self._beat_at = time.monotonic() + store.lease_ttl / 3
-        beaten: Beaten = drive(store.ask(Beat()))
-        store.lose(beaten.ended)
-        if not beaten.known:
-            rows = store.held()
-            store.lose(drive(store.ask(Register(rows))))
-            store.note("warning", "leases_registered_again", leases=len(rows))
-            store.flush()
-
-    def _gone(self, error: Exception) -> None:
-        self._beat_at = -math.inf
-        if not self._away:
-            self._away = True
-            self._store.note("warning", "store_away", error=str(error), leases=len(self._store.mine))
-            self._store.flush()
-
-    def _back(self) -> None:
-        if self._away:
-            self._away = False
-            self._store.note("warning", "store_back")
-            self._store.flush()
 
 
 _couriers: weakref.WeakSet[Courier] = weakref.WeakSet()

@@ -33,7 +33,7 @@ from balancer.survey import SURVEY_DEADLINE
 from balancer.tally import BOUND
 
 if TYPE_CHECKING:
-    from balancer.store.shared import SharedStore
+    from balancer.store.reading import Reading
 
 _ASK_AGAIN = 0.1
 """Seconds after which to ask whether somebody else has finished."""
@@ -52,7 +52,7 @@ def shuffled(ids: Collection[str], draw: Callable[[], float]) -> tuple[str, ...]
 class Fleet:
     """The claims of this process. Mutable: how often it has failed in a row."""
 
-    def __init__(self, store: SharedStore) -> None:
+    def __init__(self, store: Reading) -> None:
         self._store = store
         self._failures = 0
 
@@ -180,7 +180,7 @@ class Fleet:
         self._do(Fail(what, number, type(error).__name__, str(error), pause))
 
 
-def _applied(number: int, plan: Plan, missed: dict[str, int], store: SharedStore) -> Apply:
+def _applied(number: int, plan: Plan, missed: dict[str, int], store: Reading) -> Apply:
     return Apply(
         number=number,
         external=plan.external,

@@ -1,0 +1,91 @@
+"""What a process knows of a shared store: its accounts, and what it holds as far as was seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from balancer.effect import Flow
+from balancer.errors import BalancerError
+from balancer.ledger import Changes, Ledger
+from balancer.matching import Plan
+from balancer.model import Account, Listing, Table
+from balancer.store.asking import PATIENCE
+from balancer.store.fleet import Fleet
+from balancer.store.keeping import Keeping
+from balancer.store.operations import Dump, State
+from balancer.store.snapshot import fill
+from balancer.tally import Tally
+
+T = TypeVar("T")
+_SEEN_FOR = 1.0
+"""Seconds for which a dump is recent enough to tell that there is hope."""
+
+
+class Reading(Keeping):
+    """The configuration, and looks at the whole store."""
+
+    def __init__(self, *made_with: Any) -> None:
+        super().__init__(*made_with)
+        self.tallies: dict[str, Tally] = {}
+        self.fleet = Fleet(self)
+
+    # -- accounts -----------------------------------------------------------------------------
+
+    def configure(self, changes: Changes, table: Table) -> None:
+        """Show the accounts of this process as the table has them; callers look around."""
+        with self.lock:
+            self.table, self._seen = table, None
+            for account in changes.put:
+                self._tally(account.id).account = account
+            for waiter in [w for w in self.lines.waiters if w.ticket.accounts is not None]:
+                self.lines.step_aside(waiter)
+            self.wake_all()
+        self.flush()
+
+    def _tally(self, id: str) -> Tally:
+        tally = self.tallies.get(id)
+        if tally is None:
+            known = self.table.accounts.get(id) if self.table else None
+            tally = self.tallies[id] = Tally(known or Account(id))
+        return tally
+
+    # -- what is asked of the source --------------------------------------------------------------
+
+    def fetch(
+        self, ask: Callable[[], Table | BalancerError], max_age: float
+    ) -> tuple[Table | BalancerError, float]:
+        """Return the configuration, or why it could not be had, and its age in seconds."""
+        return self.fleet.fetch(ask, max_age)
+
+    def survey(
+        self,
+        ask: Callable[[], Listing | BalancerError],
+        wanted: Callable[[], bool],
+        interval: float,
+        max_age: float,
+    ) -> Plan | BalancerError:
+        """Have the server's list read and put into effect, unless it is no longer ``wanted`` by then."""
+        self._seen = None
+        return self.fleet.survey(ask, wanted, interval, max_age)
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def inspect(self, look: Callable[[Ledger], T]) -> Flow[T]:
+        """Return what ``look`` reads from a copy of what the store holds."""
+        return look((yield from self._look(PATIENCE))[1])
+
+    def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
+        state: State = yield from self.ask(Dump(), patience)
+        seen = self._seen = time.monotonic() + _SEEN_FOR, self.as_ledger(state)
+        return seen
+
+    def as_ledger(self, state: State) -> Ledger:
+        """Return what the store holds, as a ledger by this process's clock."""
+        return fill(self._new_ledger(), state, self.now())
+
+    @property
+    def loose_since(self) -> float:
+        """Since when the oldest bound or ambiguous lease has been so, as the last reply told."""
+        return self._loose
