@@ -14,7 +14,7 @@ from balancer.clock import Clock
 from balancer.effect import Flow
 from balancer.errors import LeaseLost
 from balancer.ledger import Ledger
-from balancer.options import Options, Wish, account_id, job_text, seconds
+from balancer.options import HALF, Options, Wish, account_id, job_text, seconds
 from balancer.origin import Origin
 from balancer.store import open_store
 from balancer.tally import AMBIGUOUS, BOUND, Key, Row
@@ -72,7 +72,9 @@ class Core:
         """Return the key of a lease given by id, or None if the store cannot have it."""
         if not isinstance(lease_id, str):
             raise TypeError(f"lease_id must be a string, not {type(lease_id).__name__}")
-        return lease_id if self.store.shared else self.origin.number(lease_id)
+        if self.store.shared:
+            return None if HALF.search(lease_id) else lease_id
+        return self.origin.number(lease_id)
 
     def release(self, lease_id: object, job_id: object) -> Flow[bool]:
         """End a lease by its id or by its job's. True if this ended one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random as _random
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from balancer.source import DEFAULT_BASE_URL, HttpSource, MappingSource, Token
 Where = Callable[[Account], bool]
 MOST_SECONDS = 1e12
 """Longer is for ever: so large a whole number may not even fit a float."""
+HALF = re.compile("[\ud800-\udfff]")  # half of a character: JSON may bring it, no store can write it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,8 @@ class Wish:
         for name, text in (("scope", scope), ("label", label)):
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"{name} must be a string, not {type(text).__name__}")
+            if text is not None and HALF.search(text):
+                raise ValueError(f"{name} must not hold half of a character")
         return Wish(
             timeout=None if timeout is None else seconds("timeout", timeout),
             account=None if account is None else account_id("account", account),
@@ -200,8 +204,8 @@ def job_text(job_id: object) -> str:
     if isinstance(job_id, bool) or not isinstance(job_id, str | int):
         raise TypeError(f"job_id must be a string or a whole number, not {type(job_id).__name__}")
     text = str(job_id)
-    if not text:
-        raise ValueError("job_id must not be empty")
+    if not text or HALF.search(text):
+        raise ValueError("job_id must not be empty, nor hold half of a character")
     return text
 
 

@@ -38,8 +38,8 @@ class Origin:
 
     def number(self, text: str) -> int | None:
         """Return the number in a lease id, or None if it is not of this origin."""
-        prefix, _, number = text.rpartition("-")
         try:
-            return int(number, 16) if prefix == self.prefix else None
+            number = int(text.removeprefix(self.prefix + "-"), 16)
         except ValueError:
             return None
+        return number if text == self.text(number) else None  # int() takes much for a number

@@ -135,3 +135,35 @@ def test_a_lease_that_is_bound_because_its_job_was_found_knows_the_job():
         with pytest.raises(ValueError, match="bound to 'j'"):
             lease.bind("other")
         assert lease.release()
+
+
+def test_only_the_very_id_of_a_lease_ends_it():
+    """What a number would be read from all the same is the id of no lease."""
+    with AccountPool(source={"a": 1}) as pool:
+        lease = pool.acquire()
+        prefix, _, number = lease.id.rpartition("-")
+        others = [f"{lease.id} ", f"{prefix}- {number}", f"{prefix}-0{number}", f"{prefix}-0x{number}"]
+        others += [f"{prefix}-+{number}", f"{prefix}-{number}_0", f"{prefix}-\N{ARABIC-INDIC DIGIT ONE}"]
+        assert [pool.release(other) for other in others] == [False] * len(others)
+        assert pool.release(lease.id) is True
+
+
+@pytest.mark.parametrize("store", ["memory://", "sqlite://{}/slots.db"])
+def test_half_of_a_character_harms_no_store(store, tmp_path):
+    """JSON of a callback may bring it; no store can write it, and what follows must not wait for it."""
+    half = "\ud800"
+    with AccountPool(source={"a": 1}, store=store.format(tmp_path)) as pool:
+        lease = pool.acquire()
+        assert pool.release(half) is False
+        for act in (
+            lambda: pool.release(job_id=half),
+            lambda: lease.bind(half),
+            lambda: pool.renew(job_id=half),
+        ):
+            with pytest.raises(ValueError, match="job_id"):
+                act()
+        for name in ("label", "scope"):
+            with pytest.raises(ValueError, match=name):
+                pool.explain(**{name: half})
+        assert lease.release()
+        assert pool.acquire(timeout=5).release()
