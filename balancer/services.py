@@ -5,7 +5,6 @@ A service that is not here is one :class:`balancer.Service` away.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -40,7 +39,9 @@ def find(service: str | Service) -> Service:
     try:
         return SERVICES[service]
     except KeyError:
-        near = difflib.get_close_matches(service.lower(), SERVICES, n=3, cutoff=0.4)
+        from difflib import get_close_matches  # for those who mistype alone
+
+        near = get_close_matches(service.lower(), SERVICES, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(SERVICES)}"
         raise ValueError(f"service {service!r} is not in the table; {hint}") from None
 

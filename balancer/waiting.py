@@ -6,12 +6,16 @@ comes before the sleep is not lost: the sleep then ends at once.
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import threading
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from balancer.lines import Waiter
 from balancer.tally import Row
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class ThreadWaiter(Waiter):
@@ -84,7 +88,9 @@ class TaskWaiter(Waiter):
 
     async def park(self, seconds: float | None) -> None:
         """Sleep until woken, at most ``seconds``. A cancellation surfaces from here."""
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop  # long here, as there is a task; others start faster without
+
+        loop = get_running_loop()
         self._thread, self._loop = threading.get_ident(), loop
         if not self._woken:
             self._future = loop.create_future()
@@ -104,7 +110,10 @@ class TaskWaiter(Waiter):
 
 
 def _runs_a_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")  # where nobody has imported it no loop can run
     try:
+        if asyncio is None:
+            return False
         asyncio.get_running_loop()
     except RuntimeError:
         return False
