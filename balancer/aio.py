@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from balancer import flow, view
 from balancer.core import Core
 from balancer.effect import Flow, adrive
-from balancer.face import Face
+from balancer.face import Face, Given
 from balancer.lease import Handle
 from balancer.lines import Waiter
 from balancer.model import Account, Holder, PoolStats, Reconciled
@@ -103,15 +103,15 @@ class AsyncAccountPool(Face):
     One pool serves several event loops. Over memory no method suspends unless it has to wait.
     """
 
-    def __init__(self, service: Any = None, *, pool: AccountPool | None = None, **options: Any) -> None:
+    def __init__(self, service: Any = None, *, pool: AccountPool | None = None, **own: Unpack[Given]) -> None:
         if pool is None:
-            super().__init__(service, **options)
-            return
-        if service is not None or options:
+            super().__init__(service, **own)
+        elif service is not None or own:
             raise TypeError("a pool that shares another one takes no further arguments")
-        if not isinstance(pool, AccountPool):
+        elif not isinstance(pool, AccountPool):
             raise TypeError(f"pool must be an AccountPool, not {type(pool).__name__}")
-        self._core = pool._core  # noqa: SLF001  # the same pool with another face
+        else:
+            self._core = pool._core  # noqa: SLF001  # the same pool with another face
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from balancer.core import Core
 from balancer.options import Options
 from balancer.service import Service
 from balancer.source import Token
+
+
+class Given(TypedDict, total=False):
+    """The keyword arguments of the constructor, for faces that pass them on."""
+
+    token: str | Callable[[], str] | Token | None
+    base_url: str | None
+    source: Any
+    store: Any
+    ttl: float
+    stale_if_error: float
+    strategy: str
+    default_capacity: int | None
+    lease_ttl: float
+    job_ttl: float
+    ambiguous_ttl: float
+    reconcile_every: float | None
+    max_waiting: int | None
+    random: Callable[[], float] | None
+    clock: Callable[[], float] | None
 
 
 class Face:

@@ -1,11 +1,14 @@
 """What a program sees of a pool when it is used in the wrong way, or asks for the facts of an error."""
 
 import asyncio
+import inspect
+import typing
 
 import pytest
 from faces import both_faces
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, Job
+from balancer.face import Given
 from balancer.testing import ManualClock
 
 
@@ -167,3 +170,12 @@ def test_half_of_a_character_harms_no_store(store, tmp_path):
                 pool.explain(**{name: half})
         assert lease.release()
         assert pool.acquire(timeout=5).release()
+
+
+def test_both_constructors_take_the_same_arguments():
+    """What one face is checked for by a type checker is checked for the other."""
+    parameters = inspect.signature(AccountPool).parameters.values()
+    named = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert set(typing.get_type_hints(Given)) == named
+    with pytest.raises(TypeError, match="lease_tll"):
+        AsyncAccountPool(source={"a": 1}, lease_tll=5)
