@@ -25,7 +25,7 @@ def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> Flow[NoAccounts]:
         why, reasons = f"{wish.account}: not in the configuration", {wish.account: "not in the configuration"}
     else:
         why = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:SHOWN])
-    retry_at = yield from core.store.inspect(lambda ledger: _retry_at(core, ledger, ticket))
+    retry_at = yield from core.store.inspect(lambda ledger: _retry_at(core, ledger, ticket), patient=False)
     return NoAccounts(
         f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at
     )
@@ -40,7 +40,7 @@ def timed_out(core: Core, wish: Wish, ticket: Ticket) -> Flow[AcquireTimeout]:
         kept = [row.state_since for row in ledger.rows.values() if row.state != HELD]
         return states, kept, _retry_at(core, ledger, ticket)
 
-    states, kept, retry_at = yield from core.store.inspect(look)
+    states, kept, retry_at = yield from core.store.inspect(look, patient=False)
     shown = (
         ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
     )
@@ -74,7 +74,7 @@ def explain(core: Core, wish: Wish) -> Flow[dict[str, str]]:
             for id, tally in ledger.tallies.items()
         }
 
-    return (yield from core.store.inspect(look))
+    return (yield from core.store.inspect(look, patient=False))
 
 
 def _why(ledger: Ledger, tally: Tally, ticket: Ticket) -> str:

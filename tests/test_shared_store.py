@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 from ledger_backend import Shelf
@@ -300,3 +301,31 @@ def test_a_lease_learns_of_the_job_that_was_found_for_it(pools):
     Source.listed = (Job("found", "a", lease.id),)
     assert pool.reconcile().resolved == (lease.id,)
     assert lease.job_id == "found"
+
+
+def test_a_mistyped_lease_id_bars_no_later_lease(pools):
+    """The id that seems to come next is released, and the next acquire is served all the same."""
+    pool = pools(source={"a": 1})
+    lease = pool.acquire()
+    prefix, _, number = lease.id.rpartition("-")
+    lease.release()
+    for guess in (f"{prefix}-{int(number, 16) + 1:x}", lease.id + "0", f"{prefix}-2"):
+        assert not pool.release(guess)
+    assert pool.acquire(timeout=0).release()
+
+
+def test_the_first_acquire_keeps_to_its_timeout_while_the_store_is_away(pools, shelf, monkeypatch):
+    """P-43: also where not even the configuration could be had; nobody sleeps on beyond it."""
+    slept, sleep, me = [], time.sleep, threading.get_ident()
+
+    def noted(seconds):
+        if threading.get_ident() == me:
+            slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr("time.sleep", noted)
+    shelf.away = True
+    pool = pools(source={"a": 1})
+    with pytest.raises(StoreUnavailable):
+        pool.acquire(timeout=0.2)
+    assert sum(slept) <= 0.2

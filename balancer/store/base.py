@@ -117,8 +117,11 @@ class Store(Desk):
     # -- reading ------------------------------------------------------------------------------
 
     @abstractmethod
-    def inspect(self, look: Callable[[Ledger], T]) -> Flow[T]:
-        """Return what ``look`` reads from the ledger, at one moment."""
+    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
+        """Return what ``look`` reads from the ledger, at one moment.
+
+        ``patient``: a store that is away is asked again for a while. Raises StoreUnavailable.
+        """
 
     @property
     @abstractmethod

@@ -6,6 +6,7 @@ noted here at once, and the courier tells the store when it is back.
 
 from __future__ import annotations
 
+from random import getrandbits
 from typing import Any
 
 from balancer.effect import Flow
@@ -20,8 +21,12 @@ class Keeping(Asking):
     """The leases of one process in a shared store."""
 
     def new_key(self) -> str:
-        """Return a key for a lease, never given twice by any process."""
-        return f"{self._origin.prefix}-{self.serial():x}"
+        """Return a key for a lease, never given twice by any process.
+
+        Its last four digits are drawn: ending a key that is not there yet bars it, and a slip of the finger
+        must not hit the next one.
+        """
+        return f"{self._origin.prefix}-{self.serial():x}{getrandbits(16):04x}"
 
     # -- the end ------------------------------------------------------------------------------
 

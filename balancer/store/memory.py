@@ -349,7 +349,7 @@ class MemoryStore(Store):
     # -- reading ------------------------------------------------------------------------------
 
     @instant
-    def inspect(self, look: Callable[[Ledger], T]) -> T:
+    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> T:  # noqa: ARG002
         """Return what ``look`` reads from the ledger, at one moment."""
         return self._step(lambda _: look(self.ledger))
 

@@ -72,9 +72,9 @@ class Reading(Keeping):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def inspect(self, look: Callable[[Ledger], T]) -> Flow[T]:
+    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
         """Return what ``look`` reads from a copy of what the store holds."""
-        return look((yield from self._look(PATIENCE))[1])
+        return look((yield from self._look(PATIENCE if patient else 0.0))[1])
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(Dump(), patience)
