@@ -34,28 +34,7 @@ class Given(TypedDict, total=False):
 class Face:
     """The constructor of a pool.
 
-    Args:
-        service: A key of the service table, or a :class:`Service` row of your own. May be left out
-            only with ``source``.
-        token: API token, or a callable that is asked for it at each fetch. Default ``$USEAPI_TOKEN``.
-        base_url: Host root; default ``$USEAPI_BASE_URL``, else ``https://api.useapi.net``.
-        source: Replaces the HTTP source: a mapping of account ids to capacities, or an object with
-            ``accounts()`` and perhaps ``jobs()``.
-        store: Where leases are counted; default ``$BALANCER_STORE``, else ``memory://``.
-        ttl: Seconds for which a fetched configuration is fresh; less than 1 counts as 1.
-        stale_if_error: Seconds beyond ``ttl`` for which the old one serves while refreshes fail.
-        strategy: ``"random"`` (the server's own rule) or ``"least_loaded"``.
-        default_capacity: Capacity of accounts that do not state one; default the service's own.
-        lease_ttl: Seconds after which the leases of a dead process come back (shared stores).
-        job_ttl: Seconds after which a bound lease ends if nobody releases it.
-        ambiguous_ttl: Seconds for which a slot is kept whose job may run.
-        reconcile_every: Seconds between comparisons with the server's list of jobs; None: never.
-        max_waiting: Callers that may wait at once; None: any number.
-        random: Returns numbers in [0, 1); default ``random.random``.
-        clock: Returns monotonic seconds; default ``time.monotonic``.
-
-    Raises:
-        ValueError, TypeError: naming the argument that is wrong.
+    :class:`balancer.AccountPool` tells its arguments and what it raises.
     """
 
     def __init__(
