@@ -159,6 +159,11 @@ class Catalog:
         self._kept["table"] = table
         self.failures, self.trouble, self.retry_at = 0, None, -math.inf
 
+    def forget(self) -> None:
+        """Be as before the first fetch, but for the totals: the table in force is void."""
+        self._kept.clear()
+        self.fetched_at, self.fresh_until, self.retry_at = None, -math.inf, -math.inf
+
     def abandon(self) -> None:
         """Forget a fetch that will never land: its thread stayed behind in the parent of a fork."""
         self.flight.land(self.flight.number)

@@ -45,6 +45,7 @@ class Core:
         self.upkeep = Upkeep(options, self.store)
         self.store.other_due = self.upkeep.due
         self.store.adopt = self.upkeep.adopt
+        self.store.start_over = self.upkeep.start_over
         _cores.add(self)
         self.clock.watch(self.tick)
 

@@ -66,7 +66,8 @@ class Acquiring:
                     yield from self.wait_for_table()
                 elif waiter.table is core.store.table:
                     patience = max(0.0, self.deadline - core.now())
-                    if not (yield from core.store.attempt(waiter, patience)):
+                    served = yield from core.store.attempt(waiter, patience)
+                    if not served and waiter.table is core.store.table:
                         yield from self.wait_for_slot()
             with core.store.lock:
                 core.store.totals.count_wait(core.now() - self.begun)
@@ -134,6 +135,8 @@ class Acquiring:
         """Sleep until something has changed, or turn the caller away."""
         core, waiter = self.core, self.waiter
         hopeless = yield from core.store.hopeless(waiter)
+        if waiter.table is not core.store.table:
+            return  # another one has come to light meanwhile: begin again
         now = core.now()
         if hopeless:
             if now < self.deadline and core.upkeep.confirm():

@@ -67,4 +67,8 @@ class Survey:
     def abandon(self) -> None:
         """Forget a reconciliation whose thread stayed behind in the parent of a fork."""
         self.flight.land(self.flight.number)
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as before the first reconciliation: one is due with the next first table."""
         self.started_at = -math.inf

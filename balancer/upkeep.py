@@ -163,6 +163,17 @@ class Upkeep:
         if self.store.table is not None:
             self._put_in_force(table)
 
+    def start_over(self) -> None:
+        """Load everything anew: the store has lost its memory, and grants need the accounts and old jobs."""
+        with self.store.lock:
+            if self.store.table is None:
+                return
+            self.store.table = None
+            self.catalog.forget()
+            self.survey.forget()
+            self.store.wake_all()
+        self.store.flush()
+
     def _fetch(self, number: int, max_age: float) -> None:
         outcome, age = self.store.fetch(lambda: self._ask(self._read_table), max_age)
         self._land_fetch(number, outcome, age)

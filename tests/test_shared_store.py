@@ -329,3 +329,27 @@ def test_the_first_acquire_keeps_to_its_timeout_while_the_store_is_away(pools, s
     with pytest.raises(StoreUnavailable):
         pool.acquire(timeout=0.2)
     assert sum(slept) <= 0.2
+
+
+def test_a_store_that_lost_its_memory_is_filled_anew_before_the_next_grant(pools, shelf):
+    """P-26: the configuration is read again, and the server's list before anything is granted by it."""
+    asked = []
+
+    class Source:
+        def accounts(self):
+            asked.append("accounts")
+            return {"a": 2}
+
+        def jobs(self):
+            asked.append("jobs")
+            return [Job("ours", "a")] if len(asked) > 2 else []
+
+    pool = pools(source=Source())
+    pool.acquire().bind("ours")
+    shelf.forget()
+    lease = pool.acquire(timeout=0)
+    assert asked == ["accounts", "jobs"] * 2
+    assert pool.stats().external == 1
+    with pytest.raises(AcquireTimeout):
+        pool.acquire(timeout=0)
+    assert lease.release()

@@ -152,6 +152,10 @@ class Asking(Store):
         configured = reply.result
         if isinstance(configured, Configured):
             self.adopt(replace(configured.table, version=configured.version), configured.age)
+        else:
+            self.note("warning", "store_emptied", leases=len(self.mine))
+            self.courier.hurry()
+            self.start_over()
 
     # -- the leases that this process keeps ---------------------------------------------------------
 

@@ -74,6 +74,8 @@ class Desk(ABC):
         """The id that users know a key by."""
         self.adopt: Callable[[Table, float], None] = _ignore
         """Takes over a table, and its age, that another process has fetched."""
+        self.start_over: Callable[[], None] = _nothing
+        """Has the configuration loaded anew, as if for the first time: the store has lost it."""
         self.service = ""
         """Key of the service, for events."""
         self.keeper_until = math.inf
@@ -212,6 +214,10 @@ class Desk(ABC):
 
 def _never(_: float) -> float:
     return math.inf
+
+
+def _nothing() -> None:
+    pass
 
 
 def _ignore(_: Table, __: float) -> None:
