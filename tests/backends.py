@@ -15,6 +15,7 @@ from redis_world import RedisWorld
 from balancer.model import Account, Table
 from balancer.store import operations as ops
 from balancer.store.sqlite import SqliteBackend
+from balancer.store.sqlite.glance import keep
 from balancer.testing import ManualClock
 
 
@@ -76,6 +77,12 @@ class SqliteWorld:
                 "SELECT a.id FROM account AS a JOIN pool ON pool.id = a.pool WHERE shelf <>"
                 " CASE strategy WHEN 'random' THEN 0.0 ELSE CAST(in_flight + external AS REAL) / capacity END"
             ).fetchall()
+            kept = "SELECT id, due, loose_since, pauses, anybody_waits FROM pool"
+            before = file.execute(kept).fetchall()
+            for (pool,) in file.execute("SELECT id FROM pool").fetchall():
+                keep(file.execute, pool)
+            assert file.execute(kept).fetchall() == before
+            file.rollback()
         file.close()
 
     def close(self):

@@ -5,7 +5,7 @@
     backend ── database (one connection, one turn at a time, the file and its checks)
        │           └── schema, rebase, uptime, forks, places
        ├── acts (the three parts of each operation)
-       │     ├── leases, survey, fleet, reading (what operations do)
+       │     ├── glance (what each looks up first), leases, survey, fleet, reading (what they do)
        │     ├── line (owners, and who waits) ── choice (which account)
        │     └── memory (what is over) ── books (leases, cooldowns) ── shelves (accounts)
        └── mailbox (how another process is told, and seen to be alive)

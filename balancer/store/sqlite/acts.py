@@ -6,11 +6,12 @@ import math
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from balancer.store import operations as ops
 from balancer.store.sqlite.books import OFFERED, Books, LeaseRow
 from balancer.store.sqlite.fleet import Fleet
+from balancer.store.sqlite.glance import Glance, keep, read
 from balancer.store.sqlite.leases import Leases
 from balancer.store.sqlite.line import Line, Messages
 from balancer.store.sqlite.memory import Memory
@@ -18,35 +19,9 @@ from balancer.store.sqlite.reading import dump, read_table
 from balancer.store.sqlite.survey import Survey
 from balancer.tally import HELD
 
-_GLANCE = """
-    SELECT pool.version, pool.strategy,
-        min(coalesce((SELECT min(ends) FROM lease WHERE pool = ?1 AND ends IS NOT NULL), 9e999),
-            coalesce((SELECT min(until) FROM pause WHERE pool = ?1 AND cooling), 9e999),
-            coalesce((SELECT min(look_at) FROM owner WHERE pool = ?1), 9e999)),
-        (SELECT min(state_since) FROM lease WHERE pool = ?1 AND state_since IS NOT NULL),
-        EXISTS (SELECT 1 FROM pause WHERE pool = ?1),
-        EXISTS (SELECT 1 FROM owner WHERE pool = ?1 AND place IS NOT NULL),
-        owner.name IS NOT NULL, owner.place IS NOT NULL
-    FROM pool LEFT JOIN owner ON owner.pool = ?1 AND owner.name = ?2
-    WHERE pool.id = ?1"""
-
 _QUIET = frozenset({ops.Take, ops.End})
 _BEFORE_KNOWN = frozenset({ops.Beat, ops.Register})
 """What an owner asks that has been forgotten, without becoming known by it."""
-
-
-class _Glance(NamedTuple):
-    """What is looked up at the beginning of each operation, and at its end if it may have changed."""
-
-    version: int
-    strategy: str
-    due: float
-    """When the next thing ends by itself."""
-    loose_since: float | None
-    pauses: bool
-    anybody_waits: bool
-    known: bool
-    waiting: bool
 
 
 class Acts:
@@ -70,7 +45,7 @@ class Acts:
         self.line = Line(self._books, self._leases.choice, owner, folder, settings.lease_ttl)
         self._fleet = Fleet(self._books, self.line, settings, owner)
         survey = Survey(self._books, self._leases, self._fleet, settings.job_ttl)
-        self._glance: _Glance
+        self._glance: Glance
         self._do: dict[type, Callable[[Any], Any]] = {
             ops.Take: self._take,
             ops.End: self._leases.end,
@@ -107,10 +82,10 @@ class Acts:
         expired = self._settle() if glance.due <= now else []
         result = self._do[kind](operation)
         if books.stale:
-            glance = self._look()
+            glance = self._look_again()
         if glance.anybody_waits and (offered := self.line.offer()) is not None:
             expired += map(self._leases.gone, offered)
-            glance = self._look()
+            glance = self._look_again()
         due, loose = glance.due, glance.loose_since
         reply = ops.Reply(
             result,
@@ -129,13 +104,18 @@ class Acts:
         self._look()
         forgotten = self.line.forget_us()
         self.line.offer()
+        self._look_again()
         return forgotten, messages
 
-    def _look(self) -> _Glance:
+    def _look(self) -> Glance:
         books = self._books
-        glance = self._glance = _Glance._make(books.run(_GLANCE, (books.pool, self._owner.name)).fetchone())
+        glance = self._glance = read(books.run, books.pool, self._owner.name)
         books.pauses, books.strategy = glance.pauses, glance.strategy
         return glance
+
+    def _look_again(self) -> Glance:
+        keep(self._books.run, self._books.pool)
+        return self._look()
 
     # -- settling -----------------------------------------------------------------------------------
 

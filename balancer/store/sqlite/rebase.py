@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from balancer.store.sqlite.books import Books
+from balancer.store.sqlite.glance import keep
 from balancer.store.sqlite.schema import INSTANTS
 
 
@@ -32,3 +33,4 @@ def rebase(connection: sqlite3.Connection, boot: str, offset: float) -> None:
     )
     for pool, strategy in run("SELECT id, strategy FROM pool").fetchall():
         Books(connection, pool, strategy).refile_all()
+        keep(run, pool)

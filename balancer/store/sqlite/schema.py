@@ -4,18 +4,23 @@ from __future__ import annotations
 
 APPLICATION_ID = 0x62616C61
 """Marks a file as ours ("bala")."""
-LAYOUT = 1
+LAYOUT = 2
 """Of the tables below; kept as ``user_version``."""
 
 TABLES = (
     # Which start of the machine the instants belong to, and what to add to them for the time of day.
     """CREATE TABLE clock (boot TEXT NOT NULL, wall_offset REAL NOT NULL)""",
+    # The last four follow from other tables; see `glance`.
     """CREATE TABLE pool (
         id INTEGER PRIMARY KEY,
         namespace TEXT NOT NULL UNIQUE,
         strategy TEXT NOT NULL,
         version INTEGER NOT NULL DEFAULT 0,
-        fetched_at REAL)""",
+        fetched_at REAL,
+        due REAL NOT NULL DEFAULT 9e999,
+        loose_since REAL,
+        pauses INTEGER NOT NULL DEFAULT 0,
+        anybody_waits INTEGER NOT NULL DEFAULT 0)""",
     # An account with room is on a shelf: 0 for the strategy "random", its load for "least_loaded". The
     # places of a shelf are numbered without gaps, so that one can be drawn by its number.
     """CREATE TABLE account (
