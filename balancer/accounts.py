@@ -7,7 +7,7 @@ the same cost however many there are; every way of changing one ends in :meth:`A
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from balancer.agenda import Agenda
 from balancer.model import Account, Table
@@ -15,8 +15,7 @@ from balancer.room import STRATEGIES, Room
 from balancer.tally import NO_PAUSES, Pause, Row, Tally, Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """How one table differs from another."""
 
     put: tuple[Account, ...] = ()

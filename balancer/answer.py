@@ -12,11 +12,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from balancer.wire import dig
 
@@ -44,8 +43,7 @@ def safely(read: Callable[[], Any], otherwise: Any) -> Any:
         return otherwise
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What an HTTP answer says, whoever received it."""
 
     status: int

@@ -12,8 +12,7 @@ import functools
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from balancer.clock import Clock
@@ -24,8 +23,7 @@ S = TypeVar("S")
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
+class Park(NamedTuple):
     """Sleep until the waiter is woken, or until the clock reads ``until``."""
 
     waiter: Any
@@ -33,23 +31,20 @@ class Park:
     clock: Clock
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     """Sleep for so many real seconds: what is waited for goes by no clock of ours."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Io:
+class Io(NamedTuple):
     """Have a store's backend carry out an operation; its reply comes back."""
 
     backend: Any
     operation: Operation
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """Call the user's function with ``lease``; what it returns comes back."""
 
     lease: Any

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from balancer.errors import InvalidConfiguration
 from balancer.model import MAX_CAPACITY, Job, Listing
@@ -15,8 +14,7 @@ from balancer.service import Load, Service
 from balancer.wire import field, first, identifier, kind
 
 
-@dataclass(frozen=True, slots=True)
-class _Spot:
+class _Spot(NamedTuple):
     """A place in a body, and what the keys on the way to it said."""
 
     value: Any

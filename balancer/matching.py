@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from balancer.ledger import Ledger
 from balancer.model import Job, Listing
@@ -22,25 +22,24 @@ from balancer.tally import AMBIGUOUS, BOUND, Key, Row
 LISTS_TO_RECLAIM = 2
 
 
-@dataclass(slots=True)
 class Plan:
-    """What to do about a list."""
+    """What to do about a list; at first nothing."""
 
-    external: Mapping[str, int] = field(default_factory=dict)
-    bind: list[tuple[Row, str]] = field(default_factory=list)
-    """Ambiguous leases whose job was found by its ``replyRef``."""
-    prolong: list[Row] = field(default_factory=list)
-    """Bound leases whose job still runs."""
-    reclaim: list[Row] = field(default_factory=list)
-    """Bound leases whose job is gone."""
-    resolve: list[Row] = field(default_factory=list)
-    """Ambiguous leases for which no job is left."""
-    keep: list[Row] = field(default_factory=list)
-    """Bound and ambiguous leases that stay."""
+    def __init__(self) -> None:
+        self.external: Mapping[str, int] = {}
+        self.bind: list[tuple[Row, str]] = []
+        """Ambiguous leases whose job was found by its ``replyRef``."""
+        self.prolong: list[Row] = []
+        """Bound leases whose job still runs."""
+        self.reclaim: list[Row] = []
+        """Bound leases whose job is gone."""
+        self.resolve: list[Row] = []
+        """Ambiguous leases for which no job is left."""
+        self.keep: list[Row] = []
+        """Bound and ambiguous leases that stay."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What was live when a list was asked for."""
 
     requested_at: float
@@ -82,16 +81,16 @@ def match(
     return plan
 
 
-@dataclass(slots=True)
 class _Sorted:
     """The listed jobs, by whose they are."""
 
-    listed: set[Row] = field(default_factory=set)
-    """Bound leases whose job is listed."""
-    found: set[Key] = field(default_factory=set)
-    """Other leases that the reference of a job names."""
-    left: Counter[str | None] = field(default_factory=Counter)
-    """Account -> jobs of no lease; None: the list does not tell where they run."""
+    def __init__(self) -> None:
+        self.listed: set[Row] = set()
+        """Bound leases whose job is listed."""
+        self.found: set[Key] = set()
+        """Other leases that the reference of a job names."""
+        self.left: Counter[str | None] = Counter()
+        """Account -> jobs of no lease; None: the list does not tell where they run."""
 
 
 def _sort_jobs(

@@ -7,8 +7,7 @@ import os
 import random as _random
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from balancer.clock import Clock
 from balancer.model import MAX_CAPACITY, Account
@@ -23,8 +22,7 @@ MOST_SECONDS = 1e12
 HALF = re.compile("[\ud800-\udfff]")  # half of a character: JSON may bring it, no store can write it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """The checked arguments of a pool."""
 
     service: Service
@@ -91,8 +89,7 @@ class Options:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """The checked arguments of one ``acquire``."""
 
     timeout: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from balancer.answer import read
@@ -64,7 +64,7 @@ def running(core: Core, wish: Wish, attempts: int, bind: Bind | None, acquire: A
             raise _error(ruling, lease, answer) from _cause(answer)
         tries.append(Try(lease.account.id, ruling.verdict, ruling.status, ruling.reason))
         if ruling.verdict in _SHUN:
-            wish = replace(wish, exclude=wish.exclude | {lease.account.id})
+            wish = wish._replace(exclude=wish.exclude | {lease.account.id})
     raise AttemptsFailed(_told(core, tries), tries=tuple(tries))
 
 
@@ -73,7 +73,7 @@ def _acquired(
 ) -> Flow[Handle]:
     left = None if deadline is None else max(0.0, deadline - core.now())
     try:
-        return (yield from acquire(replace(wish, timeout=left, asked=wish.timeout)))
+        return (yield from acquire(wish._replace(timeout=left, asked=wish.timeout)))
     except NoAccounts as error:
         if not tries:
             raise

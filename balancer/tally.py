@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from balancer.model import Account
 from balancer.room import OUT
@@ -48,8 +48,7 @@ class Row:
             self.scope = scope
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """What one caller asks for; tickets that are ``alike`` can be served by the same accounts."""
 
     row: Row

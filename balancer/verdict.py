@@ -15,8 +15,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from balancer.answer import Answer, read, retry_after, safely, seconds_until
 from balancer.errors import BalancerError
@@ -67,8 +66,7 @@ _ELSEWHERE = frozenset({Verdict.NOT_SENT, Verdict.BUSY, Verdict.EXHAUSTED, Verdi
 _WORTH_WAITING = frozenset({Verdict.BUSY, Verdict.AMBIGUOUS})
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(NamedTuple):
     """A verdict with all that follows from the answer. It holds no secret and no text of a body."""
 
     verdict: Verdict
