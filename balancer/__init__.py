@@ -7,7 +7,9 @@
 True
 """
 
-from balancer.aio import AsyncAccountPool, AsyncLease
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from balancer.errors import (
     AcquireTimeout,
     AmbiguousOutcome,
@@ -32,8 +34,11 @@ from balancer.run import Try
 from balancer.service import Load, Rule, Service
 from balancer.services import SERVICES
 from balancer.source import HttpSource
-from balancer.store.redis import RedisStore
 from balancer.verdict import Verdict
+
+if TYPE_CHECKING:
+    from balancer.aio import AsyncAccountPool, AsyncLease
+    from balancer.store.redis import RedisStore
 
 __version__ = "0.1.0"
 
@@ -75,3 +80,21 @@ __all__ = [
     "Verdict",
     "__version__",
 ]
+
+_ON_DEMAND = {
+    "AsyncAccountPool": "balancer.aio",
+    "AsyncLease": "balancer.aio",
+    "RedisStore": "balancer.store.redis",
+}
+"""Names that many programs do without, so that those start faster -> the module that has them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_ON_DEMAND[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -28,9 +28,8 @@ _BODY_LIMIT = 8 * 1024 * 1024
 _TEXT_LIMIT = 64 * 1024
 _PAUSES = ("retryAfter", "retryAt", "error.retryAfter", "error.retryAt")
 _EPOCH, _EPOCH_MS = 1e9, 1e12  # as a length, the first is 31 years; as an instant, the year 2001
-_LENGTH = re.compile(
-    r"([0-9]+(?:\.[0-9]*)?)\s*(?:(s)(?:ec(?:ond)?s?)?|(m)(?:in(?:ute)?s?)?|(h)(?:(?:ou)?rs?)?|(d)(?:ays?)?)?",
-    re.IGNORECASE,
+_LENGTH = (
+    r"([0-9]+(?:\.[0-9]*)?)\s*(?:(s)(?:ec(?:ond)?s?)?|(m)(?:in(?:ute)?s?)?|(h)(?:(?:ou)?rs?)?|(d)(?:ays?)?)?"
 )
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -149,7 +148,7 @@ def _seconds(value: Any, wall: float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_number(float(value), wall)
     text = _text(value).strip()
-    length = _LENGTH.fullmatch(text)
+    length = re.fullmatch(_LENGTH, text, re.IGNORECASE)
     if length is None:
         return _instant(text) - wall
     number, *units = length.groups()
