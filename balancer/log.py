@@ -4,21 +4,26 @@ An application that has configured structlog gets every event its own way. One t
 warnings and errors on stderr and nothing else: a library that prints to stdout by default breaks
 the pipes of its users. Which of the two holds is asked at each event, as applications configure
 their logging after their imports. Events are rare: none is made while a free slot is handed out.
+
+structlog is half of what the library would have to load, so it is loaded with the first event that is
+to be seen: a program that does not use it itself, and has nothing to be warned of, does without.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 from typing import Any
 
-import structlog
-
-_PROCESSORS: list[structlog.typing.Processor] = [
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-]
+_UNSEEN = ("debug", "info")
+"""Levels that only an application with structlog of its own gets to see."""
+_loading = threading.RLock()
+"""A child that is forked in the middle of an import would wait for its end for ever: so forks wait."""
+os.register_at_fork(
+    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+)
 
 
 class _Stderr:
@@ -33,11 +38,18 @@ class _Stderr:
 
 
 def _logger() -> Any:
+    with _loading:
+        import structlog
+
     if structlog.is_configured():
         return structlog.get_logger("balancer")
     return structlog.wrap_logger(
         _Stderr(),
-        processors=_PROCESSORS,
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     )
 
@@ -47,6 +59,8 @@ def emit(level: str, event: str, **keys: Any) -> None:
 
     Never raises: a slot must not be lost because a disk is full or a processor has a bug.
     """
+    if level in _UNSEEN and "structlog" not in sys.modules:
+        return
     try:
         getattr(_logger(), level)(event, **keys)
     except Exception:  # noqa: BLE001, S110  # there is no better place to tell it than this one

@@ -1,0 +1,108 @@
+"""What a program loads that imports the library: what it uses, and the rest when it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import balancer
+
+USE = """
+from balancer import AccountPool
+pool = AccountPool(source={"account-a": 2})
+with pool.acquire() as lease:
+    lease.report((200, {}, ""))
+pool.refresh()
+pool.stats()
+pool.close()
+"""
+
+FORK = """
+import os, signal, sys, threading, time
+from balancer import log
+
+entered, seen = threading.Event(), []
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "structlog" and not seen:
+            seen.append(name)
+            entered.set()
+            time.sleep(0.2)
+
+sys.meta_path.insert(0, Slow())
+threading.Thread(target=log.emit, args=("warning", "from_the_parent")).start()
+entered.wait()
+child = os.fork()
+signal.alarm(30)
+log.emit("warning", "from_both")
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` in an interpreter of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+    )
+
+
+def loaded(code: str) -> set[str]:
+    """Return the modules that are loaded once ``code`` has run."""
+    done = run(f"{code}\nimport sys\nprint(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_pool_that_has_nothing_to_warn_of_loads_neither_structlog_nor_asyncio():
+    """The heaviest of what the library can use is left to programs that use it."""
+    modules = loaded(USE)
+    assert "balancer.pool" in modules
+    assert not modules & {"structlog", "asyncio", "sqlite3", "redis", "prometheus_client", "typer"}
+
+
+def test_warning_is_seen_though_nobody_has_loaded_structlog():
+    """What loads late is there when it is needed."""
+    done = run(
+        "from balancer import log\nlog.emit('info', 'unseen')\nlog.emit('warning', 'seen', why='late')"
+    )
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert "event='seen' why='late'" in done.stderr
+    assert "unseen" not in done.stderr
+
+
+def test_application_that_configures_structlog_after_the_import_sees_all_events():
+    """Applications import their libraries first and set up their logging afterwards."""
+    setup = (
+        "import balancer, structlog\nstructlog.configure(processors=[structlog.processors.JSONRenderer()])"
+    )
+    done = run(f"{setup}\n{USE}")
+    assert done.returncode == 0, done.stderr
+    assert '"event": "configuration_fetched"' in done.stdout
+
+
+def test_fork_in_the_middle_of_the_first_warning_leaves_the_child_able_to_warn():
+    """A lock that another thread held at the fork is held for ever in the child."""
+    done = run(FORK)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("from_the_parent") == 1
+    assert done.stderr.count("from_both") == 2
+
+
+def test_every_public_name_is_listed_and_can_be_imported_at_once():
+    """Those that are loaded with their first use look like all others."""
+    assert set(balancer.__all__) <= set(dir(balancer))
+    done = run("from balancer import *\nprint(*sorted(name for name in dir() if name[:2] != '__'))")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == sorted(set(balancer.__all__) - {"__version__"})
+
+
+def test_name_that_is_none_of_the_package_is_an_attribute_error():
+    """``hasattr`` and typing mistakes get what they get from every module."""
+    assert not hasattr(balancer, "AcountPool")
+    with pytest.raises(AttributeError, match=r"'balancer' has no attribute 'AcountPool'"):
+        balancer.AcountPool  # noqa: B018  # looking is the test
