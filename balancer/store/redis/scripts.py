@@ -42,12 +42,14 @@ class Script:
     keys: int = ALWAYS
     """How many of :data:`KEYS` it is given."""
     parts: tuple[str, ...] = ()
-    """Files that stand before its own, beside the two that all have."""
+    """Files that stand before its own, beside those that all have."""
+    ahead: tuple[str, ...] = ()
+    """Files that stand ahead of the functions that all have."""
     text: str = field(init=False)
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
-        names = ("_state", "_steps", *self.parts, self.name)
+        names = ("_base", *self.ahead, "_state", "_steps", *self.parts, self.name)
         text = "\n".join(_file(name) for name in names)
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
@@ -69,3 +71,8 @@ def base_of(namespace: str) -> str:
 def channel_of(namespace: str, owner: str) -> str:
     """Return the channel on which an owner hears of offers."""
     return f"{base_of(namespace)}offers:{owner}"
+
+
+def roll_of(namespace: str) -> str:
+    """Return the channel on which all owners hear that the store asks what they hold."""
+    return f"{base_of(namespace)}roll"
