@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 from balancer.store import operations as ops
 from balancer.store.sqlite.books import OFFERED, Books, LeaseRow
 from balancer.store.sqlite.fleet import Fleet
-from balancer.store.sqlite.glance import Glance, keep, read
+from balancer.store.sqlite.glance import Glance, keep, read, replied
 from balancer.store.sqlite.leases import Leases
 from balancer.store.sqlite.line import Line, Messages
 from balancer.store.sqlite.memory import Memory
 from balancer.store.sqlite.reading import dump, read_table
+from balancer.store.sqlite.straight import Straight
 from balancer.store.sqlite.survey import Survey
 from balancer.tally import HELD
 
@@ -35,12 +35,17 @@ class Acts:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, settings: ops.Settings, owner: ops.Owner, folder: Path
+        self,
+        connection: sqlite3.Connection,
+        settings: ops.Settings,
+        owner: ops.Owner,
+        folder: Path,
     ) -> None:
         pool, strategy = _pool(connection, settings)
         self._owner = owner
         self._books = Books(connection, pool, strategy)
         self._memory = Memory(self._books)
+        self._straight = Straight(self._books, self._memory, settings, owner)
         self._leases = Leases(self._books, self._memory, settings, owner)
         self.line = Line(self._books, self._leases.choice, owner, folder, settings.lease_ttl)
         self._fleet = Fleet(self._books, self.line, settings, owner)
@@ -72,6 +77,8 @@ class Acts:
         """
         books = self._books
         books.now, kind = now, type(operation)
+        if (reply := self._straight.carry_out(operation)) is not None:
+            return reply, []
         messages: Messages = []
         self.line.messages = messages
         glance = self._look()
@@ -86,15 +93,8 @@ class Acts:
         if glance.anybody_waits and (offered := self.line.offer()) is not None:
             expired += map(self._leases.gone, offered)
             glance = self._look_again()
-        due, loose = glance.due, glance.loose_since
-        reply = ops.Reply(
-            result,
-            glance.version,
-            None if due == math.inf else max(0.0, due - now),
-            None if loose is None else now - loose,
-            tuple(expired),
-        )
-        return reply, messages
+        kept = glance.version, glance.due, glance.loose_since
+        return replied(result, kept, now, tuple(expired)), messages
 
     def say_goodbye(self, now: float) -> tuple[bool, Messages]:
         """Be forgotten, unless we hold leases. Return whether we are, and what is to be sent."""

@@ -33,6 +33,7 @@ class SqliteBackend:
     """
 
     beats = False
+    roll_calls = 0
     """The kernel tells who lives."""
 
     def __init__(

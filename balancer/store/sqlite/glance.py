@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from balancer.store.operations import Gone, Reply
 
 _READ = """
     SELECT version, strategy, due, loose_since, pauses, anybody_waits,
@@ -33,6 +36,18 @@ class Glance(NamedTuple):
     anybody_waits: bool
     known: bool
     waiting: bool
+
+
+def replied(result: Any, kept: Sequence[Any], now: float, expired: tuple[Gone, ...] = ()) -> Reply:
+    """Return an answer with what every answer tells. ``kept``: version, due and loose_since."""
+    version, due, loose_since = kept
+    return Reply(
+        result,
+        version,
+        None if due == math.inf else max(0.0, due - now),
+        None if loose_since is None else now - loose_since,
+        expired,
+    )
 
 
 def read(run: Callable[..., Any], pool: int, owner: str) -> Glance:

@@ -8,10 +8,6 @@ from balancer.store.sqlite.choice import Choice
 from balancer.store.sqlite.memory import DONE, EARLY, Memory
 from balancer.tally import BOUND, HELD
 
-_SEEN = """
-    SELECT (SELECT account FROM lease WHERE pool = ?1 AND key = ?2),
-        EXISTS (SELECT 1 FROM tomb WHERE pool = ?1 AND key = ?2 AND at > ?3)"""
-
 
 class Leases:
     """The operations of one owner that concern leases, verdicts and cooldowns."""
@@ -31,9 +27,9 @@ class Leases:
     def grant(self, take: ops.Take) -> str | None:
         """Grant a lease. Return its account, or None."""
         books = self._books
-        account, buried = books.run(_SEEN, (books.pool, take.key, self._memory.horizon)).fetchone()
-        if account is not None or buried:
-            return account and str(account)
+        live = books.lease(take.key)
+        if live is not None or self._memory.buried(take.key):
+            return live and live.account
         chosen = self.choice.choose(take.draw, take.accounts, take.max_jobs, take.scope)
         if chosen is None:
             return None
