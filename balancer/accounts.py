@@ -157,6 +157,7 @@ class Accounts:
 
     def _drop(self, tally: Tally) -> None:
         self.tallies.pop(tally.id, None)
+        self.room.forget(tally)
 
     def recount_pauses(self, tally: Tally) -> None:
         """Enter the account's cooldowns in the agenda again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -14,18 +14,16 @@ from balancer.face import Face, Given
 from balancer.lease import Handle
 from balancer.lines import Waiter
 from balancer.model import Account, Holder, PoolStats, Reconciled
-from balancer.options import Where, Wish
 from balancer.pool import AccountPool
 from balancer.refusal import explain
 from balancer.run import Bind, running
 from balancer.tally import HELD, Row
 from balancer.verdict import Verdict
 from balancer.waiting import TaskWaiter
+from balancer.wish import Asked, Wish, asks, plain
 
 T = TypeVar("T")
 _new = object.__new__
-_NUMBERS = (float, int)
-_NOBODY: Collection[str | Account] = ()
 
 
 class AsyncLease(Handle):
@@ -63,31 +61,23 @@ class AsyncLease(Handle):
 class Acquiring:
     """What ``pool.acquire()`` returns: ``await`` it for a lease, or enter it with ``async with``."""
 
-    __slots__ = ("_label", "_lease", "_pool", "_timeout", "_wish")
+    __slots__ = ("_asked", "_lease", "_pool", "_wish")
 
-    def __init__(
-        self, pool: AsyncAccountPool, wish: Wish | None, timeout: float | None, label: str | None
-    ) -> None:
-        self._pool, self._wish, self._timeout, self._label = pool, wish, timeout, label
+    def __init__(self, pool: AsyncAccountPool, asked: Asked, wish: Wish | None) -> None:
+        self._pool, self._asked, self._wish = pool, asked, wish
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
-        lease = self._at_once()
-        return (yield from self._slowly().__await__()) if lease is None else lease
-
-    def _at_once(self) -> AsyncLease | None:
-        grab = self._pool._core.origin.grab  # noqa: SLF001  # of one piece with it
-        if grab is not None and self._wish is None:
+        if self._wish is None:
             lease = _new(AsyncLease)
-            if grab(lease, self._label):
+            if self._pool._core.origin.grab(lease, self._asked):  # noqa: SLF001  # of one piece with it
                 return lease
-        return None
+        return (yield from self._slowly().__await__())
 
     async def _slowly(self) -> AsyncLease:
-        wish = self._wish or Wish(timeout=self._timeout, label=self._label)
-        return await adrive(self._pool.acquiring(wish))
+        return await adrive(self._pool.acquiring(self._wish or Wish.make(**self._asked)))
 
     async def __aenter__(self) -> AsyncLease:
-        lease = self._lease = self._at_once() or await self._slowly()
+        lease = self._lease = await self
         return lease
 
     def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> Awaitable[None]:
@@ -123,41 +113,13 @@ class AsyncAccountPool(Face):
 
     # -- getting and giving back ----------------------------------------------------------------
 
-    def acquire(
-        self,
-        *,
-        timeout: float | None = None,
-        account: str | Account | None = None,
-        exclude: Collection[str | Account] = _NOBODY,
-        where: Where | None = None,
-        max_jobs: int | None = None,
-        scope: str | None = None,
-        label: str | None = None,
-    ) -> Acquiring:
+    @asks
+    def acquire(self, **asked: Unpack[Asked]) -> Acquiring:
         """Return what gives a lease when awaited, or entered. See :meth:`balancer.AccountPool.acquire`.
 
         Cancelling it at any point leaves no slot taken.
         """
-        if (
-            account is None
-            and exclude is _NOBODY
-            and where is None
-            and max_jobs is None
-            and scope is None
-            and (timeout is None or (type(timeout) in _NUMBERS and timeout >= 0))
-            and (label is None or type(label) is str)
-        ):
-            return Acquiring(self, None, timeout, label)
-        wish = Wish.make(
-            timeout=timeout,
-            account=account,
-            exclude=exclude,
-            where=where,
-            max_jobs=max_jobs,
-            scope=scope,
-            label=label,
-        )
-        return Acquiring(self, wish, timeout, label)
+        return Acquiring(self, asked, None if not asked or plain(asked) else Wish.make(**asked))
 
     def acquiring(self, wish: Wish) -> Flow[AsyncLease]:
         """Acquire a lease, as a flow."""
@@ -179,7 +141,7 @@ class AsyncAccountPool(Face):
         *,
         attempts: int = 3,
         bind: Bind | None = None,
-        **acquire_options: Any,
+        **acquire_options: Unpack[Asked],
     ) -> T:
         """Acquire, await ``call(lease)``, report what came back; move on where that is safe.
 
@@ -191,7 +153,7 @@ class AsyncAccountPool(Face):
         return answer
 
     def with_lease(
-        self, **acquire_options: Any
+        self, **acquire_options: Unpack[Asked]
     ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Coroutine[Any, Any, T]]]:
         """Wrap a coroutine function that takes a keyword ``lease``: it is acquired around each call."""
         Wish.make(**acquire_options)
@@ -213,7 +175,7 @@ class AsyncAccountPool(Face):
         await self._drive(flow.loaded)
         return await adrive(view.stats(self._core))
 
-    async def explain(self, **acquire_options: Any) -> dict[str, str]:
+    async def explain(self, **acquire_options: Unpack[Asked]) -> dict[str, str]:
         """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
         wish = Wish.make(**acquire_options)
         await self._drive(flow.loaded)

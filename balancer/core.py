@@ -14,11 +14,12 @@ from balancer.clock import Clock
 from balancer.effect import Flow
 from balancer.errors import LeaseLost
 from balancer.ledger import Ledger
-from balancer.options import HALF, Options, Wish, account_id, job_text, seconds
+from balancer.options import HALF, Options, account_id, job_text, seconds
 from balancer.origin import Origin
 from balancer.store import open_store
 from balancer.tally import AMBIGUOUS, BOUND, Key, Row
 from balancer.upkeep import Upkeep
+from balancer.wish import Wish
 
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
 _announced: set[str] = set()

@@ -14,9 +14,9 @@ from balancer.errors import BalancerError, StoreUnavailable
 from balancer.lease import Handle
 from balancer.lines import Waiter
 from balancer.model import Account, Reconciled
-from balancer.options import Wish
 from balancer.refusal import no_accounts, timed_out
 from balancer.tally import Row, Ticket
+from balancer.wish import Wish
 
 H = TypeVar("H", bound=Handle)
 WaiterMaker = Callable[[Row], Waiter]

@@ -54,11 +54,11 @@ class Handle:
     def __del__(self) -> None:
         # A collection may run in the middle of anything, so this only leaves a note.
         try:
-            row = self._row
-        except AttributeError:  # interrupted before it was tied to anything
+            held = self._row.state is HELD
+        except AttributeError:  # it was not granted, or not even tied to anything
             return
-        if row.state is HELD:
-            self._origin.core.store.drop(row)
+        if held:
+            self._origin.core.store.drop(self._row)
 
     @property
     def _core(self) -> Core:
@@ -107,7 +107,7 @@ class Handle:
     @property
     def _foreign(self) -> bool:
         """Whether the lease belongs to the process that this one was forked from."""
-        return self._origin is not self._core.origin
+        return self._origin.prefix != self._core.origin.prefix
 
     def binding(self, job_id: object, ttl: float | None) -> Flow[None]:
         """Tie the slot to the remote job."""
@@ -129,7 +129,7 @@ class Handle:
         if self._foreign:
             return ruling
         if ruling.verdict is Verdict.ACCEPTED and ruling.job_id is not None and not ruling.final:
-            self._accepted_job = ruling.job_id
+            self._accepted_job, self._origin = ruling.job_id, core.origin.detour()
         yield from core.store.judge(self._row, ruling)
         if ruling.refresh:
             core.upkeep.expire()
@@ -152,9 +152,6 @@ class Handle:
             return False
         if self._accepted_job is not None and self._row.state is HELD:
             self._core.warn_unbound(self.id, self._accepted_job)
-        give_back = self._origin.give_back
-        if give_back is not None:
-            return give_back(self._row)
         return (yield from self._core.store.release(self._row.key))
 
     def leaving(self, error: BaseException | None) -> Flow[None]:
@@ -177,9 +174,7 @@ class Handle:
     def _end_at_once(self) -> bool | None:
         """End the lease without any detour; None: that takes more than this."""
         give_back = self._origin.give_back
-        if give_back is None or self._accepted_job is not None:
-            return None
-        return give_back(self._row)
+        return None if give_back is None else give_back(self._row)
 
 
 def says(error: BaseException, core: Core) -> Verdict | None:
@@ -208,8 +203,9 @@ class Lease(Handle):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None and self._row.state is HELD:
-            self.release()
+        give_back = self._origin.give_back
+        if error is None and give_back is not None and self._row.state is HELD:
+            give_back(self._row)
         else:
             drive(self.leaving(error))
 
@@ -240,6 +236,4 @@ class Lease(Handle):
     def release(self) -> bool:
         """End the lease, whatever its state, from any thread. True once, then False."""
         give_back = self._origin.give_back
-        if give_back is None or self._accepted_job is not None:
-            return drive(self.releasing())
-        return give_back(self._row)
+        return drive(self.releasing()) if give_back is None else give_back(self._row)

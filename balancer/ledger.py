@@ -74,6 +74,7 @@ class Ledger(Accounts):
         for pause in tally.pauses_for(row.scope):
             pause.probe = row.key
         self.rows[row.key] = tally.held[row.key] = row
+        tally.left -= 1
         row.state = HELD
         self.refile(tally)
         return True
@@ -83,6 +84,7 @@ class Ledger(Accounts):
         tally = row.tally
         row.state = ENDED
         del self.rows[row.key], tally.held[row.key]
+        tally.left += 1
         if row.job_id is not None:
             self.jobs.pop(row.job_id, None)
         self.agenda.drop(row)
@@ -98,7 +100,7 @@ class Ledger(Accounts):
         So it is on an account that was just full and has no pause: nothing changes for anybody else.
         """
         tally = old.tally
-        if old.state is not HELD or new.state is not NEW or tally.pauses or len(tally.held) != tally.limit:
+        if old.state is not HELD or new.state is not NEW or tally.pauses or tally.left:
             return False
         old.state = ENDED
         del self.rows[old.key], tally.held[old.key]

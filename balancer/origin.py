@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from balancer.tally import Key, Row
@@ -26,11 +26,18 @@ class Origin:
         self.core = core
         self.prefix = secrets.token_hex(6)
         self.host_pid = f"{os.uname().nodename}:{os.getpid()}"
-        self.grab: Callable[[Any, str | None], bool] | None = None
-        """Ties a handle to a new lease with a label and grants it, without any detour; None where the
-        store cannot. False: that takes more than this."""
+        self.grab: Callable[[Any, Mapping[str, Any]], bool] = _not_at_once
+        """Ties a handle to a new lease, labelled as asked, and grants it, without any detour. False: that
+        takes more than this."""
         self.give_back: Callable[[Row], bool] | None = None
         """Ends a lease without any detour; None where the store cannot, and once the process has forked."""
+
+    def detour(self) -> Origin:
+        """Return the same without :attr:`give_back`, for a lease whose end needs a closer look."""
+        same = object.__new__(Origin)
+        same.core, same.prefix, same.host_pid = self.core, self.prefix, self.host_pid
+        same.grab, same.give_back = self.grab, None
+        return same
 
     def text(self, key: Key) -> str:
         """Return the id of the lease that a store of this origin knows as ``key``."""
@@ -43,3 +50,7 @@ class Origin:
         except ValueError:
             return None
         return number if text == self.text(number) else None  # int() takes much for a number
+
+
+def _not_at_once(_: Any, __: Mapping[str, Any]) -> bool:
+    return False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from balancer import flow, view
 from balancer.core import Core
@@ -15,16 +15,14 @@ from balancer.face import Face
 from balancer.lease import Lease
 from balancer.lines import Waiter
 from balancer.model import Account, Holder, PoolStats, Reconciled
-from balancer.options import Where, Wish
 from balancer.refusal import explain
 from balancer.run import Bind, running
 from balancer.tally import Row
 from balancer.waiting import ThreadWaiter
+from balancer.wish import Asked, Wish, asks, plain
 
 T = TypeVar("T")
 _new = object.__new__
-_NUMBERS = (float, int)
-_NOBODY: Collection[str | Account] = ()
 _RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
@@ -65,17 +63,8 @@ class AccountPool(Face):
 
     # -- getting and giving back ----------------------------------------------------------------
 
-    def acquire(
-        self,
-        *,
-        timeout: float | None = None,
-        account: str | Account | None = None,
-        exclude: Collection[str | Account] = _NOBODY,
-        where: Where | None = None,
-        max_jobs: int | None = None,
-        scope: str | None = None,
-        label: str | None = None,
-    ) -> Lease:
+    @asks
+    def acquire(self, **asked: Unpack[Asked]) -> Lease:
         """Return a lease on a random account that has room; wait in line while none has.
 
         Args:
@@ -94,29 +83,11 @@ class AccountPool(Face):
             RuntimeError: it would have to wait on a thread whose event loop is running.
             ValueError, TypeError: naming the argument that is wrong.
         """
-        grab = self._core.origin.grab
-        if (
-            grab is not None
-            and account is None
-            and exclude is _NOBODY
-            and where is None
-            and max_jobs is None
-            and scope is None
-            and (timeout is None or (type(timeout) in _NUMBERS and timeout >= 0))
-            and (label is None or type(label) is str)
-        ):
+        if not asked or plain(asked):
             lease = _new(Lease)
-            if grab(lease, label):
+            if self._core.origin.grab(lease, asked):
                 return lease
-        wish = Wish.make(
-            timeout=timeout,
-            account=account,
-            exclude=exclude,
-            where=where,
-            max_jobs=max_jobs,
-            scope=scope,
-            label=label,
-        )
+        wish = Wish.make(**asked)
         return drive(flow.acquire(self._core, wish, Lease, ThreadWaiter))
 
     def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
@@ -146,7 +117,7 @@ class AccountPool(Face):
         *,
         attempts: int = 3,
         bind: Bind | None = None,
-        **acquire_options: Any,
+        **acquire_options: Unpack[Asked],
     ) -> T:
         """Acquire, call ``call(lease)``, report what came back; move to another account where that is safe.
 
@@ -170,7 +141,7 @@ class AccountPool(Face):
         answer: T = drive(running(core, Wish.make(**acquire_options), attempts, bind, acquire), call)
         return answer
 
-    def with_lease(self, **acquire_options: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    def with_lease(self, **acquire_options: Unpack[Asked]) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Wrap a function or method that takes a keyword ``lease``: it is acquired around each call.
 
         Raises:
@@ -199,7 +170,7 @@ class AccountPool(Face):
         self._drive(flow.loaded)
         return drive(view.stats(self._core))
 
-    def explain(self, **acquire_options: Any) -> dict[str, str]:
+    def explain(self, **acquire_options: Unpack[Asked]) -> dict[str, str]:
         """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
         wish = Wish.make(**acquire_options)
         self._drive(flow.loaded)

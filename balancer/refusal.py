@@ -9,8 +9,8 @@ from balancer.core import Core
 from balancer.effect import Flow
 from balancer.errors import AcquireTimeout, NoAccounts
 from balancer.ledger import Ledger
-from balancer.options import Wish
 from balancer.tally import HELD, Row, Tally, Ticket
+from balancer.wish import Wish
 
 SHOWN = 20
 """Accounts named in the error of a timeout."""

@@ -1,7 +1,7 @@
 """The accounts that have room, kept so that one can be chosen at the same cost however many there are.
 
-A tally (see :mod:`balancer.ledger`) knows its own place in here, so that taking it out is a swap
-with the last one: the order in here means nothing, and a choice by index is exactly uniform.
+A tally (see :mod:`balancer.ledger`) knows its own place in here, so that moving it in or out is a swap
+with one other: the order in here means nothing, and a choice by index is exactly uniform.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class Room(Protocol):
     def file(self, tally: Tally, fits: bool) -> None:
         """Have ``tally`` in exactly if it ``fits``, at the load that it has now."""
 
+    def forget(self, tally: Tally) -> None:
+        """Take an account without room out for good."""
+
     def clear(self) -> None:
         """Forget every account."""
 
@@ -61,27 +64,53 @@ class Room(Protocol):
         """Return those of ``tallies`` among which chance may decide."""
 
 
-class RandomRoom(Shelf):
+class RandomRoom:
     """Every account with room is equally likely, whatever its free room: the server's own rule.
 
     Source: useapi.net, get-riffusion-accounts: "randomly selecting an account with available
     capacity".
+
+    The first ``size`` of ``tallies`` have room, the others have none. So the list does not change its
+    length while slots come and go, and moving an account across that border takes no call.
     """
 
-    __slots__ = ()
+    __slots__ = ("size", "tallies")
+
+    def __init__(self) -> None:
+        self.tallies: list[Tally] = []
+        self.size = 0
 
     def file(self, tally: Tally, fits: bool) -> None:
-        """Have ``tally`` in exactly if it ``fits``."""
-        if fits is (tally.place == OUT):
-            (self.add if fits else self.remove)(tally)
+        """Have ``tally`` before the border exactly if it ``fits``."""
+        if tally.place == OUT:
+            tally.place = len(self.tallies)
+            self.tallies.append(tally)
+        if fits and tally.place >= self.size:
+            self._swap(tally, self.size)
+            self.size += 1
+        elif not fits and tally.place < self.size:
+            self._swap(tally, self.size - 1)
+            self.size -= 1
+
+    def _swap(self, tally: Tally, place: int) -> None:
+        other = self.tallies[place]
+        self.tallies[tally.place], self.tallies[place] = other, tally
+        other.place, tally.place = tally.place, place
+
+    def forget(self, tally: Tally) -> None:
+        """Take an account without room out for good."""
+        self._swap(tally, len(self.tallies) - 1)
+        self.tallies.pop()
+        tally.place = OUT
 
     def clear(self) -> None:
         """Forget every account; the list stays the same object."""
+        self.size = 0
         self.tallies.clear()
 
     def pick(self, draw: float) -> Tally | None:
-        """Return the account that ``draw`` falls on, or None."""
-        return self.draw(draw) if self.tallies else None
+        """Return the account that ``draw`` in [0, 1) falls on, or None."""
+        return self.tallies[int(draw * self.size)] if self.size else None
 
     def prefer(self, tallies: list[Tally]) -> list[Tally]:
         """Chance decides among all of them."""
@@ -108,6 +137,9 @@ class LeastLoadedRoom:
             self._remove(tally)
         if fits:
             self._add(tally)
+
+    def forget(self, _: Tally) -> None:
+        """Nothing is kept of an account without room."""
 
     def clear(self) -> None:
         """Forget every account."""

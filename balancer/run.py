@@ -25,8 +25,9 @@ from balancer.errors import (
     foreign,
 )
 from balancer.lease import Handle, says
-from balancer.options import Wish, whole
+from balancer.options import whole
 from balancer.verdict import Ruling, Verdict
+from balancer.wish import Wish
 
 Bind = str | Callable[[Any], str | int]
 _SHUN = (Verdict.EXHAUSTED, Verdict.BROKEN)

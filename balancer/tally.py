@@ -97,7 +97,7 @@ NO_PAUSES: Mapping[str | None, Pause] = MappingProxyType({})
 class Tally:
     """One account as the ledger knows it. ``in_flight`` is the size of ``held``, never its own number."""
 
-    __slots__ = ("account", "draining", "external", "held", "id", "limit", "pauses", "place")
+    __slots__ = ("account", "draining", "external", "held", "id", "left", "pauses", "place")
 
     def __init__(self, account: Account) -> None:
         self.id = account.id
@@ -107,8 +107,9 @@ class Tally:
         self.pauses: Mapping[str | None, Pause] = NO_PAUSES
         """By scope; the account's own under None."""
         self.draining = False
-        self.limit = 0
-        """Leases that unconstrained jobs may fill: capacity less external jobs, 0 if not usable."""
+        self.left = 0
+        """Leases that unconstrained jobs may still take: capacity, none if not usable, less external
+        jobs and ``held``. Below 0: it is over its capacity."""
         self.place = OUT
         self.measure()
 
@@ -123,8 +124,9 @@ class Tally:
         return (len(self.held) + self.external) / self.account.capacity
 
     def measure(self) -> None:
-        """Work ``limit`` out again, from the whole state: differences would let it drift."""
-        self.limit = max(0, self.account.capacity - self.external) if self.usable else 0
+        """Work ``left`` out again, from the whole state: differences would let it drift."""
+        limit = max(0, self.account.capacity - self.external) if self.usable else 0
+        self.left = limit - len(self.held)
 
     def put_pause(self, pause: Pause) -> None:
         """Have ``pause`` in force for its scope."""
@@ -146,7 +148,7 @@ class Tally:
         ``capacity`` replaces the account's own for this decision.
         """
         if capacity is None:
-            if len(self.held) >= self.limit:
+            if self.left <= 0:
                 return False
         elif not self.usable or len(self.held) + self.external >= capacity:
             return False
@@ -187,4 +189,4 @@ class Tally:
         """Jobs that it would take now, were there no constraints."""
         if not self.fits():
             return 0
-        return 1 if self.pauses else self.limit - len(self.held)
+        return 1 if self.pauses else self.left

@@ -16,7 +16,7 @@ LAYERS = """
     redact errors wire answer model clock log service rows services
     listing parse transport verdict token http source
     agenda room tally accounts ledger matching lines waiting
-    catalog survey options origin effect
+    catalog survey options wish origin effect
     store upkeep core lease refusal view flow run face pool aio prometheus
     __init__
     testing cli __main__

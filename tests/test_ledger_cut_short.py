@@ -6,6 +6,7 @@ in turn, in each operation.
 
 from __future__ import annotations
 
+import math
 import sys
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,7 @@ from ledgers import Desk
 from balancer import ledger as module
 from balancer.ledger import Changes
 from balancer.model import Account
+from balancer.room import OUT
 from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Row, Ticket
 
 MODULES = ("ledger", "accounts", "tally", "room", "agenda")
@@ -129,8 +131,8 @@ def check_whole(ledger):
     for tally in ledger.tallies.values():
         usable = not tally.draining and tally.account.broken is None
         external = ledger.external.get(tally.id, 0)
-        assert tally.limit == (max(0, tally.account.capacity - external) if usable else 0)
-        assert (tally.place >= 0) is tally.fits()
+        assert tally.left == (max(0, tally.account.capacity - external) if usable else 0) - len(tally.held)
+        assert (OUT < tally.place < getattr(ledger.room, "size", math.inf)) is tally.fits()
 
 
 def check_no_slot_lost(desk):

@@ -147,7 +147,7 @@ def test_an_interrupted_block_leaves_no_slot_taken():
             pass
         assert_whole(pool, 2)
 
-    assert strikes(act) > 10
+    assert strikes(act) > 5
 
 
 def test_an_interrupted_acquire_of_a_full_pool_leaves_nobody_in_line():
@@ -181,7 +181,7 @@ def test_an_interrupted_release_frees_its_slot_or_leaves_the_lease_alive():
             lease.release()
         assert_whole(pool, 2)
 
-    assert strikes(act) >= 3
+    assert strikes(act) >= 2
 
 
 def test_an_interrupted_release_does_not_strand_those_in_line():

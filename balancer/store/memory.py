@@ -9,7 +9,6 @@ Decisions are made under the lock; who is to be woken is noted in the outbox and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from balancer.matching import Plan, Snapshot, match
 from balancer.model import Listing, Table
 from balancer.origin import Origin
 from balancer.store.base import Store
-from balancer.store.straight import open_road
+from balancer.store.straight import Road, open_road
 from balancer.tally import AMBIGUOUS, BOUND, HELD, Key, Row, Tally
 from balancer.verdict import Ruling, Verdict
 
@@ -37,6 +36,7 @@ class MemoryStore(Store):
         super().__init__(now)
         self._new_ledger = ledger
         self.draw = draw
+        self.road = Road()
         self.torn = False
         """A step was cut short in its middle, and the next one must recount."""
         self.ledger = ledger()
@@ -48,23 +48,26 @@ class MemoryStore(Store):
         try:
             with self.lock:
                 try:
+                    self.road.close()
                     now = self.now()
-                    if now >= self.quiet_until or self.dropped:
+                    if now >= self.quiet_until or self.dropped or self.torn:
                         self._settle(now)
                     result = act(now)
+                    self._look_ahead(now)
+                    return result
                 except (ValueError, LeaseLost):
                     raise
                 except BaseException:
                     self.tear()
                     raise
-                self._look_ahead(now)
-                return result
+                finally:
+                    self.road.closed = self.torn
         finally:
             self.flush()
 
     def tear(self) -> None:
-        """Note that a step was cut short (under the lock)."""
-        self.torn, self.quiet_until = True, -math.inf
+        """Note that a step was cut short."""
+        self.torn = self.road.closed = True
 
     def _settle(self, now: float) -> None:
         if self.torn:
@@ -108,7 +111,7 @@ class MemoryStore(Store):
     @instant
     def hopeless(self, waiter: Waiter) -> bool:
         """Whether waiting cannot help ``waiter``, as far as is known."""
-        with self.lock:  # no step of its own: the attempt that has just failed was one
+        with self.lock:  # no step of its own: nothing that the straight road changes is looked at
             return not waiter.served and self.ledger.hopeless(waiter.ticket)
 
     def withdraw(self, waiter: Waiter) -> None:
@@ -303,8 +306,7 @@ class MemoryStore(Store):
         _: float,
     ) -> Plan | BalancerError:
         """Have the server's list read and put it into effect, unless it is no longer ``wanted`` by then."""
-        with self.lock:
-            before = Snapshot.of(self.ledger, self.now())
+        before = self._step(lambda now: Snapshot.of(self.ledger, now))
         listing = ask()
         if isinstance(listing, BalancerError):
             return listing
@@ -375,7 +377,7 @@ class MemoryStore(Store):
         """Start empty in a child: the leases and the callers who wait are the parent's."""
         super().after_fork(origin)
         self.ledger = self._new_ledger()
-        self.torn = False
+        self.road, self.torn = Road(), False
         open_road(self, origin)
 
 

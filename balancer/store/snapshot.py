@@ -29,7 +29,7 @@ def fill(ledger: Ledger, state: State, now: float) -> Ledger:
         if (offered := ledger.tallies.get(id)) is not None:
             # A reserved slot is taken for everybody who looks from outside.
             # And what is reserved on an account that is being tried out is its one try.
-            offered.limit = 0 if offered.pauses else max(0, offered.limit - reserved)
+            offered.left = 0 if offered.pauses else max(0, offered.left - reserved)
             ledger.refile(offered)
     return ledger
 
