@@ -60,6 +60,7 @@ class LedgerBackend:
     """One owner's way to the shelf."""
 
     beats = True
+    roll_calls = 0
 
     def __init__(self, shelf, settings, owner):
         self.shelf, self.settings, self.owner = shelf, settings, owner

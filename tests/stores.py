@@ -8,11 +8,10 @@ from worlds import World
 
 
 @pytest.fixture(scope="module")
-def redis_url():
+def redis_server():
     """Start a Redis for this module."""
-    server = RedisServer()
-    yield server.url
-    server.close()
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -26,13 +25,10 @@ def store(request, tmp_path):
 
 
 @pytest.fixture
-def empty_redis(redis_url):
+def empty_redis(redis_server):
     """Return the URL of a Redis that holds nothing."""
-    import redis
-
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushall()
-    return redis_url
+    redis_server.empty()
+    return redis_server.url
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 from redis.cluster import key_slot
 from redis_backends import backends, commands, configure, granted, name_of, rows, server, spent, take
+from redis_server import GROWN
 
 from balancer.store import operations as ops
 from balancer.store.redis.packing import Packer
@@ -164,12 +165,14 @@ def test_scripts_are_loaded_again_after_a_script_flush(server, backends):
 
 def test_a_forgotten_owner_is_told_and_brings_its_leases_back_over_capacity(server, backends):
     """P-26, P-36: after FLUSHALL held leases return, over capacity, and no grant until it drains."""
-    one, other = backends(), backends()
+    clock = ManualClock()
+    one, other = backends(now=clock), backends(now=clock)
     configure(one, {"a": 2})
     keys = [granted(one), granted(one)]
     saved = tuple(rows(one).values())
     server.client().flushall()
     configure(other, {"a": 2})
+    clock.advance(GROWN)
     late = granted(other)
     assert not one.call(ops.Beat()).result.known
     assert not one.call(ops.Beat()).result.known, "the answer may have been lost"
@@ -184,11 +187,13 @@ def test_a_forgotten_owner_is_told_and_brings_its_leases_back_over_capacity(serv
 
 def test_an_operation_between_a_flush_and_a_beat_does_not_hide_the_loss(server, backends):
     """P-26: an owner whose leases were forgotten hears of it, though it has acted since."""
-    backend = backends()
+    clock = ManualClock()
+    backend = backends(now=clock)
     configure(backend, {"a": 2})
     granted(backend)
     server.client().flushall()
     configure(backend, {"a": 2})
+    clock.advance(GROWN)
     granted(backend)
     assert not backend.call(ops.Beat()).result.known
 
@@ -196,7 +201,8 @@ def test_an_operation_between_a_flush_and_a_beat_does_not_hide_the_loss(server, 
 @pytest.mark.parametrize("lost", KEYS)
 def test_any_one_key_may_vanish_without_lasting_harm(server, backends, lost):
     """P-26: whichever key is deleted, what is known stays counted, and nothing blocks for ever."""
-    backend, other = backends(), backends()
+    clock = ManualClock()
+    backend, other = backends(now=clock), backends(now=clock)
     configure(backend, {"a": 2, "b": 1})
     held = granted(backend, accounts=("a",))
     bound = granted(backend, accounts=("a",))
@@ -210,6 +216,7 @@ def test_any_one_key_may_vanish_without_lasting_harm(server, backends, lost):
     live = rows(other)
     assert held in live
     assert (bound in live) == (lost != "rows")
+    clock.advance(GROWN)
     if lost != "rows":
         assert take(other, accounts=("a",))[1] is None
         assert other.call(ops.End(job_id="job")).result.key == bound

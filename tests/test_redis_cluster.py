@@ -49,6 +49,8 @@ def _cluster_info(client):
 
 @pytest.fixture
 def cluster(nodes):
+    for node in nodes:
+        node.empty()
     with redis.RedisCluster("127.0.0.1", nodes[0].port) as client:
         yield client
 
@@ -122,6 +124,7 @@ def test_event_loops_reach_a_cluster_with_and_without_an_asynchronous_client(nod
 def failover(tmp_path):
     """A master, a replica, and a sentinel that promotes the replica when the master is gone."""
     with RedisServer() as master, RedisServer() as replica:
+        master.empty()
         replica.client().replicaof("127.0.0.1", master.port)
         wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up")
         port = free_port()

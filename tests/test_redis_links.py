@@ -19,7 +19,7 @@ import pytest
 import redis
 import redis.asyncio
 from redis_backends import backends, configure, granted, rows, server, take
-from redis_server import Proxy, RedisServer, free_port
+from redis_server import GROWN, Proxy, RedisServer, free_port
 from structlog.testing import capture_logs
 from worlds import wait_until
 
@@ -27,6 +27,7 @@ from balancer.errors import StoreUnavailable
 from balancer.store import operations as ops
 from balancer.store.redis import RedisStore
 from balancer.store.redis.scripts import KEYS
+from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]
 
@@ -54,10 +55,12 @@ def test_a_server_that_is_away_is_an_error_and_nothing_is_guessed(backends):
 def test_an_operation_works_again_right_after_a_restart(backends):
     """P-40: stale connections are noticed before they are used, so no call fails that need not."""
     with RedisServer() as own:
-        backend = backends(own.url)
+        clock = ManualClock()
+        backend = backends(own.url, now=clock)
         configure(backend, {"a": 1})
         own.restart()
         configure(backend, {"a": 1})
+        clock.advance(GROWN)
         granted(backend)
         assert take(backend)[1] is None
 
@@ -127,7 +130,8 @@ def test_a_server_that_may_evict_is_warned_of_and_blocks_nobody(backends):
     """P-41: one warning at the start; and under pressure that evicts keys nobody is stuck for ever."""
     with RedisServer("--maxmemory-policy", "allkeys-random") as own:
         client = own.client()
-        backend = backends(own.url)
+        clock = ManualClock()
+        backend = backends(own.url, now=clock)
         with capture_logs() as logs:
             configure(backend, {"a": 3})
         assert [(e["event"], e["policy"]) for e in logs] == [("redis_may_evict", "allkeys-random")]
@@ -140,6 +144,7 @@ def test_a_server_that_may_evict_is_warned_of_and_blocks_nobody(backends):
         configure(backend, {"a": 3})
         for key in list(rows(backend)):
             backend.call(ops.End(key=key))
+        clock.advance(GROWN)
         assert [take(backend)[1] is not None for _ in range(4)] == [True, True, True, False]
 
 

@@ -32,8 +32,7 @@ def server():
 @pytest.fixture
 def store(server):
     """Return the URL of a Redis that holds nothing."""
-    with server.client() as client:
-        client.flushall()
+    server.empty()
     return server.url
 
 

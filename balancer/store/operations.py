@@ -428,6 +428,14 @@ class Backend(Protocol):
         thread at a time. Raises StoreUnavailable.
         """
 
+    @property
+    def roll_calls(self) -> int:
+        """Counts the moments at which the store may have forgotten what this owner holds.
+
+        At each of them the store asked, or could not have been heard asking. Whoever beats answers
+        with a :class:`Register`.
+        """
+
     def poke(self) -> None:
         """Have :meth:`listen` return now, or at once when it is called next."""
 

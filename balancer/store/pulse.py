@@ -12,15 +12,21 @@ from balancer.store.operations import Beat, Beaten, Register
 if TYPE_CHECKING:
     from balancer.store.shared import SharedStore
 
+_ASKED_FOR = 2.5
+"""Seconds for which a roll call is answered: what was granted before may arrive after the first answer."""
+_ANSWER_AGAIN = 1.0
+
 
 class Pulse:
-    """When to say so. Mutable: ``beat_at``, which anybody may bring forward, and ``away``."""
+    """When to say so. Mutable: ``beat_at``, which anybody may bring forward, ``away``, and roll calls heard."""
 
     def __init__(self, store: SharedStore) -> None:
         self._store = store
         self.beat_at = -math.inf
         self.away = False
         """The store could not be asked when it was asked last."""
+        self._heard = 0
+        self._asked_until = -math.inf
 
     @property
     def needed(self) -> bool:
@@ -28,18 +34,28 @@ class Pulse:
         return self._store.backend.beats and bool(self._store.mine)
 
     def beat(self) -> None:
-        """Say that the process lives, if it is time to; bring its leases back if it was forgotten."""
-        store = self._store
+        """Say that the process lives, if it is time to; bring its leases back if they may be forgotten."""
+        store, asked = self._store, self._asked()
         if not self.needed or time.monotonic() < self.beat_at:
             return
-        self.beat_at = time.monotonic() + store.lease_ttl / 3
+        pause = store.lease_ttl / 3
+        self.beat_at = time.monotonic() + (min(pause, _ANSWER_AGAIN) if asked else pause)
         beaten: Beaten = drive(store.ask(Beat()))
         store.lose(beaten.ended)
+        if beaten.known and not asked:
+            return
+        rows = store.held()
+        store.lose(drive(store.ask(Register(rows))))
         if not beaten.known:
-            rows = store.held()
-            store.lose(drive(store.ask(Register(rows))))
             store.note("warning", "leases_registered_again", leases=len(rows))
             store.flush()
+
+    def _asked(self) -> bool:
+        """Whether the store has called the roll, or may have, a moment ago."""
+        heard, now = self._store.backend.roll_calls, time.monotonic()
+        if heard != self._heard:
+            self._heard, self._asked_until, self.beat_at = heard, now + _ASKED_FOR, -math.inf
+        return now < self._asked_until
 
     def lost(self, error: Exception) -> None:
         """Take in that the store is away: beat as soon as it is back, and warn once."""

@@ -3,10 +3,9 @@
 
 -- Return the version in force, 0 if there is none or its table was deleted.
 local function version_in_force()
-  local version = tonumber(call('HGET', K.meta, 'version')) or 0
   if version > 0 and call('HLEN', K.table) ~= tonumber(call('HGET', K.meta, 'accounts')) then
     call('HDEL', K.meta, 'version')
-    return 0
+    version = 0
   end
   return version
 end

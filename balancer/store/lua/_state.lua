@@ -1,5 +1,6 @@
 -- Stands before every script, after the base: the rows that are true, and what runs on an account.
 
+local version, closed -- of the table in force, and until when nothing is granted: nil if there is none
 local expired = {}
 local touched = {} -- accounts that have room, and may not have had it before this call
 local seekers = {} -- owners who came into the line, and have not looked at all accounts yet

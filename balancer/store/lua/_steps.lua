@@ -108,6 +108,13 @@ local function settle()
     if #keys < BATCH then call('ZREM', K.agenda, 'owner:' .. name) end
   end
 
+  function ends.grace()
+    call('ZREM', K.agenda, 'grace:')
+    call('HDEL', K.meta, 'closed')
+    closed = nil
+    for _, name in ipairs(call('ZRANGEBYSCORE', K.line, '-inf', '(inf')) do seekers[name] = true end
+  end
+
   for _, name in ipairs(due) do
     if #expired >= BATCH then break end
     local colon = name:find(':', 1, true)
@@ -125,10 +132,31 @@ local function take_in(id)
   end
 end
 
+-- The leases are lost, or there never were any. Every process that listens is asked what it holds, and
+-- nothing is granted until each has had the time to say so, if anything speaks for an earlier life:
+-- the caller has been here before, somebody listens, or those who did are still on their way back to a
+-- server that has just started.
+local function call_the_roll()
+  local GRACE = 3000 -- ms: three times what a process rests that has lost its connection
+  local listeners = call('PUBLISH', K.rows:sub(1, -5) .. 'roll', '')
+  local ends = now + GRACE
+  if ARGV[4] == '1' and listeners == 0 then
+    if ARGV[5] ~= '' then return end
+    local info = redis.pcall('INFO', 'server')
+    local up = type(info) == 'string' and tonumber(info:match('uptime_in_seconds:(%d+)')) or 0
+    ends = ends - up * 1000
+  end
+  if ends > now then
+    call('HSET', K.meta, 'closed', ends)
+    call('ZADD', K.agenda, ends, 'grace:')
+  end
+end
+
 -- Whatever can be derived from the rows is derived again, and the rest is begun anew.
 local function repair()
+  local lost = call('EXISTS', K.rows) == 0
   if call('EXISTS', K.accounts, K.meta) < 2 then call('DEL', K.accounts, K.meta) end
-  if call('EXISTS', K.rows) == 0 then call('DEL', K.owners) end
+  if lost then call('DEL', K.owners) end
   call('DEL', K.held, K.owned, K.agenda, K.loose, K.jobs, K.room, K.line)
   for _, key in ipairs({K.rows, K.jobs, K.accounts, K.owners, K.meta}) do call('HSET', key, '', '') end
   for _, key in ipairs({K.agenda, K.loose, K.tombs, K.room, K.line}) do call('ZADD', key, '+inf', '') end
@@ -171,10 +199,15 @@ local function repair()
       write(K.owners, name, owner)
     end
   end
+  local ends = call('HGET', K.meta, 'closed')
+  if ends then call('ZADD', K.agenda, ends, 'grace:') end
+  if lost then call_the_roll() end
 end
 
 local function mend()
   if call('EXISTS', unpack(KEYS, 1, 12)) < 12 then repair() end
+  local known = call('HMGET', K.meta, 'version', 'closed')
+  version, closed = tonumber(known[1]) or 0, known[2]
 end
 
 -- Return the record of the caller, who lives. One who is late, but not missed yet, is forgiven.
@@ -201,7 +234,7 @@ end
 
 -- Offer free slots to waiting processes, the oldest first.
 local function offer()
-  if not next(touched) and not next(seekers) then return end
+  if closed or not next(touched) and not next(seekers) then return end
   if call('ZCARD', K.line) == 1 then return end -- the placeholder
 
   local function has_room(id)
@@ -257,7 +290,7 @@ local function leave(result)
     loose = math.max(0, now - call('ZRANGE', K.loose, 0, 0, 'WITHSCORES')[2])
   end
   return cjson.encode({
-    tonumber(call('HGET', K.meta, 'version')) or 0,
+    version,
     due < math.huge and math.max(0, due - now) or -1,
     loose,
     expired,

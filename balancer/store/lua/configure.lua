@@ -29,8 +29,7 @@ end
 
 enter()
 local claim = valid('fetch', ARGV[6])
-local version = version_in_force()
-if not claim or tonumber(ARGV[7]) ~= version then return leave() end
+if not claim or tonumber(ARGV[7]) ~= version_in_force() then return leave() end
 local gone_ids = cjson.decode(ARGV[8])
 local external = read(K.meta, 'external') or {}
 local named = {[''] = true}

@@ -101,7 +101,7 @@ end
 local function grant()
   local live = read(K.rows, key)
   if live then return live.account end
-  if remembers(K.tombs, key) then return end
+  if closed or remembers(K.tombs, key) then return end
   local ids = ARGV[14] ~= '' and cjson.decode(ARGV[14])
   local id
   if ids or scope or max_jobs then id = one_of(ids) else id = any() end

@@ -14,7 +14,7 @@ from balancer.store.operations import Operation, Owner, Reply, Settings
 from balancer.store.redis.clients import Road, road
 from balancer.store.redis.ears import Ears
 from balancer.store.redis.packing import Packer
-from balancer.store.redis.scripts import channel_of
+from balancer.store.redis.scripts import channel_of, roll_of
 from balancer.store.redis.wire import reply, text
 
 
@@ -47,7 +47,8 @@ class RedisBackend:
     def _open(self, owner: Owner) -> None:
         self._road: Road = road(*self._source)
         self._packer = Packer(self._settings, owner, self._now)
-        self._ears = Ears(self._road.ears, channel_of(self._settings.namespace, owner.name))
+        own, roll = channel_of(self._settings.namespace, owner.name), roll_of(self._settings.namespace)
+        self._ears = Ears(lambda: self._road.ears(roll), own, roll)
 
     def __repr__(self) -> str:
         return f"RedisBackend({self._road.where!r}, namespace={self._settings.namespace!r})"
@@ -85,6 +86,11 @@ class RedisBackend:
         if self._ears.was_connected:
             return ()
         raise problem
+
+    @property
+    def roll_calls(self) -> int:
+        """How often the store may have forgotten what its owner holds."""
+        return self._ears.roll_calls
 
     def poke(self) -> None:
         """Have :meth:`listen` return."""

@@ -18,8 +18,8 @@ class Road:
     """The way to one store."""
 
     link: Link | ClusterLink
-    ears: Callable[[], Template]
-    """Makes the template of the connection that offers are heard on."""
+    ears: Callable[[str], Template]
+    """Makes the template of the connection that a channel is heard on."""
     where: str
     """The server, for people."""
     secrets: tuple[str, ...] = field(repr=False)
@@ -39,16 +39,18 @@ def road(client: Any, async_client: Any = None) -> Road:
     if not hasattr(client, "get_default_node"):
         raise TypeError(f"client must be a client of redis-py or a URL, not {type(client).__name__}")
 
-    def node() -> Template:
-        return template(client.get_default_node().redis_connection.connection_pool)
+    def node(channel: str) -> Template:
+        # Any node would do to hear, but only of those who listen where it runs can a script tell how many.
+        of_slot = client.get_node_from_key(channel)
+        return template(client.get_redis_connection(of_slot).connection_pool)
 
-    made = node()
+    made = template(client.get_default_node().redis_connection.connection_pool)
     return Road(ClusterLink(client, async_client), node, f"cluster at {_where(made)}", made.secrets)
 
 
 def _plain(pool: Any) -> Road:
     made = template(pool)
-    return Road(Link(made), lambda: made, _where(made), made.secrets)
+    return Road(Link(made), lambda _: made, _where(made), made.secrets)
 
 
 def _pool(url: str) -> Any:

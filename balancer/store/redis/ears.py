@@ -19,10 +19,10 @@ QUIET = 10.0
 
 
 class Ears:
-    """The channel of one owner. One thread at a time listens."""
+    """The channels of one owner: its own, and that of the roll call. One thread at a time listens."""
 
-    def __init__(self, template: Callable[[], Template], channel: str) -> None:
-        self._template, self._channel = template, channel
+    def __init__(self, template: Callable[[], Template], own: str, roll: str) -> None:
+        self._template, self._own, self._roll = template, own, roll
         self._patience = 0.0
         self._connection: Any = None
         self._heard_at = 0.0
@@ -31,6 +31,8 @@ class Ears:
         self._closed = False
         self.was_connected = False
         """There was a connection when listening began the last time."""
+        self.roll_calls = 0
+        """How often it was asked what the owner holds, or may not have heard of being asked."""
         self._hearer, self._caller = os.pipe()
         os.set_blocking(self._hearer, False)
         os.set_blocking(self._caller, False)
@@ -85,8 +87,10 @@ class Ears:
         self._patience = template.kwargs["socket_timeout"]
         connection = self._connection = template.make()
         connection.connect()
-        connection.send_command("SUBSCRIBE", self._channel)
-        connection.read_response()
+        connection.send_command("SUBSCRIBE", self._own, self._roll)
+        for _ in range(2):
+            connection.read_response()
+        self.roll_calls += 1
         self._heard_at, self._asked = time.monotonic(), False
 
     def _make_sure(self) -> None:
@@ -111,9 +115,12 @@ class Ears:
     def _messages(self) -> list[str]:
         found = []
         while True:
-            kind, *_, payload = self._connection.read_response()
+            kind, *channel, payload = self._connection.read_response()
             if text(kind) == "message":
-                found.append(text(payload))
+                if text(channel[0]) == self._roll:
+                    self.roll_calls += 1
+                else:
+                    found.append(text(payload))
             if not self._connection.can_read(0):
                 return found
 
