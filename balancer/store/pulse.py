@@ -18,7 +18,7 @@ _ANSWER_AGAIN = 1.0
 
 
 class Pulse:
-    """When to say so. Mutable: ``beat_at``, which anybody may bring forward, ``away``, and roll calls heard."""
+    """When to say so. Mutable: ``beat_at``, which anybody may bring forward; ``away``; what was heard."""
 
     def __init__(self, store: SharedStore) -> None:
         self._store = store
