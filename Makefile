@@ -34,9 +34,7 @@ check: $(MADE)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
-	$(TESTS) --cov --ignore=tests/test_fork.py
-# Apart: a lock that coverage holds while another thread forks stays held in the child for ever.
-	$(BIN)/python -m pytest -q tests/test_fork.py
+	$(TESTS) --cov
 
 bench: $(MADE)
 	$(BIN)/python -m benchmarks
