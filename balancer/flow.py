@@ -28,10 +28,15 @@ _AGAIN = 0.1
 
 def acquire(core: Core, wish: Wish, lease: type[H], waiter: WaiterMaker) -> Flow[H]:
     """Return a new lease for ``wish``. Raises what :meth:`balancer.AccountPool.acquire` documents."""
-    row = core.new_row(wish)
+    row, begun = core.new_row(wish), core.now()
     handle = object.__new__(lease)
     handle.tie(core.origin, row, wish.max_jobs)
-    yield from Acquiring(core, wish, core.draw(), waiter(row)).run()
+    if core.store.shared and wish.free and wish.max_jobs is None and wish.scope is None:
+        if (yield from core.store.take_directly(row, core.draw())):
+            return handle
+        row = core.new_row(wish)
+        handle.tie(core.origin, row, None)
+    yield from Acquiring(core, wish, core.draw(), waiter(row), begun).run()
     return handle
 
 
@@ -40,12 +45,11 @@ class Acquiring:
 
     __slots__ = ("begun", "came", "core", "deadline", "draw", "waiter", "warn_at", "wish")
 
-    def __init__(self, core: Core, wish: Wish, draw: float, waiter: Waiter) -> None:
+    def __init__(self, core: Core, wish: Wish, draw: float, waiter: Waiter, begun: float) -> None:
         self.core, self.wish, self.draw, self.waiter = core, wish, draw, waiter
-        self.came, self.begun = time.monotonic(), core.now()
-        now = self.begun
-        self.deadline = math.inf if wish.timeout is None else now + wish.timeout
-        self.warn_at = now + LONG_WAIT
+        self.came, self.begun = time.monotonic(), begun
+        self.deadline = math.inf if wish.timeout is None else begun + wish.timeout
+        self.warn_at = begun + LONG_WAIT
 
     def run(self) -> Flow[None]:
         """Wait for a lease, in line with everybody else.

@@ -211,15 +211,16 @@ def test_what_is_due_is_looked_at_by_a_courier_that_sleeps_already(pools, never_
 
 
 def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
-    """P-1: after the grant and before the caller has it."""
+    """P-1: after the grant and before the caller has it, whichever way it went."""
     pool = pools(source=ONE)
-    pool.stats()
+    pool.acquire().release()
     store = pool._core.store
-    for name in ("_tally", "leave", "_hand_over", "check_wants"):
+    direct, in_line = [("_tally", {}), ("_put_down", {})], ("_tally", "leave", "_hand_over", "check_wants")
+    for name, wish in [*direct, *((name, {"scope": "s"}) for name in in_line)]:
         with monkeypatch.context() as patch:
             patch.setattr(store, name, _interrupted(store, name))
             with pytest.raises(KeyboardInterrupt):
-                pool.acquire(timeout=0)
+                pool.acquire(timeout=0, **wish)
         wait_until(lambda: pool.stats().free == 1)
         assert not store.mine
         assert not store.lines.waiters

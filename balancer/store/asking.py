@@ -31,6 +31,8 @@ from balancer.tally import BOUND, ENDED, HELD, Row
 
 PATIENCE = 5.0
 """Seconds for which an operation is tried again while the store is away."""
+SEEN_FOR = 1.0
+"""Seconds for which what was seen is recent enough to tell that there is hope."""
 _REMEMBERED = 10_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -63,6 +65,10 @@ class Asking(Store):
         self._loose = math.inf
         self._seen: tuple[float, Ledger] | None = None
         """Until when the last dump is recent, and the dump."""
+        self.barred = False
+        """The last direct call for a slot came to nothing, and none was had or freed since."""
+        self._hope_until = -math.inf
+        """Until when it is recent that there were full accounts: hope for whoever takes any."""
 
     def ask(self, operation: Operation, patience: float = 0.0) -> Flow[Any]:
         """Return what the store answers, trying again for ``patience`` seconds while it is away.
@@ -70,22 +76,31 @@ class Asking(Store):
         Raises:
             StoreUnavailable: it stayed away.
         """
-        yield from self._end_dropped()
+        if self.dropped:
+            yield from self._end_dropped()
         self.courier.mend()
-        pause, end = _FIRST_PAUSE, time.monotonic() + min(patience, PATIENCE)
-        while True:
-            try:
-                reply: Reply = yield Io(self.backend, operation)
-                break
-            except StoreUnavailable:
-                if time.monotonic() + pause > end:
-                    raise
-            yield Sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        begun = time.monotonic()
+        try:
+            reply: Reply = yield Io(self.backend, operation)
+        except StoreUnavailable as error:
+            reply = yield from self._ask_again(operation, error, begun + min(patience, PATIENCE))
         if self.heed(reply):
             yield from self._catch_up()
         self.flush()
         return reply.result
+
+    def _ask_again(self, operation: Operation, trouble: StoreUnavailable, end: float) -> Flow[Reply]:
+        pause = _FIRST_PAUSE
+        while time.monotonic() + pause <= end:
+            yield Sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            try:
+                reply: Reply = yield Io(self.backend, operation)
+            except StoreUnavailable as error:
+                trouble = error
+            else:
+                return reply
+        raise trouble
 
     def ask_for_sure(self, operation: Operation, row: Row | None, patience: float = 0.0) -> Flow[Any]:
         """Ask about the held lease ``row``; if the store has forgotten it, bring it back and ask again.
@@ -115,6 +130,10 @@ class Asking(Store):
         self.flush()
         return reply.result
 
+    def look_afresh(self) -> None:
+        """Forget what was seen: it may be different now."""
+        self._seen, self._hope_until = None, -math.inf
+
     def later(self, operation: Operation, row: Row | None = None) -> None:
         """Have the courier carry out an operation as soon as it can, and keep trying."""
         self.courier.send(operation, row)
@@ -124,11 +143,14 @@ class Asking(Store):
         with self.lock:
             now = self.now()
             self.due_at = math.inf if reply.due is None else now + reply.due
-            self._loose = math.inf if reply.loose is None else now - reply.loose
-            self.quiet_until = self.other_due(now)
-            self.rouse_keeper()
+            if reply.loose is not None or self._loose != math.inf or self.lines.waiters:
+                self._loose = math.inf if reply.loose is None else now - reply.loose
+                self.quiet_until = self.other_due(now)
+                self.rouse_keeper()
             for gone in reply.expired:
                 self._take_note(gone)
+            if reply.hope is not None:
+                self._hope_until = time.monotonic() + SEEN_FOR if reply.hope else -math.inf
             behind = self.table is not None and reply.version != self.table.version
         if self.lines.waiters:
             self.courier.hasten()  # they may be served earlier than was known

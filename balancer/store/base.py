@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
 
-from balancer.effect import Flow
+from balancer.effect import Flow, instant
 from balancer.errors import BalancerError
 from balancer.ledger import Changes, Ledger
 from balancer.lines import Waiter
@@ -34,6 +34,11 @@ class Store(Desk):
 
         ``patience``: seconds that it will wait if not. Raises StoreUnavailable.
         """
+
+    @instant
+    def take_directly(self, row: Row, draw: float) -> bool:  # noqa: ARG002
+        """Grant ``row`` on any account with room. False: that takes more than this, and another row."""
+        return False
 
     @abstractmethod
     def hopeless(self, waiter: Waiter) -> Flow[bool]:

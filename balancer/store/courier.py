@@ -82,6 +82,9 @@ class Courier:
     def ensure(self) -> None:
         """See to it that the thread runs: somebody waits, or a lease is to be kept alive."""
         self._needed_at = now = time.monotonic()
+        waits = self._thread is None or self._store.lines.waiters
+        if not waits and self._pulse.due_at >= self._sleeps_until - _EARLY:
+            return  # it runs, and is up in time
         self._serving.look_before(now)
         if self._thread is None and (self._store.backend.beats or self._store.lines.waiters):
             self._start()
@@ -214,7 +217,7 @@ class Courier:
         wake_at = (now if self._pulse.needed else self._needed_at) + _LINGER
         if self._store.lines.waiters:
             wake_at = self._serving.next_look(now)
-        return min(self._pulse.beat_at, wake_at) if self._pulse.needed else wake_at
+        return min(self._pulse.due_at, wake_at)
 
     def _needed(self) -> bool:
         now = time.monotonic()

@@ -52,6 +52,7 @@ class Keeping(Asking):
                 return False
             self._forget(gone.key)
             self.totals.released += 1
+            self.barred = False
         self.courier.retire()
         return True
 
@@ -118,7 +119,8 @@ class Keeping(Asking):
             worth_waiting=ruling.worth_waiting,
         )
         row.adverse = row.adverse or judge.adverse
-        held, self._seen = self.mine.get(judge.key), None
+        held = self.mine.get(judge.key)
+        self.look_afresh()
         if judge.doubt:
             self._put_in_doubt(judge.key)
         try:
@@ -163,7 +165,7 @@ class Keeping(Asking):
 
     def cool(self, account_id: str, seconds: float, reason: str) -> Flow[bool]:
         """Put an account in a cooldown by hand. False: there is no such account."""
-        self._seen = None
+        self.look_afresh()
         cool = Cool(account=account_id, seconds=seconds, reason=reason)
         known = bool((yield from self.ask(cool, PATIENCE)))
         if known:
@@ -172,5 +174,5 @@ class Keeping(Asking):
 
     def reset(self, account_id: str) -> Flow[bool]:
         """Clear what verdicts made of an account. False: there is no such account."""
-        self._seen = None
+        self.look_afresh()
         return bool((yield from self.ask(Reset(account_id), PATIENCE)))

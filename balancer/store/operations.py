@@ -16,13 +16,15 @@ An owner is one pool in one process. It is known from its first operation on, al
 been heard of for ``lease_ttl`` seconds (or, where the kernel can be asked, until it is dead), and
 owns the leases whose keys begin with its name. All durations are seconds; instants never cross the
 border, as every store has its own clock.
+
+What nearly every call is made of is a tuple: to make a frozen dataclass costs four times as much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from balancer.model import Account, Table
 
@@ -62,8 +64,7 @@ class Owner:
 # -- operations: what is asked, and in the docstring what is answered -----------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Take:
+class Take(NamedTuple):
     """Grant a lease. Answer: a :class:`Granted`, or None.
 
     A key that is live already is answered with its grant again. A key with a tombstone is refused:
@@ -88,8 +89,7 @@ class Take:
     """What it waits for if this is not granted; its place in line stays. None: it leaves."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """End a lease by key or by job id, and leave a tombstone for its key. Answer: a :class:`Gone` or None.
 
     A key that is unknown leaves a tombstone too: the grant may still be on its way. A job that no
@@ -281,15 +281,13 @@ Operation = (
 # -- answers --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     """A lease was granted."""
 
     account: str
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(NamedTuple):
     """A lease that has ended."""
 
     key: str
@@ -390,8 +388,7 @@ class State:
     """Account id -> slots reserved for waiting processes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What every operation answers."""
 
     result: Any
@@ -403,6 +400,9 @@ class Reply:
     """Seconds for which the oldest bound or ambiguous lease has been so; None: there is none."""
     expired: tuple[Gone, ...] = ()
     """Leases that this operation found ended by themselves."""
+    hope: bool | None = None
+    """Whether there are full accounts, that any job may have when a lease ends. Told by some stores,
+    to a :class:`Take` that got none."""
 
 
 class Backend(Protocol):

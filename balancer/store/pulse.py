@@ -33,6 +33,11 @@ class Pulse:
         """Whether there are leases to be kept alive, and the store cannot see that by itself."""
         return self._store.backend.beats and bool(self._store.mine)
 
+    @property
+    def due_at(self) -> float:
+        """When to say so next; infinity: there is nothing to keep alive."""
+        return self.beat_at if self.needed else math.inf
+
     def beat(self) -> None:
         """Say that the process lives, if it is time to; bring its leases back if they may be forgotten."""
         store, asked = self._store, self._asked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from balancer.errors import BalancerError
 from balancer.ledger import Changes, Ledger
 from balancer.matching import Plan
 from balancer.model import Account, Listing, Table
-from balancer.store.asking import PATIENCE
+from balancer.store.asking import PATIENCE, SEEN_FOR
 from balancer.store.fleet import Fleet
 from balancer.store.keeping import Keeping
 from balancer.store.operations import Dump, State
@@ -19,8 +20,6 @@ from balancer.store.snapshot import fill
 from balancer.tally import Tally
 
 T = TypeVar("T")
-_SEEN_FOR = 1.0
-"""Seconds for which a dump is recent enough to tell that there is hope."""
 
 
 class Reading(Keeping):
@@ -36,7 +35,8 @@ class Reading(Keeping):
     def configure(self, changes: Changes, table: Table) -> None:
         """Show the accounts of this process as the table has them; callers look around."""
         with self.lock:
-            self.table, self._seen = table, None
+            self.table, self.quiet_until = table, -math.inf
+            self.look_afresh()
             for account in changes.put:
                 self._tally(account.id).account = account
             for waiter in [w for w in self.lines.waiters if w.ticket.accounts is not None]:
@@ -67,7 +67,7 @@ class Reading(Keeping):
         max_age: float,
     ) -> Plan | BalancerError:
         """Have the server's list read and put into effect, unless it is no longer ``wanted`` by then."""
-        self._seen = None
+        self.look_afresh()
         return self.fleet.survey(ask, wanted, interval, max_age)
 
     # -- reading ------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class Reading(Keeping):
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(Dump(), patience)
-        seen = self._seen = time.monotonic() + _SEEN_FOR, self.as_ledger(state)
+        seen = self._seen = time.monotonic() + SEEN_FOR, self.as_ledger(state)
         return seen
 
     def as_ledger(self, state: State) -> Ledger:

@@ -21,14 +21,16 @@ from balancer.lines import Line, Waiter
 from balancer.origin import Origin
 from balancer.store.asking import PATIENCE
 from balancer.store.courier import Courier
+from balancer.store.direct import Direct
 from balancer.store.fleet import Fleet, shuffled
 from balancer.store.operations import End, Granted, Owner, Take, Wants
-from balancer.store.reading import Reading
 from balancer.store.serving import MOST_WANTED, vague
 from balancer.tally import HELD, NEW
 
+_ANY = (None, None, None)
 
-class SharedStore(Reading):
+
+class SharedStore(Direct):
     """Leases counted in a database, for all processes that use it."""
 
     def __init__(self, *made_with: Any) -> None:
@@ -142,6 +144,7 @@ class SharedStore(Reading):
                 self.mine[row.key] = row
                 row.tally, row.held_since, row.state = self._tally(granted.account), self.now(), HELD
                 self.totals.acquired += 1
+                self.barred = False
                 self.leave(waiter)
         if here:
             self.courier.ensure()
@@ -151,7 +154,7 @@ class SharedStore(Reading):
 
     def hopeless(self, waiter: Waiter) -> Flow[bool]:
         """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
-        if waiter.served:
+        if waiter.served or (waiter.ticket.alike == _ANY and time.monotonic() <= self._hope_until):
             return False
         seen = self._seen
         if seen is None or time.monotonic() > seen[0] or seen[1].hopeless(waiter.ticket):
@@ -194,8 +197,9 @@ class SharedStore(Reading):
         return f"{len(self.mine)} held by this process, {len(self.tallies)} accounts"
 
     def step(self) -> None:
-        """Have the courier look around."""
-        self._seen = None
+        """Have the courier look around, and the next caller ask for what may be due."""
+        self.look_afresh()
+        self.quiet_until = -math.inf
         self.courier.look()
         self.flush()
 
@@ -209,7 +213,8 @@ class SharedStore(Reading):
         """Start empty in a child: leases, callers and connections are the parent's."""
         super().after_fork(origin)
         self._origin = origin
-        self.mine, self.tallies, self._seen = {}, {}, None
+        self.mine, self.tallies = {}, {}
+        self.look_afresh()
         self.let_go.clear()
         self._unsure, self.due_at, self._loose = set(), math.inf, math.inf
         self.courier.abandon()

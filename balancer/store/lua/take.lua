@@ -3,7 +3,7 @@
 -- ARGV  6 key   7 draw in [0, 1)   8 max_jobs or ""   9 "=scope" or ""   10 "=label" or ""
 --       11 "1": use what is reserved for this owner   12 wants once granted   13 wants if not granted
 --       14 JSON list of accounts in random order, or ""
--- Answer  id of the account, or nil
+-- Answer  id of the account, or nil; 0 if there is none, but any account that is full would do
 
 local key, draw, max_jobs = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local scope, label, offered = optional(ARGV[9]), optional(ARGV[10]), ARGV[11] == '1'
@@ -105,7 +105,7 @@ local function grant()
   local ids = ARGV[14] ~= '' and cjson.decode(ARGV[14])
   local id
   if ids or scope or max_jobs then id = one_of(ids) else id = any() end
-  if not id then return end
+  if not id then return nil, not (ids or scope or max_jobs) end
   local account = read(K.accounts, id)
   write(K.rows, key, {
     account = id, state = 'held', since = now, process = ARGV[2], scope = scope, label = label,
@@ -117,11 +117,12 @@ end
 
 local me = enter()
 if offered then end_offer(OWNER, me) end
-local id = grant()
+local id, any_will_do = grant()
 local wants = id and ARGV[12] or ARGV[13]
 if me.wants or wants ~= '' then
   if id and wants ~= '' then me.place = next_place() end
   set_wants(OWNER, me, wants)
   write(K.owners, OWNER, me)
 end
+if any_will_do and call('ZCOUNT', K.room, BAND, '(' .. 2 * BAND) > 0 then return leave(0) end
 return leave(id)

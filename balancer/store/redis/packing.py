@@ -19,6 +19,9 @@ def bulk(value: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
+_NOTHING = bulk(b"")
+
+
 def pack(command: Sequence[object]) -> bytes:
     """Return a command in the server's protocol."""
     packed = [bulk(part if isinstance(part, bytes) else to_bytes(part)) for part in command]
@@ -28,23 +31,28 @@ def pack(command: Sequence[object]) -> bytes:
 class Call:
     """One script call."""
 
-    __slots__ = ("_head", "_own", "packed")
+    __slots__ = ("_head", "_own")
 
-    def __init__(self, head: Head, own: Sequence[bytes]) -> None:
+    def __init__(self, head: Head, own: Sequence[object]) -> None:
         self._head, self._own = head, own
-        count = head.length + len(own)
-        self.packed = b"*%d\r\n%b%b" % (count, head.packed, b"".join(map(bulk, own)))
+
+    @property
+    def packed(self) -> bytes:
         """``EVALSHA`` in the server's protocol."""
+        head, own = self._head, self._own
+        # Most arguments are empty, and what is not prepared for each call costs at each call.
+        arguments = [_NOTHING if value == "" else bulk(to_bytes(value)) for value in own]
+        return b"*%d\r\n%b%b" % (head.length + len(own), head.packed, b"".join(arguments))
 
     @property
     def short(self) -> tuple[str | bytes, ...]:
         """The call by the script's hash, as clients take it."""
-        return "EVALSHA", self._head.script.sha, *self._head.rest, *self._own
+        return "EVALSHA", self._head.script.sha, *self._head.rest, *map(to_bytes, self._own)
 
     @property
     def long(self) -> tuple[str | bytes, ...]:
         """The call with the script's text, which has the server remember it."""
-        return "EVAL", self._head.script.text, *self._head.rest, *self._own
+        return "EVAL", self._head.script.text, *self._head.rest, *map(to_bytes, self._own)
 
 
 class Head:
@@ -80,4 +88,4 @@ class Packer:
         kind = type(operation)
         now = "" if self._now is None else round(self._now() * 1000)
         own = ("" if self.met else "1", now, *FORMS[kind].args(operation))
-        return Call(self._heads[kind], [to_bytes(value) for value in own])
+        return Call(self._heads[kind], own)

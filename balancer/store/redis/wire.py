@@ -145,7 +145,7 @@ def _register(op: ops.Register) -> Args:
 
 
 def _granted(result: Any) -> ops.Granted | None:
-    return None if result is None else ops.Granted(result)
+    return ops.Granted(result) if result else None
 
 
 def _gone(result: Any) -> ops.Gone | None:
@@ -277,19 +277,24 @@ FORMS: dict[type, Form] = {
 }
 
 
+_read = json.JSONDecoder().raw_decode
+
+
 def reply(operation: ops.Operation, answer: bytes | str) -> ops.Reply:
     """Return what a script's answer says."""
-    version, due, loose, expired, result = json.loads(text(answer))
-    if isinstance(operation, ops.Dump):
+    version, due, loose, expired, result = _read(text(answer))[0]
+    kind = type(operation)
+    if kind is ops.Dump:
         meant: Any = _state(result, version)
-    elif isinstance(operation, ops.ReadTable):
+    elif kind is ops.ReadTable:
         meant = result and ops.Configured(version, _table(result[1:]), _seconds(result[0]))
     else:
-        meant = FORMS[type(operation)].result(result)
+        meant = FORMS[kind].result(result)
     return ops.Reply(
         meant,
         version,
         None if due < 0 else _seconds(due),
         None if loose < 0 else _seconds(loose),
         tuple(gone for row in expired if (gone := _gone(row))) if expired else (),
+        None if kind is not ops.Take or meant else result == 0,
     )

@@ -82,9 +82,8 @@ class Wire:
         """Likewise in an event loop; it must be connected."""
         exchange = _exchange(self._socket, packed)
         try:
-            async with asyncio.timeout(self._patience):
-                while True:
-                    await self._await(next(exchange))
+            while True:
+                await self._await(next(exchange))
         except StopIteration as done:
             answer = done.value
         except BaseException:
@@ -115,21 +114,26 @@ class Wire:
             (loop.add_reader, loop.remove_reader) if event == _IN else (loop.add_writer, loop.remove_writer)
         )
         socket = self._socket
-        add(socket, _set, ready)
+        timer = loop.call_later(self._patience, _give_up, ready)  # a task's own timeout costs thrice as much
         try:
+            add(socket, _set, ready)
             await ready
         finally:
+            timer.cancel()
             remove(socket)
 
 
 def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
     """Send a command and return its answer; yield what the socket has to be waited for."""
-    left, data = memoryview(packed), b""
+    left: bytes | memoryview = packed
     while left:
         try:
-            left = left[socket.send(left) :]
+            sent = socket.send(left)
         except _LATER:
             yield _OUT
+        else:
+            left = b"" if sent == len(left) else memoryview(left)[sent:]
+    data = b""
     while True:
         yield _IN
         try:
@@ -149,3 +153,8 @@ def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
 def _set(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
+
+
+def _give_up(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_exception(TimeoutError("the server did not answer in time"))
