@@ -10,6 +10,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from balancer.testing import ManualClock
+
 # No example is judged by its time. CI tries the same examples each time: a red run is never luck.
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
@@ -52,6 +54,12 @@ def no_way_out():
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
         yield
+
+
+@pytest.fixture
+def clock():
+    """Return the clock that a test moves."""
+    return ManualClock()
 
 
 @pytest.fixture

@@ -16,15 +16,6 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import SERVICES, AccountPool, AcquireTimeout, HttpSource, SourceUnavailable, core
-from balancer.testing import ManualClock
-
-pytest_plugins = ["balancer.testing.plugin"]
-
-
-@pytest.fixture
-def clock():
-    """Return the clock that a test moves."""
-    return ManualClock()
 
 
 @pytest.fixture
@@ -179,9 +170,6 @@ def test_a_waiter_that_is_served_by_an_abandoned_lease_is_told_of_in_one_event(c
         pool.stats()
     assert [event["event"] for event in events] == ["lease_abandoned"]
     assert lease.release()
-
-
-# -- warnings at the beginning -----------------------------------------------------------------------
 
 
 def made(make):

@@ -12,16 +12,9 @@ import pytest
 from crew import in_line, result
 
 from balancer import SERVICES, AccountPool, AcquireTimeout, NoAccounts, PoolClosed
-from balancer.testing import ManualClock
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 UNKNOWN = (502, {}, "")
-
-
-@pytest.fixture
-def clock():
-    """Return the clock that a test moves."""
-    return ManualClock()
 
 
 @pytest.fixture

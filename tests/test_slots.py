@@ -8,31 +8,12 @@ import sys
 import pytest
 import requests
 from crew import start
+from two_slots import *  # noqa: F403  # fixtures
+from two_slots import free
 
-from balancer import AccountPool, LeaseLost
-from balancer.testing import ManualClock
+from balancer import LeaseLost
 
-ACCEPTED = (200, {}, '{"jobid": "job-1"}')
 UNKNOWN = (502, {}, "")
-
-
-@pytest.fixture
-def clock():
-    """Return the clock that a test moves."""
-    return ManualClock()
-
-
-@pytest.fixture
-def pool(clock):
-    """Return a pool of one account with two slots, always fresh."""
-    pool = AccountPool(source={"a": 2}, clock=clock, ttl=1e9)
-    pool.refresh()
-    return pool
-
-
-def free(pool):
-    """Return how many slots can be had now."""
-    return pool.stats().free
 
 
 class Stop(BaseException):

@@ -8,32 +8,13 @@ import threading
 import pytest
 import structlog
 from crew import in_line, result, start
+from two_slots import *  # noqa: F403  # fixtures
+from two_slots import free
 from worlds import wait_until
 
 from balancer import AccountPool, AcquireTimeout, LeaseLost
-from balancer.testing import ManualClock
 
-ACCEPTED = (200, {}, '{"jobid": "job-1"}')
 UNKNOWN = (502, {}, "")
-
-
-@pytest.fixture
-def clock():
-    """Return the clock that a test moves."""
-    return ManualClock()
-
-
-@pytest.fixture
-def pool(clock):
-    """Return a pool of one account with two slots, always fresh."""
-    pool = AccountPool(source={"a": 2}, clock=clock, ttl=1e9)
-    pool.refresh()
-    return pool
-
-
-def free(pool):
-    """Return how many slots can be had now."""
-    return pool.stats().free
 
 
 def test_a_release_counts_once(pool):

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import pytest
 import structlog
+from two_slots import *  # noqa: F403  # fixtures
+from two_slots import free
 
-from balancer import AccountPool, LeaseLost
-from balancer.testing import ManualClock
+from balancer import LeaseLost
 
 ACCEPTED = (200, {}, '{"jobid": "job-1"}')
-
-
-@pytest.fixture
-def clock():
-    """Return the clock that a test moves."""
-    return ManualClock()
-
-
-@pytest.fixture
-def pool(clock):
-    """Return a pool of one account with two slots, always fresh."""
-    pool = AccountPool(source={"a": 2}, clock=clock, ttl=1e9)
-    pool.refresh()
-    return pool
-
-
-def free(pool):
-    """Return how many slots can be had now."""
-    return pool.stats().free
 
 
 def test_a_bound_slot_follows_its_job_and_not_its_block(pool, clock):

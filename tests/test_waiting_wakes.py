@@ -1,0 +1,145 @@
+"""What wakes a caller who waits."""
+
+from __future__ import annotations
+
+import pytest
+from crew import Played, error, in_line, result, start
+from table_pools import *  # noqa: F403  # fixtures
+
+from balancer import AccountPool, AcquireTimeout
+
+
+def test_a_release_from_any_thread_and_by_any_name_wakes(pool_of):
+    """P-33: by the lease, by its id, by its job."""
+    pool = pool_of({"a": 1})
+    lease = pool.acquire()
+    by_name = [
+        lambda lease: lease.release(),
+        lambda lease: pool.release(lease.id),
+        lambda lease: (lease.bind("job"), pool.release(job_id="job")),
+        lambda lease: lease.__exit__(None, None, None),
+        lambda lease: lease.__exit__(KeyError, KeyError(), None),
+    ]
+    for release in by_name:
+        (waiter,) = in_line(pool, 1)
+        result(start(release, lease))
+        lease = result(waiter)
+
+
+def test_an_abandoned_lease_wakes_at_the_next_operation(pool_of, clock):
+    """P-33, P-3: a slot whose handle nobody has any more goes to who waits."""
+    pool = pool_of({"a": 1})
+    leases = [pool.acquire()]
+    (waiter,) = in_line(pool, 1)
+    leases.clear()
+    pool.holders()
+    assert result(waiter).account.id == "a"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({"a": 1}, {"a": 1, "b": 1}),
+        ({"a": 1, "b": {"maxJobs": 1, "error": "broken"}}, {"a": 1, "b": {"maxJobs": 1}}),
+        ({"a": 1, "b": {"maxJobs": 1, "health": "Expired"}}, {"a": 1, "b": {"maxJobs": 1, "health": "OK"}}),
+    ],
+    ids=["capacity raised", "account added", "error cleared", "health restored"],
+)
+def test_a_change_of_the_configuration_wakes(pool_of, before, after):
+    """P-33: whatever makes room in the new table serves those in line."""
+    pool = pool_of(table := dict(before))
+    lease = pool.acquire()
+    (waiter,) = in_line(pool, 1)
+    table.clear()
+    table.update(after)
+    pool.refresh()
+    assert result(waiter)
+    assert lease.release()
+
+
+def test_the_end_of_a_cooldown_wakes(pool_of, clock):
+    """P-33: nobody calls, the clock alone brings the account back."""
+    pool = pool_of({"a": 1})
+    pool.cool("a", 20)
+    (waiter,) = in_line(pool, 1)
+    clock.advance(19.9)
+    assert not waiter.done()
+    clock.advance(0.1)
+    assert result(waiter).account.id == "a"
+
+
+def test_the_end_of_probing_wakes(pool_of, clock):
+    """P-33, P-54: after a cooldown one lease at a time, until one ends well; then all the room is there."""
+    pool = pool_of({"a": 3})
+    pool.cool("a", 20)
+    clock.advance(20)
+    probe = pool.acquire(timeout=0)
+    waiters = in_line(pool, 2)
+    assert not any(waiter.done() for waiter in waiters)
+    probe.report((200, {}, '{"jobid": "1"}'))
+    assert {result(waiter).account.id for waiter in waiters} == {"a"}
+
+
+def test_the_end_of_a_bound_lease_wakes(pool_of, clock):
+    """P-33: a job that nobody reports as over gives its slot back when its time is up."""
+    pool = pool_of({"a": 1})
+    pool.acquire().bind("job", ttl=100)
+    (waiter,) = in_line(pool, 1)
+    clock.advance(99)
+    assert not waiter.done()
+    clock.advance(1)
+    assert result(waiter).account.id == "a"
+
+
+def test_the_end_of_an_ambiguous_lease_wakes(pool_of, clock):
+    """P-33: as does a slot kept for a job that may run."""
+    pool = pool_of({"a": 1}, ambiguous_ttl=100)
+    lease = pool.acquire()
+    lease.report((500, {}, ""))
+    (waiter,) = in_line(pool, 1)
+    clock.advance(99)
+    assert not waiter.done()
+    clock.advance(1)
+    assert result(waiter).account.id == "a"
+
+
+def test_a_reset_wakes(pool_of):
+    """P-33, P-62: the operator says that the account is well."""
+    pool = pool_of({"a": 1})
+    pool.cool("a", 3600)
+    (waiter,) = in_line(pool, 1)
+    pool.reset("a")
+    assert result(waiter).account.id == "a"
+
+
+def test_a_change_of_who_is_external_wakes(clock):
+    """P-33: a job of somebody else that ends makes room."""
+    source = Played(a=1)
+    source.running = [{"id": "theirs", "account": "a"}]
+    source.jobs = lambda: source.running
+    pool = AccountPool(source=source, clock=clock)
+    (waiter,) = in_line(pool, 1)
+    source.running = []
+    pool.reconcile()
+    assert result(waiter).account.id == "a"
+
+
+def test_real_time_wakes_without_a_clock_that_can_be_moved():
+    """P-33: with the system's own clock the first in line sleeps until something is due."""
+    with AccountPool(source={"a": 1}) as pool:
+        pool.refresh()
+        pool.cool("a", 0.05)
+        assert pool.acquire(timeout=20).account.id == "a"
+
+
+def test_the_keeper_of_the_time_may_leave(pool_of, clock):
+    """The one who wakes for what is due hands that on: the others are not stranded."""
+    pool = pool_of({"a": 1})
+    pool.cool("a", 20)
+    (hasty,) = in_line(pool, 1, timeout=5)
+    (patient,) = in_line(pool, 1)
+    clock.advance(5)
+    assert isinstance(error(hasty), AcquireTimeout)
+    clock.advance(15)
+    assert result(patient).account.id == "a"
