@@ -18,8 +18,8 @@ from balancer.pool import AccountPool
 from balancer.refusal import explain
 from balancer.run import Bind, running
 from balancer.tally import HELD, Row
+from balancer.tasks import TaskWaiter
 from balancer.verdict import Verdict
-from balancer.waiting import TaskWaiter
 from balancer.wish import Asked, Wish, asks, plain
 
 T = TypeVar("T")
@@ -69,12 +69,15 @@ class Acquiring:
     def __await__(self) -> Generator[Any, None, AsyncLease]:
         if self._wish is None:
             lease = _new(AsyncLease)
-            if self._pool._core.origin.grab(lease, self._asked):  # noqa: SLF001  # of one piece with it
+            core = self._pool._core  # noqa: SLF001  # of one piece with it
+            if core.origin.grab(lease, self._asked):
                 return lease
-        return (yield from self._slowly().__await__())
-
-    async def _slowly(self) -> AsyncLease:
-        return await adrive(self._pool.acquiring(self._wish or Wish.make(**self._asked)))
+            if core.origin.line_up is not None:
+                waiter = TaskWaiter(lease._row)  # noqa: SLF001  # ours so far
+                yield from adrive(flow.queue(core, self._asked, waiter)).__await__()
+                return lease
+        wish = self._wish or Wish.make(**self._asked)
+        return (yield from adrive(self._pool.acquiring(wish)).__await__())
 
     async def __aenter__(self) -> AsyncLease:
         lease = self._lease = await self

@@ -12,16 +12,14 @@ from balancer.core import Core
 from balancer.effect import Flow, Park, Sleep
 from balancer.errors import BalancerError, StoreUnavailable
 from balancer.lease import Handle
-from balancer.lines import Waiter
+from balancer.lines import LONG_WAIT, Waiter
 from balancer.model import Account, Reconciled
 from balancer.refusal import no_accounts, timed_out
-from balancer.tally import Row, Ticket
-from balancer.wish import Wish
+from balancer.tally import NEW, Row, Ticket
+from balancer.wish import Asked, Wish
 
 H = TypeVar("H", bound=Handle)
 WaiterMaker = Callable[[Row], Waiter]
-LONG_WAIT = 60.0
-"""Seconds after which a waiting caller is logged, once."""
 _AGAIN = 0.1
 """Seconds between two looks at whether a store that is away is back."""
 
@@ -40,16 +38,41 @@ def acquire(core: Core, wish: Wish, lease: type[H], waiter: WaiterMaker) -> Flow
     return handle
 
 
+def queue(core: Core, asked: Asked, waiter: Waiter) -> Flow[None]:
+    """Wait for the lease of ``waiter``, on any account, which could not be granted at once.
+
+    Raises what :meth:`balancer.AccountPool.acquire` documents.
+    """
+    waiter.row.state = NEW
+    try:
+        stand = core.origin.line_up
+        until = stand(waiter, asked.get("timeout")) if stand else None
+        if until is not None:
+            yield Park(waiter, until, core.clock)
+        if not waiter.served:
+            yield from Acquiring(core, Wish.make(**asked), core.draw(), waiter).run()
+    except BaseException:
+        try:  # twice, for the reason given there
+            core.store.withdraw(waiter)
+        except BaseException:
+            core.store.withdraw(waiter)
+            raise
+        raise
+
+
 class Acquiring:
     """One call of ``acquire`` that could not be served at once."""
 
-    __slots__ = ("begun", "came", "core", "deadline", "draw", "waiter", "warn_at", "wish")
+    __slots__ = ("came", "core", "deadline", "draw", "waiter", "wish")
 
-    def __init__(self, core: Core, wish: Wish, draw: float, waiter: Waiter, begun: float) -> None:
+    def __init__(
+        self, core: Core, wish: Wish, draw: float, waiter: Waiter, begun: float | None = None
+    ) -> None:
         self.core, self.wish, self.draw, self.waiter = core, wish, draw, waiter
-        self.came, self.begun = time.monotonic(), begun
-        self.deadline = math.inf if wish.timeout is None else begun + wish.timeout
-        self.warn_at = begun + LONG_WAIT
+        self.came = time.monotonic()
+        if waiter.warn_at == math.inf:
+            waiter.begin(core.now() if begun is None else begun)
+        self.deadline = math.inf if wish.timeout is None else waiter.begun + wish.timeout
 
     def run(self) -> Flow[None]:
         """Wait for a lease, in line with everybody else.
@@ -73,8 +96,6 @@ class Acquiring:
                     served = yield from core.store.attempt(waiter, patience)
                     if not served and waiter.table is core.store.table:
                         yield from self.wait_for_slot()
-            with core.store.lock:
-                core.store.totals.count_wait(core.now() - self.begun)
         except BaseException:
             # Twice if an interruption comes at that very moment: who stayed in line would be handed a
             # slot for nobody. Not in a method of its own, whose first step could be the moment.
@@ -87,7 +108,7 @@ class Acquiring:
 
     def bear(self, trouble: BalancerError) -> Flow[None]:
         """Raise why there is no table; but a store that is away may be back before patience ends."""
-        patience = min(PATIENCE, self.deadline - self.begun)
+        patience = min(PATIENCE, self.deadline - self.waiter.begun)
         # An outage goes by real time, whatever clock the pool was given.
         if not isinstance(trouble, StoreUnavailable) or time.monotonic() >= self.came + patience:
             raise trouble
@@ -150,10 +171,10 @@ class Acquiring:
         if now >= self.deadline:
             raise (yield from self.timed_out())
         core.store.admit(waiter, core.options.max_waiting)
-        if now >= self.warn_at:
-            self.warn_at = math.inf
+        if now >= waiter.warn_at:
+            waiter.warn_at = math.inf
             core.warn_long_wait(self.wish, LONG_WAIT)
-        yield Park(waiter, core.store.keep_time(waiter, min(self.deadline, self.warn_at)), core.clock)
+        yield Park(waiter, core.store.keep_time(waiter, min(self.deadline, waiter.warn_at)), core.clock)
 
     def timed_out(self) -> Flow[BalancerError]:
         """Return the error for a wait that was too long."""

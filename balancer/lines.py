@@ -6,19 +6,22 @@ the first of a line is ever looked at. Between lines the order of arrival decide
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 from balancer.agenda import Agenda
 from balancer.tally import NEW, Row, Ticket
 
+LONG_WAIT = 60.0
+"""Seconds after which a waiting caller is logged, once."""
 Alike = tuple[frozenset[str] | None, int | None, str | None]
 
 
 class Waiter(ABC):
     """One caller that waits: what it wants, and how to wake it. Subclasses say how it sleeps."""
 
-    __slots__ = ("arrival", "counted", "hopes", "line", "row", "table", "ticket")
+    __slots__ = ("arrival", "begun", "counted", "hopes", "line", "row", "table", "ticket", "warn_at")
 
     def __init__(self, row: Row) -> None:
         self.row = row
@@ -32,6 +35,14 @@ class Waiter(ABC):
         """It will wait if it is not served at once."""
         self.counted = False
         """It waits for a slot, and not just for the first configuration."""
+        self.begun = 0.0
+        """What the pool's clock read when it came."""
+        self.warn_at = math.inf
+        """When it is to be logged that it has been waiting for long."""
+
+    def begin(self, now: float) -> None:
+        """Take note of when the wait began."""
+        self.begun, self.warn_at = now, now + LONG_WAIT
 
     @property
     def served(self) -> bool:
@@ -154,6 +165,14 @@ class Lines:
     def served_by(self, account_ids: Iterable[str]) -> list[Line]:
         """Return the lines that any of several accounts could serve."""
         return list({id(line): line for a in account_ids for line in self.serving(a)}.values())
+
+    def overdue(self, now: float) -> Iterator[Waiter]:
+        """Yield those of whom it is to be logged that they have been waiting for long."""
+        for waiter in self.waiters:
+            if waiter.begun + LONG_WAIT > now:
+                return
+            if waiter.warn_at <= now:
+                yield waiter
 
     def last(self) -> Waiter | None:
         """Return the waiter that joined last."""

@@ -20,7 +20,7 @@ class Origin:
     is known to belong to the parent.
     """
 
-    __slots__ = ("core", "give_back", "grab", "host_pid", "prefix")
+    __slots__ = ("core", "give_back", "grab", "host_pid", "line_up", "prefix")
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -29,6 +29,9 @@ class Origin:
         self.grab: Callable[[Any, Mapping[str, Any]], bool] = _not_at_once
         """Ties a handle to a new lease, labelled as asked, and grants it, without any detour. False: that
         takes more than this."""
+        self.line_up: Callable[[Any, float | None], float | None] | None = None
+        """Has the caller of a waiter stand in line for any account, if ``grab`` did not serve it. Until when
+        it may sleep; None: that takes more than this."""
         self.give_back: Callable[[Row], bool] | None = None
         """Ends a lease without any detour; None where the store cannot, and once the process has forked."""
 
@@ -36,7 +39,7 @@ class Origin:
         """Return the same without :attr:`give_back`, for a lease whose end needs a closer look."""
         same = object.__new__(Origin)
         same.core, same.prefix, same.host_pid = self.core, self.prefix, self.host_pid
-        same.grab, same.give_back = self.grab, None
+        same.grab, same.line_up, same.give_back = self.grab, self.line_up, None
         return same
 
     def text(self, key: Key) -> str:

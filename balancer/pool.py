@@ -85,7 +85,11 @@ class AccountPool(Face):
         """
         if not asked or plain(asked):
             lease = _new(Lease)
-            if self._core.origin.grab(lease, asked):
+            origin = self._core.origin
+            if origin.grab(lease, asked):
+                return lease
+            if origin.line_up is not None:
+                drive(flow.queue(self._core, asked, ThreadWaiter(lease._row)))  # noqa: SLF001  # ours so far
                 return lease
         wish = Wish.make(**asked)
         return drive(flow.acquire(self._core, wish, Lease, ThreadWaiter))

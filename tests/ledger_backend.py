@@ -406,6 +406,7 @@ class LedgerBackend:
                 row, tally = Row(state.key, state.label, state.scope), self._take_in(state.account)
                 row.tally, row.held_since, row.state = tally, now - state.age, HELD
                 ledger.rows[row.key] = tally.held[row.key] = row
+                tally.left -= 1
                 ledger.refile(tally)
         return tuple(ended)
 

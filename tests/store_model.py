@@ -320,6 +320,7 @@ class StoreModel:
         row = Row(state.key, state.label, state.scope)
         row.tally, row.held_since, row.state, row.adverse = tally, self.now - state.age, HELD, state.adverse
         self.ledger.rows[row.key] = tally.held[row.key] = row
+        tally.left -= 1
         self.ledger.refile(tally)
 
     def is_buried(self, key):

@@ -1,5 +1,6 @@
 """Thousands of tasks that all time out: the work grows with their number, not with its square."""
 
+import asyncio
 import sys
 from contextlib import nullcontext
 
@@ -66,7 +67,7 @@ def time_out(size, time, prepare, watch=nullcontext):
         pool = AsyncAccountPool(pool=sync)
         held = prepare(source, sync, loop)
         with watch() as watched:
-            tasks = [loop.create_task(pool.acquire(timeout=5)._slowly()) for _ in range(size)]
+            tasks = [asyncio.ensure_future(pool.acquire(timeout=5), loop=loop) for _ in range(size)]
             loop.tick(3)
             assert len(sync._core.store.lines.waiters) == size
             move(6)
@@ -98,7 +99,7 @@ def test_one_release_wakes_one_of_a_crowd():
         sync.refresh()
         pool = AsyncAccountPool(pool=sync)
         lease = sync.acquire()
-        tasks = [loop.create_task(pool.acquire()._slowly()) for _ in range(200)]
+        tasks = [asyncio.ensure_future(pool.acquire(), loop=loop) for _ in range(200)]
         loop.tick(3)
         parked = {waiter for waiter in sync._core.store.lines.waiters if waiter._future is not None}
         assert len(parked) == 200
@@ -118,7 +119,7 @@ def test_a_crowd_for_a_table_that_fails_is_told_by_one_request():
         source = HeldSource(a=1)
         sync = source.hold(AccountPool(source=source, clock=ManualClock(), reconcile_every=None))
         pool = AsyncAccountPool(pool=sync)
-        tasks = [loop.create_task(pool.acquire()._slowly()) for _ in range(1_000)]
+        tasks = [asyncio.ensure_future(pool.acquire(), loop=loop) for _ in range(1_000)]
         loop.tick(3)
         assert len(source.asked) == 1
         source.trouble = OSError("away")

@@ -1,5 +1,7 @@
 """Tasks that wait for the configuration or for the list of jobs."""
 
+import asyncio
+
 import pytest
 from stepping import HeldSource, SteppedLoop
 
@@ -14,7 +16,7 @@ def test_many_callers_of_an_old_table_start_one_fetch_and_its_end_serves_them():
     with SteppedLoop() as loop:
         sync = source.hold(AccountPool(source=source, clock=clock, ttl=60, reconcile_every=None))
         pool = AsyncAccountPool(pool=sync)
-        tasks = [loop.create_task(pool.acquire(account=name)._slowly()) for name in ("a", "b", "b")]
+        tasks = [asyncio.ensure_future(pool.acquire(account=name), loop=loop) for name in ("a", "b", "b")]
         loop.tick(2)
         assert len(source.asked) == 1
         tasks[0].cancel()

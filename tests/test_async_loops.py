@@ -7,7 +7,7 @@ from stepping import SteppedLoop, at_once, two_faces, until
 
 from balancer import AsyncAccountPool, PoolClosed
 from balancer.tally import Row
-from balancer.waiting import TaskWaiter
+from balancer.tasks import TaskWaiter
 
 
 def test_one_pool_serves_loops_one_after_another():
@@ -31,7 +31,7 @@ def test_a_task_left_behind_by_a_loop_holds_up_nobody_in_the_next():
     holder = sync.acquire()
 
     async def abandon():
-        asyncio.create_task(pool.acquire()._slowly())  # noqa: RUF006  # nobody waits for it: that is the case
+        asyncio.ensure_future(pool.acquire())  # noqa: RUF006  # nobody waits for it: that is the case
         await asyncio.sleep(0)
         assert sync._core.store.lines.waiters
 

@@ -1,5 +1,6 @@
 """KeyboardInterrupt at any moment: no slot is lost, and nobody who waits is forgotten."""
 
+import asyncio
 import itertools
 import sys
 import traceback
@@ -98,7 +99,7 @@ def test_an_interruption_at_any_moment_leaves_no_slot_taken(get):
 def waiting(pool, loop, count=2):
     """Return tasks that wait in line, by turns for any account and for a certain one."""
     options = ({}, {"account": "a"})
-    tasks = [loop.create_task(pool.acquire(**options[i % 2])._slowly()) for i in range(count)]
+    tasks = [asyncio.ensure_future(pool.acquire(**options[i % 2]), loop=loop) for i in range(count)]
     loop.tick(2)
     return tasks
 
@@ -142,7 +143,7 @@ def test_a_waiter_that_is_interrupted_leaves_its_place_and_its_slot_to_the_next(
     for moment in itertools.count(1):
         with SteppedLoop() as loop:
             sync, pool, holder = full_pool(clock=ManualClock())
-            tasks = [loop.create_task(pool.acquire()._slowly())]
+            tasks = [asyncio.ensure_future(pool.acquire(), loop=loop)]
             if handed:
                 loop.tick(2)
                 holder.release()

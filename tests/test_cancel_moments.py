@@ -13,6 +13,11 @@ from balancer.testing import ManualClock
 MOMENTS = list(itertools.product((0, 1, 2, 3), (0, 1, 2, 3), (True, False)))
 
 
+async def acquired(pool, **asked):
+    """Return a lease, as a coroutine of its own."""
+    return await pool.acquire(**asked)
+
+
 @pytest.mark.parametrize(("timed_out", "released", "timeout_first"), MOMENTS)
 def test_wait_for_gives_a_lease_or_an_error_and_never_both(timed_out, released, timeout_first):
     """P-15: whenever the time is up, it is up; a slot handed over in that moment is not lost."""
@@ -46,8 +51,8 @@ def test_a_timeout_that_strikes_while_nothing_is_released_is_never_outlasted():
     with SteppedLoop() as loop:
         _, pool, _holder = full_pool(clock=lambda: loop.now)
         tasks = [
-            loop.create_task(asyncio.wait_for(pool.acquire(label=None)._slowly(), 5.0)),
-            loop.create_task(pool.acquire(timeout=5.0)._slowly()),
+            loop.create_task(asyncio.wait_for(acquired(pool, label=None), 5.0)),
+            asyncio.ensure_future(pool.acquire(timeout=5.0), loop=loop),
         ]
         loop.tick(2)
         loop.run_on(4.9)
@@ -61,7 +66,7 @@ def test_a_cancellation_of_who_waits_for_wait_for_surfaces():
     """P-15: a cancelled task with a bounded acquire in it is cancelled, not served."""
     with SteppedLoop() as loop:
         sync, pool, holder = full_pool(clock=ManualClock())
-        task = loop.create_task(asyncio.wait_for(pool.acquire()._slowly(), 5.0))
+        task = loop.create_task(asyncio.wait_for(acquired(pool), 5.0))
         loop.tick(2)
         task.cancel()
         holder.release()  # the hand-over comes while the cancellation is on its way
@@ -75,7 +80,7 @@ def test_a_coroutine_that_is_closed_while_it_waits_leaves_the_queue(served):
     """P-1: the end of a loop closes what still waits in it; its place, or its slot, goes on."""
     with SteppedLoop() as loop:
         sync, pool, holder = full_pool(clock=ManualClock())
-        waiting = pool.acquire()._slowly()
+        waiting = acquired(pool)
         loop.call_soon(waiting.send, None)
         loop.tick()
         if served:
@@ -91,11 +96,11 @@ def test_a_waiter_whose_loop_was_closed_passes_the_slot_on():
     """P-7, P-16: a slot handed to a task of a loop that is gone goes to the next in line."""
     sync, pool, holder = full_pool(clock=ManualClock())
     with SteppedLoop() as dead:
-        lost = pool.acquire()._slowly()
+        lost = acquired(pool)
         dead.call_soon(lost.send, None)
         dead.tick()
     with SteppedLoop() as loop:
-        task = loop.create_task(pool.acquire()._slowly())
+        task = asyncio.ensure_future(pool.acquire(), loop=loop)
         loop.tick(2)
         holder.release()
         loop.tick(3)
@@ -110,12 +115,12 @@ def test_a_crowd_whose_loop_was_closed_passes_the_slot_on_to_the_living(told):
     clock = ManualClock()
     sync, pool, holder = full_pool(clock=clock)
     with SteppedLoop() as dead:
-        lost = [pool.acquire()._slowly() for _ in range(2_000)]
+        lost = [acquired(pool) for _ in range(2_000)]
         for coroutine in lost:
             dead.call_soon(coroutine.send, None)
         dead.tick()
     with SteppedLoop() as loop:
-        task = loop.create_task(pool.acquire()._slowly())
+        task = asyncio.ensure_future(pool.acquire(), loop=loop)
         loop.tick(2)
         if told == "all at once":
             clock.advance(1)
@@ -141,7 +146,7 @@ def test_a_crowd_that_is_cancelled_at_random_loses_no_slot(seed):
 
         def begin():
             options = rng.choice([{}, {"account": "a"}, {"timeout": 1.0}, {"exclude": ["a"]}])
-            tasks.append(loop.create_task(pool.acquire(**options)._slowly()))
+            tasks.append(asyncio.ensure_future(pool.acquire(**options), loop=loop))
 
         def cancel():
             if tasks:

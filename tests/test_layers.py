@@ -15,7 +15,7 @@ ROOT = "__init__"
 LAYERS = """
     redact errors wire answer model clock log service rows services
     listing parse transport verdict token http source
-    agenda room tally accounts ledger matching lines waiting
+    agenda room tally accounts ledger matching lines waiting tasks
     catalog survey options wish origin effect
     store upkeep core lease refusal view flow run face pool aio prometheus
     __init__

@@ -1,5 +1,7 @@
 """An outage of the upstream, and cooldowns: every state has an exit that nobody has to open."""
 
+import asyncio
+
 import pytest
 from desk import BUSY, pool_of, states
 from faces import ThreadFace
@@ -57,7 +59,7 @@ def test_a_pool_recovers_by_itself_from_an_outage_within_ambiguous_ttl():
             sync.acquire(timeout=0)
         clock.advance(599)
         assert sync.stats().free == 0
-        waiter = loop.create_task(pool.acquire()._slowly())
+        waiter = asyncio.ensure_future(pool.acquire(), loop=loop)
         loop.tick(2)
         clock.advance(1)
         loop.tick(3)

@@ -10,8 +10,10 @@ import threading
 from collections import deque
 
 import pytest
+from crew import start
 from shelves import *  # noqa: F403  # fixtures
-from shelves import Gate, owner, start, wait_until, waiting
+from shelves import Gate, owner, waiting
+from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
@@ -42,12 +44,12 @@ def test_a_job_outlives_an_outage_twice_as_long_as_its_lease(pools, shelf, hasty
     with capture_logs() as logs:
         shelf.cut.add(owner(pool))
         pool._core.store.courier.hurry()
-        wait_until(lambda: any(entry["event"] == "store_away" for entry in logs))
+        until(lambda: any(entry["event"] == "store_away" for entry in logs))
         shelf.leap += 2 * TTL
         taken = other.acquire(timeout=0)  # its process was taken for dead
         shelf.cut.clear()
-        wait_until(lambda: set(states(other)) == {lease.id, taken.id})
-        wait_until(lambda: any(entry["event"] == "store_back" for entry in logs))
+        until(lambda: set(states(other)) == {lease.id, taken.id})
+        until(lambda: any(entry["event"] == "store_back" for entry in logs))
     events = [entry["event"] for entry in logs]
     assert [events.count(e) for e in ("store_away", "leases_registered_again", "store_back")] == [1, 1, 1]
     assert taken.release()
@@ -61,10 +63,10 @@ def test_a_late_beat_does_not_end_the_leases_of_its_own_process(pools, shelf):
     """P-36: the process that finds itself dead is alive."""
     pool = pools(source=ONE, lease_ttl=TTL)
     lease = pool.acquire()
-    wait_until(lambda: any(isinstance(operation, ops.Beat) for _, operation in shelf.calls))
+    until(lambda: any(isinstance(operation, ops.Beat) for _, operation in shelf.calls))
     shelf.leap += 2 * TTL
     pool._core.store.courier.hurry()
-    wait_until(lambda: any(isinstance(operation, ops.Register) for _, operation in shelf.calls))
+    until(lambda: any(isinstance(operation, ops.Register) for _, operation in shelf.calls))
     assert states(pool) == {lease.id: "held"}
     assert lease.release()
 
@@ -82,7 +84,7 @@ def test_what_was_said_during_an_outage_holds_after_it(pools, shelf, hasty, repo
         shelf.leap += 2 * TTL
         assert states(other) == {}
         shelf.cut.clear()
-    wait_until(lambda: states(other) == {lease.id: "ambiguous" if report else "bound"})
+    until(lambda: states(other) == {lease.id: "ambiguous" if report else "bound"})
     assert other.release(lease.id) if report else other.release(job_id="job")
 
 
@@ -114,7 +116,7 @@ def test_a_slot_is_released_once_while_the_store_is_away(pools, shelf):
     assert [pool.release(job_id="job"), pool.release(job_id="job")] == [True, False]
     assert pool._core.store.totals.released == 2
     shelf.away = False
-    wait_until(lambda: states(pool) == {})
+    until(lambda: states(pool) == {})
     assert not lease.release()
 
 
@@ -128,7 +130,7 @@ def test_an_acquire_gives_up_on_a_store_that_stays_away(pools, shelf):
             pool.acquire(timeout=timeout)
     assert not pool._core.store.lines.waiters
     shelf.away = False
-    wait_until(lambda: pool.stats().free == 1)
+    until(lambda: pool.stats().free == 1)
 
 
 def test_an_acquire_outlasts_a_short_outage(pools, shelf):
@@ -137,7 +139,7 @@ def test_an_acquire_outlasts_a_short_outage(pools, shelf):
     for _ in range(2):
         shelf.away, shelf.refused = True, 0
         caller = start(pool.acquire, timeout=30)
-        wait_until(lambda: shelf.refused)
+        until(lambda: shelf.refused)
         shelf.away = False
         caller.result(20).release()
 
@@ -161,7 +163,7 @@ def test_a_cancelled_release_is_a_release(pools):
         asyncio.run(main())
         gc.collect()
         assert not threads._core.store.mine
-        wait_until(lambda: threads.stats().free == 1)
+        until(lambda: threads.stats().free == 1)
     assert not [entry for entry in logs if entry["event"] == "lease_abandoned"]
     assert threads.stats().released == 1
 
@@ -180,7 +182,7 @@ def test_a_cancelled_bind_is_a_bind(pools):
         return lease.id
 
     id = asyncio.run(main())
-    wait_until(lambda: states(threads) == {id: "bound"})
+    until(lambda: states(threads) == {id: "bound"})
     assert threads.release(job_id="job")
 
 
@@ -203,7 +205,7 @@ def test_a_dropped_lease_is_found_by_a_courier_that_has_nothing_else_to_do(pools
     pool, other = pools(source=ONE), pools(source=ONE)
     pool.acquire()
     gc.collect()
-    wait_until(lambda: other.stats().free == 1)
+    until(lambda: other.stats().free == 1)
 
 
 # -- the thread and its life -----------------------------------------------------------------------------
@@ -215,7 +217,7 @@ def test_a_lease_is_kept_alive_by_a_courier_that_was_about_to_sleep_on(pools, sh
     pool.acquire().release()  # the courier has nothing to do now
     lease = pool.acquire()
     beats = len([1 for name, operation in shelf.calls if isinstance(operation, ops.Beat)])
-    wait_until(lambda: len([1 for _, o in shelf.calls if isinstance(o, ops.Beat)]) > beats + 4)
+    until(lambda: len([1 for _, o in shelf.calls if isinstance(o, ops.Beat)]) > beats + 4)
     assert states(other) == {lease.id: "held"}
 
 
@@ -230,7 +232,7 @@ def test_a_courier_that_was_about_to_end_sees_who_came(pools, monkeypatch):
         calls.append(usual())
         if len(calls) == 1:
             lease_wanted.append(start(pool.acquire, timeout=30))
-            wait_until(lambda: pool._core.store.lines.counted)
+            until(lambda: pool._core.store.lines.counted)
             return False  # as it looked a moment ago
         return usual()
 
@@ -238,7 +240,7 @@ def test_a_courier_that_was_about_to_end_sees_who_came(pools, monkeypatch):
     pool.stats()
     monkeypatch.setattr(found, "_needed", needed)
     found.go()
-    wait_until(lambda: lease_wanted and pool._core.store.lines.counted)
+    until(lambda: lease_wanted and pool._core.store.lines.counted)
     lease.release()
     assert lease_wanted[0].result(4).account.id == "a"
 
@@ -250,13 +252,13 @@ def test_an_interrupted_start_leaves_no_courier_that_does_not_run(pools, monkeyp
     store = pool._core.store
     lease.release()
     pool.close()
-    wait_until(lambda: store.courier._thread is None)
+    until(lambda: store.courier._thread is None)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", _raise_interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.later(ops.End("somebody-1"))
     pool.stats()
-    wait_until(lambda: not store.courier._queue)
+    until(lambda: not store.courier._queue)
 
 
 def _raise_interrupt(_):
@@ -269,11 +271,11 @@ def test_closing_keeps_leases_alive_and_closes_connections_after_the_last(pools,
     lease, backend = pool.acquire(), pool._core.store.backend
     pool.close()
     before = len(shelf.calls)
-    wait_until(lambda: sum(isinstance(o, ops.Beat) for _, o in list(shelf.calls)[before:]) > 4)
+    until(lambda: sum(isinstance(o, ops.Beat) for _, o in list(shelf.calls)[before:]) > 4)
     assert states(other) == {lease.id: "held"}
     assert not backend.closed
     assert lease.release()
-    wait_until(lambda: backend.closed and pool._core.store.courier._thread is None)
+    until(lambda: backend.closed and pool._core.store.courier._thread is None)
 
 
 def test_closing_sends_what_is_still_to_be_sent_and_ends_the_thread(pools, shelf):
@@ -284,8 +286,8 @@ def test_closing_sends_what_is_still_to_be_sent_and_ends_the_thread(pools, shelf
     assert lease.release()
     pool.close()
     shelf.cut.clear()
-    wait_until(lambda: other.stats().free == 1)
-    wait_until(lambda: pool._core.store.courier._thread is None, seconds=3)
+    until(lambda: other.stats().free == 1)
+    until(lambda: pool._core.store.courier._thread is None, patience=3)
     assert pool._core.store.backend.closed
 
 
@@ -298,7 +300,7 @@ def test_closing_does_not_stop_a_loop_whose_tasks_wait(pools, monkeypatch):
 
     async def main():
         pool = AsyncAccountPool(pool=threads)
-        task = asyncio.create_task(pool.acquire()._slowly())
+        task = asyncio.ensure_future(pool.acquire())
         while not threads._core.store.lines.counted:  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0)
         await pool.close()
@@ -329,7 +331,7 @@ def test_a_child_has_nothing_to_say_for_its_parent(pools, shelf):
         os._exit(0 if mine and caller is None else 1)
     assert os.waitpid(child, 0)[1] == 0
     gate.open.set()
-    wait_until(lambda: states(pool) == {})
+    until(lambda: states(pool) == {})
 
 
 def test_a_process_that_ends_sends_its_last_words(pools, shelf):
@@ -353,7 +355,7 @@ def test_callers_who_wait_during_an_outage_are_served_after_it(pools, shelf, nev
     shelf.away = True
     assert lease.release()
     pool._core.store.step()  # it looks around, in vain
-    wait_until(lambda: pool._core.store.courier._pulse.away)
+    until(lambda: pool._core.store.courier._pulse.away)
     shelf.away = False
     for caller in callers:
         caller.result(20).release()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from crew import start
 from shelves import *  # noqa: F403  # fixtures
-from shelves import Gate, owner, start, wait_until, waiting
+from shelves import Gate, owner, waiting
+from stepping import until
 
 from balancer import AcquireTimeout, AsyncAccountPool, NoAccounts, PoolClosed
 from balancer.store import operations as ops
@@ -47,7 +49,7 @@ def test_who_speaks_last_does_not_speak_for_those_who_came_since(pools, shelf, n
     gate.open.set()
     with pytest.raises(AcquireTimeout):
         got(trying)
-    wait_until(lambda: shelf.line.get(owner(pool), (0, None))[1] == ("a",))
+    until(lambda: shelf.line.get(owner(pool), (0, None))[1] == ("a",))
     lease.release()
     assert got(pinned).account.id == "a"
 
@@ -82,11 +84,11 @@ def test_a_grant_that_was_never_heard_of_is_given_back(pools, shelf, never_by_it
 
     shelf.before = lose
     lease.release()
-    wait_until(lambda: shelf.before is None and not shelf.lose_replies)
+    until(lambda: shelf.before is None and not shelf.lose_replies)
     pool.close()
     with pytest.raises(PoolClosed):
         got(caller)
-    wait_until(lambda: other.stats().in_flight == 0)
+    until(lambda: other.stats().in_flight == 0)
     assert other.acquire(timeout=0).account.id == "a"
 
 
@@ -97,7 +99,7 @@ def test_a_cancelled_caller_whose_grant_is_in_doubt_leaves_nothing(pools, shelf)
 
     async def cancelled_after(steps):
         pool = AsyncAccountPool(pool=threads)
-        task = asyncio.create_task(pool.acquire(timeout=60)._slowly())
+        task = asyncio.ensure_future(pool.acquire(timeout=60))
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
@@ -106,7 +108,7 @@ def test_a_cancelled_caller_whose_grant_is_in_doubt_leaves_nothing(pools, shelf)
 
     for steps in range(3):
         asyncio.run(cancelled_after(steps))
-        wait_until(lambda: threads.stats().free == 1)
+        until(lambda: threads.stats().free == 1)
 
 
 def test_many_pinned_callers_are_each_told_of_their_account(pools, never_by_itself):
@@ -131,7 +133,7 @@ def test_more_accounts_than_can_be_told_are_served_even_so(pools, often):
     leases["account-39"].release()  # nobody's
     leases["account-35"].release()
     assert got(pinned["account-35"]).account.id == "account-35"
-    wait_until(lambda: other.stats().free == 1)
+    until(lambda: other.stats().free == 1)
     for id, future in pinned.items():
         leases[id].release()
         assert got(future).account.id == id
@@ -142,7 +144,7 @@ def test_an_offer_that_is_of_no_use_is_not_kept_from_others(pools):
     other, pool = pools(source={"a": 2}), pools(source={"a": 2})
     lease = other.acquire()
     modest = waiting(pool, max_jobs=1, timeout=60)
-    wait_until(lambda: other.stats().free == 1)
+    until(lambda: other.stats().free == 1)
     other.acquire(timeout=0).release()
     lease.release()
     assert got(modest).account.id == "a"
@@ -163,7 +165,7 @@ def test_stats_tell_what_an_acquire_would_find(pools, shelf):
         other.acquire(timeout=0)
     held.open.set()
     got(caller).release()
-    wait_until(lambda: other.stats().free == 1)
+    until(lambda: other.stats().free == 1)
     assert other.acquire(timeout=0)
 
 
@@ -221,7 +223,7 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
             patch.setattr(store, name, _interrupted(store, name))
             with pytest.raises(KeyboardInterrupt):
                 pool.acquire(timeout=0, **wish)
-        wait_until(lambda: pool.stats().free == 1)
+        until(lambda: pool.stats().free == 1)
         assert not store.mine
         assert not store.lines.waiters
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from balancer import log
 from balancer.errors import TooManyWaiting
-from balancer.lines import Lines, Waiter
+from balancer.lines import LONG_WAIT, Lines, Waiter
 from balancer.model import Table
 from balancer.origin import Origin
 from balancer.tally import Key, Row
@@ -121,7 +121,9 @@ class Desk(ABC):
                 lines.keeper = waiter
             if lines.keeper is not waiter:
                 return until
-            self.keeper_until = min(until, self.quiet_until)
+            now = self.now()
+            self.outbox.extend(lines.overdue(now))
+            self.keeper_until = min(until, self.quiet_until, now + LONG_WAIT)
             return self.keeper_until
 
     def drop(self, row: Row) -> None:

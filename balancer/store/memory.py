@@ -87,7 +87,7 @@ class MemoryStore(Store):
         self.ledger.recount()
         self.torn = False
         for waiter in [waiter for waiter in self.lines.waiters if waiter.served]:
-            self._hand_over(waiter)
+            self.hand_over(waiter)
         self._serve(self.lines.all(), now)
         self.wake_all()
 
@@ -133,14 +133,16 @@ class MemoryStore(Store):
             if not self.ledger.take(waiter.ticket, now):
                 waiting.remove(line)
                 continue
-            self._hand_over(waiter)
+            self.hand_over(waiter)
             if not line:
                 waiting.remove(line)
 
-    def _hand_over(self, waiter: Waiter) -> None:
+    def hand_over(self, waiter: Waiter) -> None:
+        """Have a caller who was granted a lease leave the queue, and be told (under the lock)."""
         self.outbox.append(waiter)  # first: who is out of line and not told would sleep for ever
         self.leave(waiter)
         self.totals.acquired += 1
+        self.totals.count_wait(waiter.row.held_since - waiter.begun)
 
     def _offer(self, tallies: Iterable[Tally], now: float) -> None:
         if self.lines.waiters:
@@ -233,7 +235,7 @@ class MemoryStore(Store):
         now = self.now()
         heir = self.lines.sole_first()
         if heir is not None and self.ledger.exchange(row, heir.row, now):
-            self._hand_over(heir)
+            self.hand_over(heir)
         else:
             self._offer([self.ledger.finish(row, now)], now)
         return True

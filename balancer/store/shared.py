@@ -144,6 +144,7 @@ class SharedStore(Direct):
                 self.mine[row.key] = row
                 row.tally, row.held_since, row.state = self._tally(granted.account), self.now(), HELD
                 self.totals.acquired += 1
+                self.totals.count_wait(row.held_since - waiter.begun)
                 self.barred = False
                 self.leave(waiter)
         if here:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from balancer.origin import Origin
 from balancer.room import RandomRoom
+from balancer.store.relay import line_up_at, pass_on_at
 from balancer.tally import ENDED, HELD, Row
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def passable() -> bool:
 def open_road(store: MemoryStore, origin: Origin) -> None:
     """Have ``origin`` take and give back the slots of ``store`` without any detour, if chance decides."""
     if isinstance(store.ledger.room, RandomRoom) and passable():
-        origin.grab = _grab(store, origin, store.ledger.room)
-        origin.give_back = _give_back(store, store.ledger.room)
+        room = store.ledger.room
+        origin.grab = _grab(store, origin, room)
+        origin.line_up = line_up_at(store, room, origin.core.options.max_waiting)
+        origin.give_back = _give_back(store, room)
 
 
 def _grab(store: MemoryStore, origin: Origin, room: RandomRoom) -> Callable[[Any, Mapping[str, Any]], bool]:
@@ -106,7 +109,7 @@ def _grab(store: MemoryStore, origin: Origin, room: RandomRoom) -> Callable[[Any
 
 def _give_back(store: MemoryStore, room: RandomRoom) -> Callable[[Row], bool]:
     road, waiters, totals = store.road, store.lines.waiters, store.totals
-    rows, tallies = store.ledger.rows, room.tallies
+    rows, tallies, pass_on = store.ledger.rows, room.tallies, pass_on_at(store)
 
     def give_back(row: Row) -> bool:
         """End a lease. True once."""
@@ -132,6 +135,9 @@ def _give_back(store: MemoryStore, room: RandomRoom) -> Callable[[Row], bool]:
         finally:
             if not busy:
                 road.busy = False
-        return store.end(row)
+        try:
+            return (bool(waiters) and pass_on(row)) or store.end(row)
+        finally:
+            store.flush()
 
     return give_back
