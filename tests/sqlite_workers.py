@@ -171,10 +171,10 @@ def take_in_child(path, answer):
     signal.pause()
 
 
-def crash_at(path, name, last):
+def crash_at(path, name, last, **options):
     """Be killed before the statement of that number, counted from the beginning of a grant."""
     backend = connect(path, name, lease_ttl=0.05)
-    backend.call(ops.Wait(()))
+    backend.call(ops.Wait(() if options else None))
     connection = backend._database._connection
     left = last
 
@@ -188,11 +188,14 @@ def crash_at(path, name, last):
             left -= 1
             return connection.execute(*arguments)
 
+        def cursor(self):
+            return self
+
         close = connection.close
 
     backend._database._connection = Fatal()
     backend._acts = None
-    backend.call(ops.Take(key=f"{name}-1", draw=0.5, offered=True, else_wants=()))
+    backend.call(ops.Take(key=f"{name}-1", draw=0.5, **options))
 
 
 def keep_the_queue(path, answer):

@@ -312,7 +312,8 @@ def test_crash_at_any_statement_leaves_all_or_nothing(path):
     watcher = connect(path, "watcher", lease_ttl=0.05)
     configure(watcher, {"a": 1})
     for last in range(40):
-        process = START.Process(target=crash_at, args=(path, f"crash{last}", last))
+        options = {"offered": True, "else_wants": ()}
+        process = START.Process(target=crash_at, args=(path, f"crash{last}", last), kwargs=options)
         process.start()
         process.join()
         with sqlite3.connect(path) as file:
@@ -330,6 +331,29 @@ def test_crash_at_any_statement_leaves_all_or_nothing(path):
     else:
         raise AssertionError("the last statement was never reached")
     assert last > 8
+    watcher.close()
+
+
+def test_crash_at_any_statement_of_a_plain_grant_leaves_all_or_nothing(path):
+    """P-27: killed in a usual grant, an owner has its lease until it is found dead, or not."""
+    watcher = connect(path, "watcher", lease_ttl=0.05)
+    configure(watcher, {"a": 100})
+    for last in range(10):
+        process = START.Process(target=crash_at, args=(path, f"crash{last}", last))
+        process.start()
+        process.join()
+        with sqlite3.connect(path) as file:
+            derived, real = file.execute(
+                "SELECT in_flight, (SELECT count(*) FROM lease) FROM account"
+            ).fetchone()
+        file.close()
+        assert derived == real <= 1
+        until(lambda: not watcher.call(ops.Dump()).result.rows)
+        if process.exitcode == 0:
+            break
+    else:
+        raise AssertionError("the last statement was never reached")
+    assert last > 5
     watcher.close()
 
 

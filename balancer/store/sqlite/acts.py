@@ -12,7 +12,7 @@ from balancer.store.sqlite.books import OFFERED, Books, LeaseRow
 from balancer.store.sqlite.fleet import Fleet
 from balancer.store.sqlite.glance import Glance, keep, read, replied
 from balancer.store.sqlite.leases import Leases
-from balancer.store.sqlite.line import Line, Messages
+from balancer.store.sqlite.line import Line, Message, Messages
 from balancer.store.sqlite.memory import Memory
 from balancer.store.sqlite.reading import dump, read_table
 from balancer.store.sqlite.straight import Straight
@@ -45,7 +45,7 @@ class Acts:
         self._owner = owner
         self._books = Books(connection, pool, strategy)
         self._memory = Memory(self._books)
-        self._straight = Straight(self._books, self._memory, settings, owner)
+        self._straight = Straight(connection, pool, self._memory, settings, owner).roads
         self._leases = Leases(self._books, self._memory, settings, owner)
         self.line = Line(self._books, self._leases.choice, owner, folder, settings.lease_ttl)
         self._fleet = Fleet(self._books, self.line, settings, owner)
@@ -77,9 +77,10 @@ class Acts:
         """
         books = self._books
         books.now, kind = now, type(operation)
-        if (reply := self._straight.carry_out(operation)) is not None:
-            return reply, []
-        messages: Messages = []
+        straight = self._straight.get(kind)
+        if straight is not None and (reply := straight(operation, now)) is not None:
+            return reply, ()
+        messages: list[Message] = []
         self.line.messages = messages
         glance = self._look()
         # Those that are asked most change none of it in the usual case; whoever does says so.
@@ -93,13 +94,13 @@ class Acts:
         if glance.anybody_waits and (offered := self.line.offer()) is not None:
             expired += map(self._leases.gone, offered)
             glance = self._look_again()
-        kept = glance.version, glance.due, glance.loose_since
-        return replied(result, kept, now, tuple(expired)), messages
+        told = glance.version, glance.due, glance.loose_since
+        return replied(result, told, now, tuple(expired)), messages
 
     def say_goodbye(self, now: float) -> tuple[bool, Messages]:
         """Be forgotten, unless we hold leases. Return whether we are, and what is to be sent."""
         self._books.now = now
-        messages: Messages = []
+        messages: list[Message] = []
         self.line.messages = messages
         self._look()
         forgotten = self.line.forget_us()

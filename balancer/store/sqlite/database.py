@@ -183,13 +183,14 @@ class Database:
 
 def _in_transaction(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
     """Do something, all or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
+    run = connection.cursor().execute  # one cursor for both: to make one takes as long as to begin
+    run("BEGIN IMMEDIATE")
     try:
         result = act(connection, about)
-        connection.execute("COMMIT")
+        run("COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
+            run("ROLLBACK")
         raise
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from balancer.store.operations import Gone, Reply
@@ -38,16 +38,15 @@ class Glance(NamedTuple):
     waiting: bool
 
 
-def replied(result: Any, kept: Sequence[Any], now: float, expired: tuple[Gone, ...] = ()) -> Reply:
-    """Return an answer with what every answer tells. ``kept``: version, due and loose_since."""
-    version, due, loose_since = kept
-    return Reply(
-        result,
-        version,
-        None if due == math.inf else max(0.0, due - now),
-        None if loose_since is None else now - loose_since,
-        expired,
-    )
+Told = tuple[int, float, float | None]
+"""Version, due and loose_since: what every answer tells."""
+
+
+def replied(result: Any, told: Told, now: float, expired: tuple[Gone, ...] = ()) -> Reply:
+    """Return an answer."""
+    version, due, loose_since = told
+    ends_in = None if due == math.inf else max(0.0, due - now)
+    return Reply(result, version, ends_in, None if loose_since is None else now - loose_since, expired)
 
 
 def read(run: Callable[..., Any], pool: int, owner: str) -> Glance:

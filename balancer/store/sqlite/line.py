@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from balancer.store.operations import OFFER_SECONDS, Owner, Wants
@@ -22,8 +23,9 @@ _NEXT = """
 _ROOM = "SELECT 1 FROM account WHERE pool = ? AND place IS NOT NULL LIMIT 1"
 
 
-Messages = list[tuple[str, str]]
-"""Owners, and the account to name to each."""
+Message = tuple[str, str]
+"""An owner, and the account to name to it."""
+Messages = Sequence[Message]
 
 
 class Line:
@@ -40,7 +42,7 @@ class Line:
     def __init__(self, books: Books, choice: Choice, owner: Owner, folder: Path, lease_ttl: float) -> None:
         self._books, self._choice = books, choice
         self._owner, self._folder, self._lease_ttl = owner, folder, lease_ttl
-        self.messages: Messages = []
+        self.messages: list[Message] = []
 
     # -- life ---------------------------------------------------------------------------------------
 

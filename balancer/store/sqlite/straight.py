@@ -7,11 +7,11 @@ case nothing was done, and the operation goes the road of everybody.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
 from balancer.store import operations as ops
-from balancer.store.sqlite.books import Books
 from balancer.store.sqlite.glance import replied
 from balancer.store.sqlite.memory import Memory
 from balancer.tally import HELD
@@ -38,47 +38,56 @@ _HELD = f"""
     SELECT {_LOOK}, lease.since, lease.label {_USUAL.format(rest="lease CROSS JOIN account")}
         AND lease.pool = ?1 AND lease.key = ?2 AND lease.state = '{HELD}'
         AND account.pool = ?1 AND account.id = lease.account AND account.place IS NOT NULL"""
-_NOTHING = (None,) * 4
 _END = "DELETE FROM lease WHERE pool = ? AND key = ?"
 
 
 class Straight:
     """The straight road of one owner in one pool."""
 
-    def __init__(self, books: Books, memory: Memory, settings: ops.Settings, owner: ops.Owner) -> None:
-        self._books, self._memory, self._owner = books, memory, owner
-        self._prefix = owner.name + "-"
-        self._do: dict[type, Callable[[Any], ops.Reply | None]] = {ops.End: self._end}
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        pool: int,
+        memory: Memory,
+        settings: ops.Settings,
+        owner: ops.Owner,
+    ) -> None:
+        self._run = connection.cursor().execute  # no two results are read at once
+        self._pool, self._memory = pool, memory
+        self._name, self._process, self._prefix = owner.name, owner.host_pid, owner.name + "-"
+        self.roads: dict[type, Callable[[Any, float], ops.Reply | None]] = {ops.End: self.end}
+        """By type of operation."""
         if settings.strategy == "random":
-            self._do[ops.Take] = self._take
+            self.roads[ops.Take] = self.take
 
-    def carry_out(self, operation: ops.Operation) -> ops.Reply | None:
-        """Carry out an operation that is usual in every respect; None: it is not, and nothing was done."""
-        do = self._do.get(type(operation))
-        return do and do(operation)
-
-    def _take(self, take: ops.Take) -> ops.Reply | None:
-        wants = (take.accounts, take.max_jobs, take.then_wants, take.else_wants)
-        if take.offered or wants != _NOTHING:
+    def take(self, take: ops.Take, now: float) -> ops.Reply | None:
+        """Grant a lease; None: something is not as usual, and nothing was done."""
+        if (
+            take.offered
+            or take.else_wants is not None
+            or take.then_wants is not None
+            or take.accounts is not None
+            or take.max_jobs is not None
+        ):
             return None
-        books, owner, key = self._books, self._owner, take.key
-        pool, now = books.pool, books.now
-        row = books.run(_FREE, (pool, key, now, owner.name, take.draw)).fetchone()
+        run, pool, key = self._run, self._pool, take.key
+        row = run(_FREE, (pool, key, now, self._name, take.draw)).fetchone()
         if row is None:
             return None
-        *kept, id = row
-        books.run(_GRANT, (pool, key, id, HELD, now, owner.host_pid, take.label, take.scope))
-        return replied(ops.Granted(id), kept, now)
+        id: str = row[3]
+        run(_GRANT, (pool, key, id, HELD, now, self._process, take.label, take.scope))
+        return replied(ops.Granted(id), row[:3], now)
 
-    def _end(self, end: ops.End) -> ops.Reply | None:
-        books, key = self._books, end.key
+    def end(self, end: ops.End, now: float) -> ops.Reply | None:
+        """End a lease of ours; None: something is not as usual, and nothing was done."""
+        key = end.key
         if key is None or end.job_id is not None or not key.startswith(self._prefix):
             return None
-        pool, now = books.pool, books.now
-        row = books.run(_HELD, (pool, key, now, self._owner.name)).fetchone()
+        run, pool = self._run, self._pool
+        row = run(_HELD, (pool, key, now, self._name)).fetchone()
         if row is None:
             return None
-        books.run(_END, (pool, key))
+        id, since, label = row[3:]
+        run(_END, (pool, key))
         self._memory.bury(key)
-        *kept, id, since, label = row
-        return replied(ops.Gone(key, id, HELD, None, label, now - since), kept, now)
+        return replied(ops.Gone(key, id, HELD, None, label, now - since), row[:3], now)
