@@ -132,24 +132,13 @@ local function take_in(id)
   end
 end
 
--- The leases are lost, or there never were any. Every process that listens is asked what it holds, and
--- nothing is granted until each has had the time to say so, if anything speaks for an earlier life:
--- the caller has been here before, somebody listens, or those who did are still on their way back to a
--- server that has just started.
-local function call_the_roll()
-  local GRACE = 3000 -- ms: three times what a process rests that has lost its connection
-  local listeners = call('PUBLISH', K.rows:sub(1, -5) .. 'roll', '')
-  local ends = now + GRACE
-  if ARGV[4] == '1' and listeners == 0 then
-    if ARGV[5] ~= '' then return end
-    local info = redis.pcall('INFO', 'server')
-    local up = type(info) == 'string' and tonumber(info:match('uptime_in_seconds:(%d+)')) or 0
-    ends = ends - up * 1000
-  end
-  if ends > now then
-    call('HSET', K.meta, 'closed', ends)
-    call('ZADD', K.agenda, ends, 'grace:')
-  end
+-- The leases are lost, or there never were any. Nothing is granted until each process has had the time to
+-- say what it holds, if anything speaks for an earlier life: the caller has been here before, somebody
+-- listens, or those who did are still on their way back to a server that has just started.
+local function call_the_roll(up)
+  local known = ask_all() > 0 or ARGV[4] ~= '1'
+  if known then return close_until(now + GRACE) end
+  if ARGV[5] == '' and up < GRACE then close_until(now + GRACE - up) end
 end
 
 -- Whatever can be derived from the rows is derived again, and the rest is begun anew.
@@ -199,9 +188,11 @@ local function repair()
       write(K.owners, name, owner)
     end
   end
+  local server, up = server_now()
+  if server then call('HSET', K.meta, 'server', server) end
   local ends = call('HGET', K.meta, 'closed')
-  if ends then call('ZADD', K.agenda, ends, 'grace:') end
-  if lost then call_the_roll() end
+  if ends then close_until(ends) end
+  if lost then call_the_roll(up or 0) end
 end
 
 local function mend()

@@ -47,6 +47,7 @@ class RedisBackend:
     def _open(self, owner: Owner) -> None:
         self._road: Road = road(*self._source)
         self._packer = Packer(self._settings, owner, self._now)
+        self._road.link.greeting = self._packer.greeting
         own, roll = channel_of(self._settings.namespace, owner.name), roll_of(self._settings.namespace)
         self._ears = Ears(lambda: self._road.ears(roll), own, roll)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,8 @@ class ClusterLink:
         self._client, self._async_client = client, async_client
         self._threads: ThreadPoolExecutor | None = None
         self._running: set[asyncio.Future[Any]] = set()
+        self.greeting: Callable[[], bytes] | None = None
+        """Not used: the client makes its connections without asking us."""
 
     def evaluate(self, call: Call) -> Any:
         """Carry out a script call."""

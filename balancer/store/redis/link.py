@@ -32,6 +32,8 @@ class Link:
         self._waiting: deque[Callable[[Wire], bool]] = deque()
         """Each is handed a connection; False: it does not want it any more."""
         self._threads: ThreadPoolExecutor | None = None
+        self.greeting: Callable[[], bytes] | None = None
+        """Makes the command that each new connection begins with."""
 
     # -- from threads -----------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class Link:
                 return self._idle.pop()
             if self._made < self._template.limit:
                 self._made += 1
-                return Wire(self._template)
+                return Wire(self._template, self.greeting)
             if hand is not None:
                 self._waiting.append(hand)
             return None

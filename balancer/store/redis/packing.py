@@ -74,18 +74,28 @@ class Head:
         self.packed = b"".join(map(bulk, command))
 
 
+_GREET = Script("greet")
+
+
 class Packer:
     """Turns the operations of one owner into calls."""
 
     def __init__(self, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> None:
         self._now = now
         self._heads = {kind: Head(form.script, settings, owner) for kind, form in FORMS.items()}
+        self._greet = Head(_GREET, settings, owner)
         self.met = False
         """The owner has been answered once: a store that does not know it then has forgotten it."""
 
     def call(self, operation: Operation) -> Call:
         """Return the call that carries out ``operation``."""
         kind = type(operation)
+        return self._call(self._heads[kind], FORMS[kind].args(operation))
+
+    def greeting(self) -> bytes:
+        """Return the command that a new connection begins with, whatever scripts the server knows."""
+        return pack(self._call(self._greet, ()).long)
+
+    def _call(self, head: Head, args: Sequence[object]) -> Call:
         now = "" if self._now is None else round(self._now() * 1000)
-        own = ("" if self.met else "1", now, *FORMS[kind].args(operation))
-        return Call(self._heads[kind], own)
+        return Call(head, ("" if self.met else "1", now, *args))

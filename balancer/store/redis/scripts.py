@@ -49,7 +49,7 @@ class Script:
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
-        names = ("_base", *self.ahead, "_state", "_steps", *self.parts, self.name)
+        names = ("_base", *self.ahead, "_state", "_roll", "_steps", *self.parts, self.name)
         text = "\n".join(_file(name) for name in names)
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from ssl import SSLWantReadError, SSLWantWriteError
 from time import monotonic
 from typing import Any
@@ -30,10 +30,10 @@ _IN, _OUT = select.POLLIN, select.POLLOUT
 class Wire:
     """A connection, made at its first use and anew after every failure. Its socket never blocks."""
 
-    __slots__ = ("_connection", "_patience", "_poll", "_socket", "_used_at")
+    __slots__ = ("_connection", "_greeting", "_patience", "_poll", "_socket", "_used_at")
 
-    def __init__(self, template: Template) -> None:
-        self._connection = template.make()
+    def __init__(self, template: Template, greeting: Callable[[], bytes] | None = None) -> None:
+        self._connection, self._greeting = template.make(), greeting
         self._patience: float = template.kwargs["socket_timeout"]
         self._socket: Any = None
         self._poll: Any = None
@@ -50,6 +50,9 @@ class Wire:
         """Connect, however long that takes within the timeouts."""
         try:
             self._connection.connect()
+            if self._greeting is not None:
+                self._connection.send_packed_command([self._greeting()], check_health=False)
+                self._connection.read_response()
         except BaseException:
             self.disconnect()
             raise
