@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 
 import pytest
+from crew import start
 from ledger_backend import Shelf
+from stepping import until
 
 from balancer import AccountPool
 from balancer.store import asking, keeping, reading, serving, shared
@@ -58,35 +59,11 @@ def hasty(monkeypatch):
         monkeypatch.setattr(module, "PATIENCE", 0.05)
 
 
-def wait_until(condition, seconds=PATIENCE):
-    """Let other threads work until ``condition()`` holds."""
-    done = threading.Event()
-    for _ in range(int(seconds / 0.005)):
-        if condition():
-            return
-        done.wait(0.005)
-    raise AssertionError("it never came about")
-
-
-def start(function, *args, **options):
-    """Call ``function`` in a thread of its own; return its future."""
-    future = Future()
-
-    def work():
-        try:
-            future.set_result(function(*args, **options))
-        except BaseException as error:  # noqa: BLE001  # told to the test
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return future
-
-
 def waiting(pool, **options):
     """Have one more caller wait in line; return its future."""
     before = pool.stats().waiting
     future = start(pool.acquire, **options)
-    wait_until(lambda: pool.stats().waiting == before + 1 or future.done())
+    until(lambda: pool.stats().waiting == before + 1 or future.done())
     return future
 
 

@@ -70,12 +70,13 @@ def at_once(coroutine):
 
 
 def until(holds, patience=30.0):
-    """Wait until ``holds()``, which another thread brings about."""
+    """Wait until ``holds()``, which another thread or process brings about; return what it returned."""
     end = time.monotonic() + patience
-    while not holds():
+    while not (found := holds()):
         if time.monotonic() > end:
             raise AssertionError(f"{holds} did not come to hold in time")
         time.sleep(0.001)
+    return found
 
 
 def full_pool(**options):

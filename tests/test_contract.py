@@ -6,8 +6,8 @@ import math
 from collections import Counter
 
 import pytest
-from stores import *  # noqa: F403  # fixtures
-from worlds import waiting
+from every_store import *  # noqa: F403  # fixtures
+from store_world import waiting
 
 from balancer import AcquireTimeout, LeaseLost, NoAccounts, Verdict
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from stores import *  # noqa: F403  # fixtures
-from worlds import wait_until, waiting
+from every_store import *  # noqa: F403  # fixtures
+from stepping import until
+from store_world import waiting
 
 from balancer import AcquireTimeout, Job, NoAccounts, PoolClosed, TooManyWaiting
 
@@ -25,7 +26,7 @@ def test_callers_wait_in_order(world):
     with waiting(pool, 4) as got:
         lease.release()
         for number in range(4):
-            wait_until(lambda number=number: len(got) > number)
+            until(lambda number=number: len(got) > number)
             assert got[number][0] == number
             got[number][1].release()
     assert pool.stats().in_flight == 0
@@ -40,7 +41,7 @@ def test_a_caller_who_cannot_be_served_holds_nobody_up(world):
         on.setdefault(lease.account.id, []).append(lease)
     with waiting(pool, account="b") as pinned, waiting(pool) as free:
         on["a"][0].release()
-        wait_until(lambda: free)
+        until(lambda: free)
         assert not pinned
         on["b"][0].release()
     assert free[0][1].account.id == "a"

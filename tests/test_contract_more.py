@@ -6,9 +6,10 @@ import gc
 import random
 
 import pytest
-from stores import *  # noqa: F403  # fixtures
+from every_store import *  # noqa: F403  # fixtures
+from stepping import until
+from store_world import waiting
 from structlog.testing import capture_logs
-from worlds import wait_until, waiting
 
 from balancer import AcquireTimeout, AmbiguousOutcome, AttemptsFailed, Job, JobRefused, NoAccounts
 
@@ -61,7 +62,7 @@ def test_an_abandoned_lease_comes_back_with_a_warning(world):
         del lease, bound
         gc.collect()
         pool.stats()
-        wait_until(lambda: list(states(pool).values()) == ["bound"])
+        until(lambda: list(states(pool).values()) == ["bound"])
     assert [log["lease"] for log in logs if log["event"] == "lease_abandoned"] == [id]
 
 
@@ -114,7 +115,7 @@ def test_callers_with_wishes_of_their_own_are_served_in_the_end(world):
         for lease in leases:
             lease.release()
         for found in (scoped, picky, modest):
-            wait_until(lambda found=found: found)
+            until(lambda found=found: found)
             assert found[0][1].release()
     assert picky[0][1].account.id == "b"
 

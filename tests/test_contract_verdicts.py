@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stores import *  # noqa: F403  # fixtures
+from every_store import *  # noqa: F403  # fixtures
 
 from balancer import AcquireTimeout, NoAccounts, Verdict
 

@@ -14,7 +14,7 @@ import dramatiq
 import pytest
 import requests
 from dramatiq.brokers.stub import StubBroker
-from worlds import wait_until
+from stepping import until
 
 from balancer import AccountPool
 from balancer.testing import FakeUseapi
@@ -90,7 +90,7 @@ def test_workers_share_one_count(fake, workers):
     broker.join("default", timeout=30_000)
     assert fake.audit().accepted == 12
     assert (fake.audit().clean, fake.audit().refused) == (True, 0)
-    wait_until(lambda: (pool.reconcile(), pool.stats().in_flight == 0)[1])
+    until(lambda: (pool.reconcile(), pool.stats().in_flight == 0)[1])
 
 
 def test_a_worker_does_not_send_a_job_twice_whose_answer_was_lost(fake, workers):
@@ -98,7 +98,7 @@ def test_a_worker_does_not_send_a_job_twice_whose_answer_was_lost(fake, workers)
     broker, actor, _ = workers
     fake.fault("POST */music", cut="after")
     actor.send("song")
-    wait_until(lambda: broker.dead_letters)
+    until(lambda: broker.dead_letters)
     assert fake.audit().accepted == 1
 
 

@@ -13,7 +13,7 @@ from redis.cluster import key_slot
 from redis.sentinel import Sentinel
 from redis_backends import backends, configure, granted, rows, server, take
 from redis_server import RedisServer, free_port
-from worlds import wait_until
+from stepping import until
 
 from balancer.errors import StoreUnavailable
 from balancer.store import operations as ops
@@ -34,7 +34,7 @@ def nodes():
         client.execute_command("CLUSTER", "ADDSLOTS", *range(first, last))
         client.execute_command("CLUSTER", "MEET", "127.0.0.1", running[0].port)
     for client in clients:
-        wait_until(lambda client=client: b"cluster_state:ok" in _cluster_info(client), 60)
+        until(lambda client=client: b"cluster_state:ok" in _cluster_info(client), 60)
     yield running
     for client in clients:
         client.close()
@@ -126,7 +126,7 @@ def failover(tmp_path):
     with RedisServer() as master, RedisServer() as replica:
         master.empty()
         replica.client().replicaof("127.0.0.1", master.port)
-        wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up")
+        until(lambda: replica.client().info("replication")["master_link_status"] == "up")
         port = free_port()
         config = pathlib.Path(tmp_path, "sentinel.conf")
         config.write_text(
@@ -136,7 +136,7 @@ def failover(tmp_path):
         )
         with RedisServer(binary=[master.binary, str(config), "--sentinel"], port=port):
             sentinel = Sentinel([("127.0.0.1", port)], socket_timeout=1)
-            wait_until(lambda: sentinel.discover_slaves("pool"))
+            until(lambda: sentinel.discover_slaves("pool"))
             yield master, sentinel
             for client in sentinel.sentinels:
                 client.close()
@@ -160,7 +160,7 @@ def test_a_failover_keeps_what_the_replica_knew_and_brings_held_leases_back(fail
             time.sleep(0.05)
             return None
 
-    reply = wait_until(again, 60)
+    reply = until(again, 60)
     if not reply.result.known:
         assert backend.call(ops.Register(saved)).result == ()
     assert set(rows(backend)) == {kept}

@@ -20,8 +20,8 @@ import redis
 import redis.asyncio
 from redis_backends import backends, configure, granted, rows, server, take
 from redis_server import GROWN, Proxy, RedisServer, free_port
+from stepping import until
 from structlog.testing import capture_logs
-from worlds import wait_until
 
 from balancer.errors import StoreUnavailable
 from balancer.store import operations as ops
@@ -252,7 +252,7 @@ def test_threads_and_event_loops_share_a_few_connections(server, backends):
     backend.close()
     asyncio.run(_fresh(pairs))
     backend.close()
-    wait_until(lambda: len(client.client_list()) == 1)
+    until(lambda: len(client.client_list()) == 1)
     assert len(before) > 1
 
 

@@ -12,8 +12,8 @@ import threading
 
 import pytest
 from redis_server import Proxy, RedisServer
+from stepping import until
 from structlog.testing import capture_logs
-from worlds import wait_until
 
 from balancer import AccountPool, AcquireTimeout
 from balancer.testing import FakeUseapi
@@ -107,7 +107,7 @@ def a_fleet(fake, worker, store, *, size, jobs):
 def all_slots_are_back(fake, store):
     """Whether the store counts no lease once the fleet is done."""
     with AccountPool("flowmusic", token=fake.token, base_url=fake.url, store=store) as pool:
-        wait_until(lambda: pool.stats().in_flight == 0)
+        until(lambda: pool.stats().in_flight == 0)
         return pool.stats().free == 6
 
 
@@ -172,7 +172,7 @@ def test_a_killed_waiter_blocks_nobody_behind_it(store, worker, pool):
         waiting.append(worker("wait_for_one", accounts=accounts, store=store, lease_ttl=60.0))
         assert waiting[-1].hear() == ["waiting"]
         number = len(waiting)
-        wait_until(lambda number=number: in_line(store) == number)
+        until(lambda number=number: in_line(store) == number)
     waiting[0].kill()
     lease.release()
     assert waiting[1].hear() == ["a"]
@@ -195,7 +195,7 @@ def test_a_lost_message_strands_nobody(server, store, worker, pool):
         lease = here.acquire(timeout=30)
         waiting = worker("wait_for_one", accounts=accounts, store=proxy.url, lease_ttl=60.0)
         assert waiting.hear() == ["waiting"]
-        wait_until(lambda: in_line(store) == 1)
+        until(lambda: in_line(store) == 1)
         proxy.hanging = True
         lease.release()
         _pause.wait(0.1)
@@ -227,10 +227,10 @@ def test_a_job_outlives_an_outage_and_its_slot_is_registered_again(pool):
         lease = here.acquire(timeout=30)
         with capture_logs() as logs:
             own.kill()
-            wait_until(lambda: any(entry["event"] == "store_away" for entry in logs))
+            until(lambda: any(entry["event"] == "store_away" for entry in logs))
             _pause.wait(0.25)
             own.start()
-            wait_until(lambda: any(entry["event"] == "leases_registered_again" for entry in logs))
+            until(lambda: any(entry["event"] == "leases_registered_again" for entry in logs))
         assert [entry["event"] for entry in logs].count("store_away") == 1
         other = pool({"a": 1}, own.url, lease_ttl=0.5)
         with pytest.raises(AcquireTimeout):

@@ -15,7 +15,7 @@ import pytest
 import requests
 import structlog
 from crew import Played, shown
-from worlds import wait_until
+from stepping import until
 
 from balancer import (
     SERVICES,
@@ -120,12 +120,12 @@ def test_no_error_and_no_event_holds_a_secret(make, fault):
     with redirect_stderr(err), redirect_stdout(out):
         with pytest.raises(BalancerError) as caught:
             pool.acquire()
-        wait_until(lambda: "configuration_failed" in err.getvalue())  # told by the thread that fetched
+        until(lambda: "configuration_failed" in err.getvalue())  # told by the thread that fetched
     clean(shown(caught.value), err.getvalue(), out.getvalue())
     with structlog.testing.capture_logs() as events:
         with pytest.raises(BalancerError) as caught:
             pool.refresh()
-        wait_until(lambda: events)  # told by the thread that fetched
+        until(lambda: events)  # told by the thread that fetched
     clean(shown(caught.value), repr(events), repr(pool.stats()), repr(pool))
     assert events
 

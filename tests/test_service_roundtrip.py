@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 import requests
-from world import INTERVAL, ROWS, SLOTS, World
+from service_world import INTERVAL, ROWS, SLOTS, World
 
 from balancer import NoAccounts, Verdict
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from world import ROWS, World
+from service_world import ROWS, World
 
 from balancer import InvalidConfiguration, NoAccounts
 from balancer.testing import CANARY

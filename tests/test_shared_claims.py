@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+from crew import start
 from shelves import *  # noqa: F403  # fixtures
-from shelves import Gate, owner, start, wait_until
+from shelves import Gate, owner
+from stepping import until
 
 from balancer import AcquireTimeout, Job, SourceUnavailable, Unauthorized
 from balancer.store import operations as ops
@@ -40,14 +42,14 @@ def test_the_first_table_and_the_first_list_are_read_once_by_a_fleet(pools):
     source.open.clear()
     fleet = [pools(source=source) for _ in range(8)]
     callers = [start(pool.acquire, timeout=20) for pool in fleet]
-    wait_until(lambda: source.fetches)
+    until(lambda: source.fetches)
     source.open.set()
-    wait_until(lambda: sum(caller.done() for caller in callers) == 2)
+    until(lambda: sum(caller.done() for caller in callers) == 2)
     assert (source.fetches, source.lists) == (1, 1)
     assert (fleet[0].stats().in_flight, fleet[0].stats().external) == (2, 1)
     source.running.clear()
     while callers:
-        wait_until(lambda: any(caller.done() for caller in callers))
+        until(lambda: any(caller.done() for caller in callers))
         for caller in [caller for caller in callers if caller.done()]:
             caller.result().release()
             callers.remove(caller)
@@ -155,7 +157,7 @@ def test_a_claim_of_a_process_that_stays_away_is_waited_for_and_then_done(pools,
     first = start(one.acquire, timeout=20)
     assert gate.reached.wait(10)
     second = start(two.acquire, timeout=20)
-    wait_until(lambda: any(by == owner(two) and isinstance(o, ops.Claim) for by, o in list(shelf.calls)))
+    until(lambda: any(by == owner(two) and isinstance(o, ops.Claim) for by, o in list(shelf.calls)))
     shelf.leap += 61
     assert second.result(10).account.id == "a"
     gate.open.set()

@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
-from ledger_backend import Shelf
+from shelves import *  # noqa: F403  # fixtures
+from stepping import until
 
 from balancer import (
-    AccountPool,
     AcquireTimeout,
     AsyncAccountPool,
     Job,
@@ -18,37 +18,6 @@ from balancer import (
     NoAccounts,
     StoreUnavailable,
 )
-
-
-def wait_until(condition, seconds=10.0):
-    """Let other threads work until ``condition()`` holds."""
-    done = threading.Event()
-    for _ in range(int(seconds / 0.005)):
-        if condition():
-            return
-        done.wait(0.005)
-    raise AssertionError("it never came about")
-
-
-@pytest.fixture
-def shelf():
-    """Return an empty store."""
-    return Shelf()
-
-
-@pytest.fixture
-def pools(shelf):
-    """Return a function that opens one more pool, as another process would."""
-    opened = []
-
-    def open_pool(kind=AccountPool, source=None, **options):
-        pool = kind(source=source or {"a": 2, "b": 1}, store=shelf, **options)
-        opened.append(pool)
-        return pool
-
-    yield open_pool
-    for pool in opened:
-        pool._core.close()
 
 
 def test_pools_over_one_store_share_one_count(pools):
@@ -71,7 +40,7 @@ def test_a_slot_released_in_one_pool_goes_to_a_caller_waiting_in_another(pools):
     got = []
     thread = threading.Thread(target=lambda: got.append(second.acquire(timeout=10)))
     thread.start()
-    wait_until(lambda: second.stats().waiting == 1)
+    until(lambda: second.stats().waiting == 1)
     lease.release()
     thread.join()
     assert got[0].account.id == "a"
@@ -85,7 +54,7 @@ def test_a_lost_message_strands_nobody(pools, shelf):
     got = []
     thread = threading.Thread(target=lambda: got.append(second.acquire(timeout=30)))
     thread.start()
-    wait_until(lambda: second.stats().waiting == 1)
+    until(lambda: second.stats().waiting == 1)
     shelf.lose_messages = True
     lease.release()
     thread.join(20)
@@ -112,7 +81,7 @@ def test_store_away_is_an_error_and_a_release_is_sent_later(pools, shelf):
         pool.acquire(timeout=0)
     assert lease.release()
     shelf.away = False
-    wait_until(lambda: pool.stats().in_flight == 0)
+    until(lambda: pool.stats().in_flight == 0)
 
 
 def test_a_forgetful_store_is_told_again_of_living_leases(pools, shelf):
@@ -122,7 +91,7 @@ def test_a_forgetful_store_is_told_again_of_living_leases(pools, shelf):
     shelf.forget()
     other = pools(source={"a": 1}, lease_ttl=0.3)
     other.stats()
-    wait_until(lambda: other.stats().in_flight == 1)
+    until(lambda: other.stats().in_flight == 1)
     assert [holder.id for holder in other.holders()] == [lease.id]
     assert lease.release()
     assert other.stats().in_flight == 0
@@ -133,7 +102,7 @@ def test_a_lease_ended_by_somebody_else_is_not_brought_back(pools, shelf):
     holder, operator = pools(lease_ttl=0.3), pools(lease_ttl=0.3)
     lease = holder.acquire()
     assert operator.release(lease.id)
-    wait_until(lambda: lease._row.state == "ended")
+    until(lambda: lease._row.state == "ended")
     assert operator.stats().in_flight == 0
     assert not lease.release()
 
@@ -145,7 +114,7 @@ def test_a_lease_lives_as_long_as_its_process_and_a_bound_one_longer(pools, shel
     lost = dead.acquire()
     kept = alive.acquire()
     dead._core.store.mine.clear()  # its courier stops saying that it lives
-    wait_until(lambda: alive.stats().in_flight == 2)
+    until(lambda: alive.stats().in_flight == 2)
     assert {holder.id for holder in alive.holders()} >= {kept.id}
     assert lost.id not in {holder.id for holder in alive.holders()}
     assert alive.release(job_id="job-1")
@@ -221,7 +190,7 @@ def test_waiters_of_one_process_are_served_in_order(pools):
     for number in range(6):
         threads.append(threading.Thread(target=want, args=(number,)))
         threads[-1].start()
-        wait_until(lambda n=number: pool.stats().waiting == n + 1)
+        until(lambda n=number: pool.stats().waiting == n + 1)
     lease.release()
     for thread in threads:
         thread.join()
@@ -256,7 +225,7 @@ def test_tasks_share_the_store_with_threads(pools):
         return await pool.acquire(timeout=5)
 
     assert asyncio.run(main()).account.id == "a"
-    wait_until(lambda: threads.stats().in_flight == 0)
+    until(lambda: threads.stats().in_flight == 0)
 
 
 async def _acquired(pool):

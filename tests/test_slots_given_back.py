@@ -8,9 +8,9 @@ import threading
 import pytest
 import structlog
 from crew import in_line, result, start
+from stepping import until
 from two_slots import *  # noqa: F403  # fixtures
 from two_slots import free
-from worlds import wait_until
 
 from balancer import AccountPool, AcquireTimeout, LeaseLost
 
@@ -129,9 +129,9 @@ def test_a_lease_dropped_while_all_wait_is_noticed_at_once(clock):
     pool = AccountPool(source={"a": 1}, ttl=1e9, clock=clock)
     kept = [pool.acquire()]
     waiter = start(lambda: pool.acquire(timeout=60))
-    wait_until(lambda: pool.stats().waiting == 1)
+    until(lambda: pool.stats().waiting == 1)
     store = pool._core.store
-    wait_until(lambda: store.lines.keeper is not None)
+    until(lambda: store.lines.keeper is not None)
     with structlog.testing.capture_logs():
         kept.clear()
         assert waiter.result(30).account.id == "a"

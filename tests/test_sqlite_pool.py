@@ -11,8 +11,8 @@ import sys
 import time
 
 import pytest
+from stepping import until
 from structlog.testing import capture_logs
-from worlds import wait_until
 
 from balancer import AccountPool, AcquireTimeout, StoreUnavailable
 from balancer.store.sqlite import backend
@@ -102,7 +102,7 @@ def test_eight_processes_never_take_an_account_over_its_maximum(store, worker):
         assert {id: seen.peak for id, seen in audit.accounts["flowmusic"].items()} == accounts
         assert audit.requests["GET /v1/flowmusic/accounts"] == 1
         with AccountPool("flowmusic", token=fake.token, base_url=fake.url, store=store) as here:
-            wait_until(lambda: here.stats().in_flight == 0)
+            until(lambda: here.stats().in_flight == 0)
             assert here.stats().free == 6
 
 
@@ -128,7 +128,7 @@ def test_a_killed_waiter_blocks_nobody_behind_it(worker, pool, path):
     for number in (1, 2):
         waiting.append(worker("wait_for_one", accounts={"a": 1}, lease_ttl=3600.0))
         assert waiting[-1].hear() == ["waiting"]
-        wait_until(lambda number=number: in_line(path) == number)
+        until(lambda number=number: in_line(path) == number)
     waiting[0].kill()
     lease.release()
     assert waiting[1].hear() == ["a"]
@@ -151,7 +151,7 @@ def test_a_lost_message_strands_nobody(worker, pool, path, monkeypatch):
     lease = here.acquire(timeout=30)
     waiting = worker("wait_for_one", accounts={"a": 1}, lease_ttl=60.0)
     assert waiting.hear() == ["waiting"]
-    wait_until(lambda: in_line(path) == 1)
+    until(lambda: in_line(path) == 1)
     lost = []
     monkeypatch.setattr(backend, "post", lambda *message: lost.append(message))
     lease.release()
@@ -192,7 +192,7 @@ def test_a_slot_passes_between_processes_both_ways(worker, pool):
     lease = here.acquire(timeout=30)
     waiting = worker("wait_for_one", accounts={"a": 1}, lease_ttl=60.0)
     assert waiting.hear() == ["waiting"]
-    wait_until(lambda: not lease.release() or waiting)
+    until(lambda: not lease.release() or waiting)
     assert waiting.hear() == ["a"]
     waiting.say()
     with here.acquire(timeout=30) as again:

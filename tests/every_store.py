@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from redis_server import RedisServer
-from worlds import World
+from store_world import World
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Places to count leases in, each with pools of both kinds: what the tests of every store run in."""
+"""A store with pools of either kind over it: what the tests of every store run in."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ import asyncio
 import contextlib
 import threading
 
+from stepping import until
+
 from balancer import AccountPool, AsyncAccountPool, AsyncLease
 from balancer.testing import ManualClock
-
-
-def wait_until(condition, seconds=15.0):
-    """Let other threads work until ``condition()`` holds, and return what it returned."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.005)):
-        if found := condition():
-            return found
-        pause.wait(0.005)
-    raise AssertionError("it never came about")
 
 
 class World:
@@ -136,7 +128,7 @@ def waiting(pool, count=1, **options):
         before = pool.stats().waiting
         threads.append(threading.Thread(target=want, args=(number,), daemon=True))
         threads[-1].start()
-        wait_until(lambda before=before, number=number: pool.stats().waiting > before or len(got) > number)
+        until(lambda before=before, number=number: pool.stats().waiting > before or len(got) > number)
     yield got
     for thread in threads:
         thread.join(20)
