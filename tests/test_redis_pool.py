@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
-import pathlib
-import subprocess
-import sys
 import threading
 
 import pytest
+from fleet_processes import *  # noqa: F403  # fixtures
 from redis_server import Proxy, RedisServer
 from stepping import until
 from structlog.testing import capture_logs
@@ -18,7 +15,6 @@ from structlog.testing import capture_logs
 from balancer import AccountPool, AcquireTimeout
 from balancer.testing import FakeUseapi
 
-WORKERS = str(pathlib.Path(__file__).with_name("redis_workers.py"))
 _pause = threading.Event()
 
 
@@ -34,63 +30,6 @@ def store(server):
     """Return the URL of a Redis that holds nothing."""
     server.empty()
     return server.url
-
-
-class Worker:
-    """A process of the fleet."""
-
-    def __init__(self, role, **what):
-        command = [sys.executable, WORKERS, role, json.dumps(what)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
-
-    def hear(self):
-        words = self.process.stdout.readline().split()
-        assert words, "the process has died"
-        return words
-
-    def say(self, text="go"):
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def worker():
-    """Return a function that starts processes."""
-    started = []
-
-    def start(role, **what):
-        started.append(Worker(role, **what))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
-
-
-@pytest.fixture
-def pool():
-    """Return a function that opens pools of this process."""
-    opened = []
-
-    def open_pool(accounts, store, **options):
-        opened.append(AccountPool(source=accounts, store=store, **options))
-        return opened[-1]
-
-    yield open_pool
-    for one in opened:
-        one.close()
 
 
 @contextlib.contextmanager
@@ -150,9 +89,9 @@ def test_a_road_that_is_cut_and_slow_takes_nobody_over_and_loses_no_slot(server,
 def test_slots_of_a_killed_process_come_back_within_the_life_of_a_lease(store, worker, pool):
     """P-5: a holder is killed; a caller who waits in another process gets its slot without anybody's help."""
     accounts = {"a": 1}
-    holder = worker("hold", accounts=accounts, store=store, lease_ttl=1.0, count=1)
+    holder = worker("hold", accounts=accounts, lease_ttl=1.0, count=1)
     (lost,) = holder.hear()
-    here = pool(accounts, store, lease_ttl=1.0)
+    here = pool(accounts, lease_ttl=1.0)
     with pytest.raises(AcquireTimeout):
         here.acquire(timeout=0)
     holder.kill()
@@ -165,11 +104,11 @@ def test_slots_of_a_killed_process_come_back_within_the_life_of_a_lease(store, w
 def test_a_killed_waiter_blocks_nobody_behind_it(store, worker, pool):
     """P-29: the oldest waiting process is killed; the next in line is served when a slot is freed."""
     accounts = {"a": 1}
-    here = pool(accounts, store, lease_ttl=60.0)
+    here = pool(accounts, lease_ttl=60.0)
     lease = here.acquire(timeout=30)
     waiting = []
     for _ in range(2):
-        waiting.append(worker("wait_for_one", accounts=accounts, store=store, lease_ttl=60.0))
+        waiting.append(worker("wait_for_one", accounts=accounts, lease_ttl=60.0))
         assert waiting[-1].hear() == ["waiting"]
         number = len(waiting)
         until(lambda number=number: in_line(store) == number)
@@ -190,7 +129,7 @@ def in_line(store):
 def test_a_lost_message_strands_nobody(server, store, worker, pool):
     """P-28: the listening connection is cut while the slot is freed; the waiter is served all the same."""
     accounts = {"a": 1}
-    here = pool(accounts, store)
+    here = pool(accounts)
     with Proxy(server.port) as proxy:
         lease = here.acquire(timeout=30)
         waiting = worker("wait_for_one", accounts=accounts, store=proxy.url, lease_ttl=60.0)
@@ -207,9 +146,9 @@ def test_a_lost_message_strands_nobody(server, store, worker, pool):
 def test_a_lease_outlives_a_blocked_event_loop(store, worker, pool):
     """P-35: a coroutine that blocks its loop for three lives of a lease keeps its slot."""
     accounts = {"a": 1}
-    blocked = worker("block_the_loop", accounts=accounts, store=store, lease_ttl=0.6, seconds=1.8)
+    blocked = worker("block_the_loop", accounts=accounts, lease_ttl=0.6, seconds=1.8)
     (id,) = blocked.hear()
-    here = pool(accounts, store, lease_ttl=0.6)
+    here = pool(accounts, lease_ttl=0.6)
     while blocked.process.poll() is None:
         assert [holder.id for holder in here.holders()] == [id]
         with pytest.raises(AcquireTimeout):
@@ -223,7 +162,7 @@ def test_a_lease_outlives_a_blocked_event_loop(store, worker, pool):
 def test_a_job_outlives_an_outage_and_its_slot_is_registered_again(pool):
     """P-36: Redis is down for two lives of a lease and comes back empty; the job kept its slot."""
     with RedisServer() as own:
-        here = pool({"a": 1}, own.url, lease_ttl=0.5)
+        here = pool({"a": 1}, store=own.url, lease_ttl=0.5)
         lease = here.acquire(timeout=30)
         with capture_logs() as logs:
             own.kill()
@@ -232,7 +171,7 @@ def test_a_job_outlives_an_outage_and_its_slot_is_registered_again(pool):
             own.start()
             until(lambda: any(entry["event"] == "leases_registered_again" for entry in logs))
         assert [entry["event"] for entry in logs].count("store_away") == 1
-        other = pool({"a": 1}, own.url, lease_ttl=0.5)
+        other = pool({"a": 1}, store=own.url, lease_ttl=0.5)
         with pytest.raises(AcquireTimeout):
             other.acquire(timeout=0)
         assert [holder.id for holder in other.holders()] == [lease.id]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import pathlib
-import subprocess
-import sys
 import time
 
 import pytest
+from fleet_processes import *  # noqa: F403  # fixtures
 from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AccountPool, AcquireTimeout, StoreUnavailable
 from balancer.store.sqlite import backend
 from balancer.testing import FakeUseapi
-
-WORKERS = str(pathlib.Path(__file__).with_name("redis_workers.py"))
 
 
 @pytest.fixture
@@ -31,62 +25,6 @@ def path(tmp_path):
 def store(path):
     """Return the URL of an empty store."""
     return f"sqlite://{path}"
-
-
-class Worker:
-    """Another process."""
-
-    def __init__(self, role, what):
-        pipe = subprocess.PIPE
-        command = [sys.executable, WORKERS, role, json.dumps(what)]
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
-
-    def hear(self):
-        words = self.process.stdout.readline().split()
-        assert words, "the process has died"
-        return words
-
-    def say(self, text="go"):
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.kill()
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def worker(store):
-    """Return a function that starts another process over the store."""
-    started = []
-
-    def start(role, **what):
-        started.append(Worker(role, {"store": store, **what}))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
-
-
-@pytest.fixture
-def pool(store):
-    """Return a function that opens pools of this process."""
-    opened = []
-
-    def open_pool(accounts, **options):
-        opened.append(AccountPool(source=accounts, store=store, **options))
-        return opened[-1]
-
-    yield open_pool
-    for one in opened:
-        one.close()
 
 
 def test_eight_processes_never_take_an_account_over_its_maximum(store, worker):
