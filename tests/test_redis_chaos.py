@@ -1,0 +1,181 @@
+"""Everything that can befall a Redis, at once, under a fleet that works: no account is ever one over.
+
+``BALANCER_CHAOS_SECONDS=60`` makes it a thorough run, of every server there is with and without persistence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+from redis_server import BINARIES, Proxy, RedisServer
+from stepping import until
+
+from balancer import AccountPool
+from balancer.testing import FakeUseapi
+
+WORKERS = str(pathlib.Path(__file__).with_name("chaos_workers.py"))
+THOROUGH = os.environ.get("BALANCER_CHAOS_SECONDS")
+SECONDS = float(THOROUGH or 20)
+SIZE = 16
+ACCOUNTS = {"a@example.com": 1, "b@example.com": 2, "c@example.com": 3, "d@example.com": 6}
+MEMORIES = {"forgetful": (), "persistent": ("--appendonly", "yes", "--appendfsync", "everysec")}
+EVERY = list(itertools.product(sorted(BINARIES), MEMORIES))
+CASES = EVERY if THOROUGH else list(zip(itertools.cycle(sorted(BINARIES)), MEMORIES, strict=False))
+_pause = threading.Event()
+
+
+class Fleet:
+    """Processes that run jobs until told to stop."""
+
+    def __init__(self, **what):
+        command = [sys.executable, WORKERS, json.dumps(what)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        assert self._hear() == "running"
+
+    def _hear(self):
+        line = self.process.stdout.readline().strip()
+        assert line, "the fleet has died"
+        return line
+
+    def _say(self):
+        self.process.stdin.write("go on\n")
+        self.process.stdin.flush()
+
+    def stop(self):
+        """Have every process finish what it is at; return what they counted."""
+        self._say()
+        return Counter(json.loads(self._hear()))
+
+    def end(self):
+        """Have every process end; return how many ended well."""
+        self._say()
+        return int(self._hear())
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+
+class Trouble:
+    """What befalls the server and the road to it. Mutable: how often each did."""
+
+    def __init__(self, server, proxy):
+        self.server, self.proxy = server, proxy
+        self.struck = Counter()
+        self.rng = random.Random()
+        self.losses = self.flush, self.flush_unseen, self.restart, self.stop
+        self.hitches = self.cut, self.cut_off, self.slow, self.hang, self.freeze, self.forget_scripts
+
+    def strike(self, seconds):
+        """Let one thing after the other happen: each loss of memory, and hitches between them."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for loss in self.rng.sample(self.losses, len(self.losses)):
+                for kind in (*self.rng.sample(self.hitches, 2), loss):
+                    self._wait(0.2, 1.0)
+                    kind()
+                    self.struck[kind.__name__] += 1
+                self._wait(0.0, 2.0)
+
+    def _wait(self, shortest, longest):
+        _pause.wait(self.rng.uniform(shortest, longest))
+
+    def flush(self):
+        with self.server.client() as client:
+            client.flushall()
+
+    def restart(self):
+        self.server.restart()
+
+    def stop(self):
+        self.server.kill()
+        self._wait(0.2, 2.0)
+        self.server.start()
+
+    def cut(self):
+        self.proxy.cut()
+
+    def cut_off(self):
+        with self._away():
+            self._wait(0.2, 2.0)
+
+    def flush_unseen(self):
+        with self._away():
+            self.flush()
+            self._wait(0.0, 1.0)
+
+    @contextlib.contextmanager
+    def _away(self):
+        self.proxy.away = True
+        self.proxy.cut()
+        yield
+        self.proxy.away = False
+
+    def slow(self):
+        self.proxy.delay = self.rng.uniform(0.005, 0.03)
+        self._wait(0.5, 1.5)
+        self.proxy.delay = 0.0
+
+    def hang(self):
+        self.proxy.hanging = True
+        self._wait(0.2, 1.5)
+        self.proxy.hanging = False
+
+    def freeze(self):
+        self.server.process.send_signal(signal.SIGSTOP)
+        self._wait(0.2, 1.5)
+        self.server.process.send_signal(signal.SIGCONT)
+
+    def forget_scripts(self):
+        with self.server.client() as client:
+            client.script_flush()
+
+
+def job_seconds():
+    """Return the length of a job: most are over soon, some outlast whatever happens."""
+    return random.uniform(0.05, 0.4) if random.random() < 0.8 else random.uniform(1.0, 4.0)
+
+
+@pytest.mark.parametrize(("binary", "memory"), CASES)
+def test_no_account_is_ever_over_and_no_slot_lost_whatever_befalls_the_server(binary, memory, tell):
+    """P-22, P-26, P-27, P-36: sixteen processes with wrong clocks; an independent count of jobs running."""
+    with (
+        FakeUseapi({"flowmusic": ACCOUNTS}, job_seconds=job_seconds, enforce=False) as fake,
+        RedisServer(*MEMORIES[memory], binary=BINARIES[binary]) as server,
+        Proxy(server.port) as proxy,
+    ):
+        options = {"lease_ttl": 30.0, "reconcile_every": None}
+        what = {"url": fake.url, "token": fake.token, "store": proxy.url, "options": options}
+        with contextlib.closing(Fleet(size=SIZE, **what)) as fleet:
+            trouble = Trouble(server, proxy)
+            trouble.strike(SECONDS)
+            counts = fleet.stop()
+            with AccountPool(
+                "flowmusic", token=fake.token, base_url=fake.url, store=server.url, **options
+            ) as pool:
+                until(lambda: pool.stats().in_flight == 0, 20)
+                free = pool.stats().free
+            ended = fleet.end()
+        audit = fake.audit()
+        over = [(one.account, one.running, one.limit) for one in audit.over]
+        struck = ", ".join(f"{kind} {times}" for kind, times in sorted(trouble.struck.items()))
+        tell(f"{binary}, {memory}: {dict(counts)}, over {len(over)}, free {free}; {struck}")
+        assert over == []
+        assert counts["created"] == audit.accepted > 2 * SECONDS
+        assert free == sum(ACCOUNTS.values())
+        assert ended == SIZE
