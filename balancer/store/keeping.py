@@ -40,17 +40,20 @@ class Keeping(Asking):
 
     def _end(self, end: End) -> Flow[bool]:
         try:
+            if end.key is not None:
+                with self.lock:  # first: what is being ended is neither kept alive nor registered again
+                    self._forget(end.key)
             gone = yield from self.ask(end)
         except StoreUnavailable:
             return self._end_later(end)
         except BaseException:
             self._end_later(end)
             raise
+        if gone is None:
+            return False
         with self.lock:
-            self._forget(end.key)
-            if gone is None:
-                return False
-            self._forget(gone.key)
+            if gone.key != end.key:
+                self._forget(gone.key)
             self.totals.released += 1
             self.barred = False
         self.courier.retire()
@@ -59,7 +62,6 @@ class Keeping(Asking):
     def _end_later(self, end: End) -> bool:
         with self.lock:
             new = self.courier.put_once(end)
-            self._forget(end.key)
             self.totals.released += new
         self.courier.go()
         return new

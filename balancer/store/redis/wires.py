@@ -113,17 +113,19 @@ class Wire:
     async def _await(self, event: int) -> None:
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
-        add, remove = (
-            (loop.add_reader, loop.remove_reader) if event == _IN else (loop.add_writer, loop.remove_writer)
-        )
-        socket = self._socket
+        # By number: of what is not registered yet a loop makes an error with its text, and a socket's is long.
+        number = self._socket.fileno()
+        if event == _IN:
+            add, remove = loop.add_reader, loop.remove_reader
+        else:
+            add, remove = loop.add_writer, loop.remove_writer
         timer = loop.call_later(self._patience, _give_up, ready)  # a task's own timeout costs thrice as much
         try:
-            add(socket, _set, ready)
+            add(number, _set, ready)
             await ready
         finally:
             timer.cancel()
-            remove(socket)
+            remove(number)
 
 
 def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
