@@ -1,8 +1,4 @@
-"""A queue of keys in the order of a number, from which any key can be taken out again.
-
-It serves twice: what is due when (the number is a time) and who waits since when (the number is
-the order of arrival).
-"""
+"""A queue of keys in the order of a number, say the time when it is due; any key can be taken out again."""
 
 from __future__ import annotations
 

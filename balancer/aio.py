@@ -17,7 +17,7 @@ from balancer.model import Account, Holder, PoolStats, Reconciled
 from balancer.pool import AccountPool
 from balancer.refusal import explain
 from balancer.run import Bind, running
-from balancer.tally import HELD, Row
+from balancer.tally import HELD, NEW, Row
 from balancer.tasks import TaskWaiter
 from balancer.verdict import Verdict
 from balancer.wish import Asked, Wish, asks, plain
@@ -36,9 +36,11 @@ class AsyncLease(Handle):
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None and self._row.state is HELD and self._end_at_once() is not None:
-            return
-        await adrive(self.leaving(error))
+        give_back = self._origin.give_back
+        if error is None and give_back is not None and self._row.state is HELD:
+            give_back(self._row)
+        else:
+            await adrive(self.leaving(error))
 
     async def bind(self, job_id: str | int, ttl: float | None = None) -> None:
         """Have the slot follow the remote job. See :meth:`balancer.Lease.bind`."""
@@ -54,37 +56,71 @@ class AsyncLease(Handle):
 
     async def release(self) -> bool:
         """End the lease, whatever its state. True once, then False."""
-        ended = self._end_at_once()
-        return await adrive(self.releasing()) if ended is None else ended
+        give_back = self._origin.give_back
+        return await adrive(self.releasing()) if give_back is None else give_back(self._row)
 
 
 class Acquiring:
     """What ``pool.acquire()`` returns: ``await`` it for a lease, or enter it with ``async with``."""
 
-    __slots__ = ("_asked", "_lease", "_pool", "_wish")
+    __slots__ = ("_asked", "_lease", "_pool")
 
-    def __init__(self, pool: AsyncAccountPool, asked: Asked, wish: Wish | None) -> None:
-        self._pool, self._asked, self._wish = pool, asked, wish
+    _pool: AsyncAccountPool
+    _asked: Asked
+    _lease: AsyncLease
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
-        if self._wish is None:
-            lease = _new(AsyncLease)
-            core = self._pool._core  # noqa: SLF001  # of one piece with it
-            if core.origin.grab(lease, self._asked):
-                return lease
-            if core.origin.line_up is not None:
-                waiter = TaskWaiter(lease._row)  # noqa: SLF001  # ours so far
-                yield from adrive(flow.queue(core, self._asked, waiter)).__await__()
-                return lease
-        wish = self._wish or Wish.make(**self._asked)
-        return (yield from adrive(self._pool.acquiring(wish)).__await__())
+        lease = _new(AsyncLease)
+        if self._pool._core.origin.grab(lease, self._asked):  # noqa: SLF001  # of one piece with it
+            return lease
+        return (yield from self._wait(lease).__await__())
 
     async def __aenter__(self) -> AsyncLease:
-        lease = self._lease = await self
+        lease = _new(AsyncLease)
+        if not self._pool._core.origin.grab(lease, self._asked):  # noqa: SLF001
+            lease = await self._wait(lease)
+        self._lease = lease
         return lease
 
     def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> Awaitable[None]:
         return self._lease.__aexit__(kind, error, trace)
+
+    async def _wait(self, lease: AsyncLease) -> AsyncLease:
+        core = self._pool._core  # noqa: SLF001
+        if core.origin.line_up is None:
+            return await adrive(self._pool.acquiring(Wish.make(**self._asked)))
+        waiter = TaskWaiter(lease._row)  # noqa: SLF001  # ours so far
+        waiter.row.state = NEW
+        try:  # flow.queue, without the price of a flow: a crowd of tasks goes this way
+            until = core.origin.line_up(waiter, self._asked.get("timeout"))
+            if until is not None:
+                await waiter.park(core.clock.sleep_for(until))
+            if not waiter.served:
+                wish = Wish.make(**self._asked)
+                await adrive(flow.Acquiring(core, wish, core.draw(), waiter).run())
+        except BaseException:
+            try:
+                core.store.withdraw(waiter)
+            except BaseException:
+                core.store.withdraw(waiter)
+                raise
+            raise
+        return lease
+
+
+class Choosing(Acquiring):
+    """The same, where not any account will do."""
+
+    __slots__ = ("_wish",)
+
+    _wish: Wish
+
+    def __await__(self) -> Generator[Any, None, AsyncLease]:
+        return adrive(self._pool.acquiring(self._wish)).__await__()
+
+    async def __aenter__(self) -> AsyncLease:
+        lease = self._lease = await self
+        return lease
 
 
 class AsyncAccountPool(Face):
@@ -122,7 +158,13 @@ class AsyncAccountPool(Face):
 
         Cancelling it at any point leaves no slot taken.
         """
-        return Acquiring(self, asked, None if not asked or plain(asked) else Wish.make(**asked))
+        if not asked or plain(asked):
+            acquiring = _new(Acquiring)
+        else:
+            acquiring = _new(Choosing)
+            acquiring._wish = Wish.make(**asked)  # noqa: SLF001  # calling a constructor costs as much again
+        acquiring._pool, acquiring._asked = self, asked  # noqa: SLF001
+        return acquiring
 
     def acquiring(self, wish: Wish) -> Flow[AsyncLease]:
         """Acquire a lease, as a flow."""

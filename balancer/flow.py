@@ -14,6 +14,7 @@ from balancer.errors import BalancerError, StoreUnavailable
 from balancer.lease import Handle
 from balancer.lines import LONG_WAIT, Waiter
 from balancer.model import Account, Reconciled
+from balancer.origin import LineUp
 from balancer.refusal import no_accounts, timed_out
 from balancer.tally import NEW, Row, Ticket
 from balancer.wish import Asked, Wish
@@ -38,21 +39,20 @@ def acquire(core: Core, wish: Wish, lease: type[H], waiter: WaiterMaker) -> Flow
     return handle
 
 
-def queue(core: Core, asked: Asked, waiter: Waiter) -> Flow[None]:
+def queue(core: Core, line_up: LineUp, asked: Asked, waiter: Waiter) -> Flow[None]:
     """Wait for the lease of ``waiter``, on any account, which could not be granted at once.
 
     Raises what :meth:`balancer.AccountPool.acquire` documents.
     """
     waiter.row.state = NEW
     try:
-        stand = core.origin.line_up
-        until = stand(waiter, asked.get("timeout")) if stand else None
+        until = line_up(waiter, asked.get("timeout"))
         if until is not None:
             yield Park(waiter, until, core.clock)
         if not waiter.served:
             yield from Acquiring(core, Wish.make(**asked), core.draw(), waiter).run()
     except BaseException:
-        try:  # twice, for the reason given there
+        try:  # twice, for the reason that Acquiring.run gives
             core.store.withdraw(waiter)
         except BaseException:
             core.store.withdraw(waiter)

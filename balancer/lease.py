@@ -171,11 +171,6 @@ class Handle:
     def _doubtful(self, error: BaseException) -> bool:
         return says(error, self._core) is Verdict.AMBIGUOUS
 
-    def _end_at_once(self) -> bool | None:
-        """End the lease without any detour; None: that takes more than this."""
-        give_back = self._origin.give_back
-        return None if give_back is None else give_back(self._row)
-
 
 def says(error: BaseException, core: Core) -> Verdict | None:
     """Return the verdict on an exception that a block or a call was left by; None: it says nothing."""

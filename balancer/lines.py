@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
-from balancer.agenda import Agenda
 from balancer.tally import NEW, Row, Ticket
 
 LONG_WAIT = 60.0
@@ -65,32 +65,43 @@ class Line:
 
     def __init__(self, alike: Alike) -> None:
         self.alike = alike
-        self.queue: Agenda[Waiter] = Agenda()
+        self.queue: OrderedDict[Waiter, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.queue)
 
     @property
-    def arrival(self) -> float:
+    def arrival(self) -> int:
         """Arrival of the first in line."""
-        return self.queue.next
+        return self.first.arrival
 
     @property
     def first(self) -> Waiter:
         """The first in line."""
-        waiter = self.queue.first()
-        if waiter is None:
-            raise LookupError("a line without waiters should have been taken down")
-        return waiter
+        for waiter in self.queue:
+            return waiter
+        raise LookupError("nobody stands in this line")
+
+    def put(self, waiter: Waiter) -> None:
+        """Have ``waiter`` stand where it belongs: nearly always at the end."""
+        queue = self.queue
+        late = bool(queue) and next(reversed(queue)).arrival > waiter.arrival
+        queue[waiter] = None
+        if late:
+            for each in sorted(queue, key=_arrival):
+                queue.move_to_end(each)
 
 
 class Lines:
     """Every line of one pool, found by the account that could serve it."""
 
-    __slots__ = ("_any", "_arrivals", "_pinned", "_several", "counted", "keeper", "waiters")
+    __slots__ = ("_any", "_arrivals", "_pinned", "_several", "counted", "keeper", "plain", "waiters")
 
     def __init__(self) -> None:
+        self.plain = Line((None, None, None))
+        """Those who ask for nothing in particular. It is always there, and mostly the only one."""
         self._any: dict[Alike, Line] = {}
+        """Any account will do, but not in any way."""
         self._pinned: dict[str, dict[Alike, Line]] = {}
         self._several: dict[Alike, Line] = {}
         self._arrivals = 0
@@ -106,21 +117,33 @@ class Lines:
             self._arrivals += 1
             waiter.arrival = self._arrivals
         self.step_aside(waiter)
-        alike = waiter.ticket.alike
-        shelf = self._shelf(alike[0])
-        line = shelf.get(alike)
-        if line is None:
-            line = shelf[alike] = Line(alike)
-        waiter.line = line
+        line = waiter.line = self._line(waiter.ticket.alike)
         self.waiters[waiter] = None
-        line.queue.set(waiter, waiter.arrival)
+        line.put(waiter)
+
+    def join_plain(self, waiter: Waiter) -> None:
+        """Put a new ``waiter`` that asks for nothing in particular, and waits for a slot, in line."""
+        self._arrivals = waiter.arrival = self._arrivals + 1
+        waiter.line = self.plain
+        self.waiters[waiter] = self.plain.queue[waiter] = None
+        waiter.counted = True
+        self.counted += 1
+
+    def leave_plain(self, waiter: Waiter) -> None:
+        """Do as :meth:`leave` for a ``waiter`` in that line that does not keep the time."""
+        self.plain.queue.pop(waiter, None)
+        waiter.line = None
+        if waiter.counted:
+            waiter.counted = False
+            self.counted -= 1
+        self.waiters.pop(waiter, None)
 
     def step_aside(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of its line, to stand in another one later: it keeps its place in time."""
         line = waiter.line
         if line is not None:
-            line.queue.drop(waiter)
-            if not line:
+            line.queue.pop(waiter, None)
+            if not line.queue and line is not self.plain:
                 self._take_down(line)
             waiter.line = None  # last, so that it can be done again after an interruption
 
@@ -141,14 +164,15 @@ class Lines:
             self.counted += 1
 
     def sole_first(self) -> Waiter | None:
-        """Return the first who waits, if all stand in one line that any account may serve as it is."""
-        if len(self._any) != 1 or self._pinned or self._several:
+        """Return the first who waits, if nobody who does asks for anything in particular."""
+        if self._any or self._pinned or self._several:
             return None
-        (line,) = self._any.values()
-        return line.first if line.alike[1] is None else None
+        return next(iter(self.plain.queue), None)
 
     def serving(self, account_id: str) -> Iterator[Line]:
         """Yield the lines that an account could serve."""
+        if self.plain:
+            yield self.plain
         yield from self._any.values()
         yield from self._pinned.get(account_id, {}).values()
         for line in self._several.values():
@@ -156,7 +180,9 @@ class Lines:
                 yield line
 
     def all(self) -> Iterator[Line]:
-        """Yield every line."""
+        """Yield every line in which somebody stands."""
+        if self.plain:
+            yield self.plain
         yield from self._any.values()
         for pinned in self._pinned.values():
             yield from pinned.values()
@@ -186,6 +212,13 @@ class Lines:
         if not shelf and accounts is not None and len(accounts) == 1:
             del self._pinned[next(iter(accounts))]
 
+    def _line(self, alike: Alike) -> Line:
+        if alike == self.plain.alike:
+            return self.plain
+        shelf = self._shelf(alike[0])
+        line = shelf.get(alike)
+        return line if line is not None else shelf.setdefault(alike, Line(alike))
+
     def _shelf(self, accounts: frozenset[str] | None) -> dict[Alike, Line]:
         if accounts is None:
             return self._any
@@ -193,3 +226,7 @@ class Lines:
             return self._several
         (account,) = accounts
         return self._pinned.setdefault(account, {})
+
+
+def _arrival(waiter: Waiter) -> int:
+    return waiter.arrival

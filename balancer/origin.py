@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from balancer.core import Core
 
 
+LineUp = Callable[[Any, float | None], float | None]
+"""Waiter, timeout in seconds -> the clock's reading until which it may sleep, or None."""
+
+
 class Origin:
     """What the leases of one pool in one process have in common: the pool, and how their ids begin.
 
@@ -29,9 +33,9 @@ class Origin:
         self.grab: Callable[[Any, Mapping[str, Any]], bool] = _not_at_once
         """Ties a handle to a new lease, labelled as asked, and grants it, without any detour. False: that
         takes more than this."""
-        self.line_up: Callable[[Any, float | None], float | None] | None = None
-        """Has the caller of a waiter stand in line for any account, if ``grab`` did not serve it. Until when
-        it may sleep; None: that takes more than this."""
+        self.line_up: LineUp | None = None
+        """Has a caller stand in line for any account, if ``grab`` did not serve it. None where the store
+        cannot; if it returns None, that takes more than this."""
         self.give_back: Callable[[Row], bool] | None = None
         """Ends a lease without any detour; None where the store cannot, and once the process has forked."""
 

@@ -89,7 +89,8 @@ class AccountPool(Face):
             if origin.grab(lease, asked):
                 return lease
             if origin.line_up is not None:
-                drive(flow.queue(self._core, asked, ThreadWaiter(lease._row)))  # noqa: SLF001  # ours so far
+                waiter = ThreadWaiter(lease._row)  # noqa: SLF001  # ours so far
+                drive(flow.queue(self._core, origin.line_up, asked, waiter))
                 return lease
         wish = Wish.make(**asked)
         return drive(flow.acquire(self._core, wish, Lease, ThreadWaiter))

@@ -32,10 +32,10 @@ class TaskWaiter(Waiter):
         loop = self._loop
         if loop is None:
             return
-        if get_ident() == self._thread and not loop.is_closed():
-            self._rise()
-        else:
+        if get_ident() != self._thread or loop.is_closed():
             loop.call_soon_threadsafe(self._rise)
+        elif (future := self._future) is not None and not future.done():
+            future.set_result(None)
 
     def nudge(self) -> None:
         """Do as :meth:`wake`, from a finalizer, which may run in the middle of the loop's own work."""

@@ -93,9 +93,13 @@ class Desk(ABC):
 
     def leave(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of its line (under the lock). Its duty to keep time passes on."""
-        kept = self.lines.keeper is waiter
-        self.lines.leave(waiter)
-        if kept and (heir := self.lines.last()) is not None:
+        lines = self.lines
+        kept = lines.keeper is waiter
+        if waiter.line is lines.plain and not kept:
+            lines.leave_plain(waiter)
+            return
+        lines.leave(waiter)
+        if kept and (heir := lines.last()) is not None:
             self.outbox.append(heir)
 
     def admit(self, waiter: Waiter, most: int | None) -> None:

@@ -16,13 +16,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from balancer.lines import Waiter
+from balancer.origin import LineUp
 from balancer.tally import ENDED, HELD, Row, Ticket
 
 if TYPE_CHECKING:
     from balancer.room import RandomRoom
     from balancer.store.memory import MemoryStore
-
-LineUp = Callable[[Waiter, float | None], float | None]
 
 
 def line_up_at(store: MemoryStore, room: RandomRoom, most: int | None) -> LineUp:
@@ -36,7 +35,9 @@ def line_up_at(store: MemoryStore, room: RandomRoom, most: int | None) -> LineUp
         ticket = Ticket(waiter.row, draw())
         for _ in turn:
             try:
-                road.close()
+                road.closed = True
+                if road.busy:
+                    return None
                 now = clock()
                 until = math.inf if timeout is None else now + timeout
                 if store.torn or store.dropped or now >= store.quiet_until or now >= until:
@@ -48,8 +49,7 @@ def line_up_at(store: MemoryStore, room: RandomRoom, most: int | None) -> LineUp
                     return None
                 waiter.begin(now)
                 waiter.ticket, waiter.table, waiter.hopes = ticket, store.table, True
-                lines.join(waiter)
-                lines.count(waiter)
+                lines.join_plain(waiter)
                 if lines.keeper is None:
                     lines.keeper = waiter
                     store.keeper_until = until = min(until, store.quiet_until, waiter.warn_at)
@@ -70,9 +70,16 @@ def pass_on_at(store: MemoryStore) -> Callable[[Row], bool]:
     def pass_on(row: Row) -> bool:
         for _ in turn:
             try:
-                road.close()
+                road.closed = True
                 tally = row.tally
-                if row.state is not HELD or tally.left or tally.pauses or store.torn or store.dropped:
+                if (
+                    road.busy
+                    or row.state is not HELD
+                    or tally.left
+                    or tally.pauses
+                    or store.torn
+                    or store.dropped
+                ):
                     return False
                 heir = lines.sole_first()
                 if heir is None:
