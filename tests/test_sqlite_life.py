@@ -357,6 +357,16 @@ def test_crash_at_any_statement_of_a_plain_grant_leaves_all_or_nothing(path):
     watcher.close()
 
 
+def test_first_operation_that_is_undone_takes_nothing_along(path):
+    """What an owner enters with its first operation is undone if that fails, and entered by the next."""
+    backend = connect(path, "one")
+    with pytest.raises(KeyError):
+        backend.call("no operation")
+    configure(backend, {"a": 1})
+    assert take(backend, "one-1") == "a"
+    backend.close()
+
+
 def test_queue_is_handed_on_when_its_holder_is_killed(path, backend):
     """A process that dies in its turn holds up nobody."""
     ours, theirs = START.Pipe()

@@ -41,6 +41,7 @@ class Acts:
         owner: ops.Owner,
         folder: Path,
     ) -> None:
+        self.connection = connection
         pool, strategy = _pool(connection, settings)
         self._owner = owner
         self._books = Books(connection, pool, strategy)

@@ -51,7 +51,7 @@ class SqliteBackend:
         self._owner = owner
         self._mailbox = Mailbox(self._folder, owner.name)
         self._executor: ThreadPoolExecutor | None = None
-        self._acts: tuple[sqlite3.Connection, Acts] | None = None
+        self._acts: Acts | None = None
         self._met = False
         self._show_life_at = -math.inf
 
@@ -60,7 +60,11 @@ class SqliteBackend:
 
     def call(self, operation: Operation) -> Reply:
         """Carry out one operation. Raises StoreUnavailable."""
-        reply, messages = self._database.transact(self._carry_out, operation)
+        try:
+            reply, messages = self._database.transact(self._carry_out, operation)
+        except BaseException:
+            self._acts = None  # the pool that they know may have been undone with the rest
+            raise
         self._met = True
         for name, account in messages:
             post(self._folder, name, account)
@@ -70,7 +74,10 @@ class SqliteBackend:
         now = self._now()
         if now >= self._show_life_at:
             self._show_life(now)
-        return self._acts_on(connection).carry_out(operation, now, met=self._met)
+        acts = self._acts
+        if acts is None or acts.connection is not connection:
+            acts = self._acts_on(connection)
+        return acts.carry_out(operation, now, met=self._met)
 
     async def acall(self, operation: Operation) -> Reply:
         """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
@@ -123,9 +130,8 @@ class SqliteBackend:
             self._met, self._show_life_at = False, -math.inf
 
     def _acts_on(self, connection: sqlite3.Connection) -> Acts:
-        if self._acts is None or self._acts[0] is not connection:
-            self._acts = connection, Acts(connection, self._settings, self._owner, self._folder)
-        return self._acts[1]
+        acts = self._acts = Acts(connection, self._settings, self._owner, self._folder)
+        return acts
 
     def _show_life(self, now: float) -> None:
         """Be seen to live, before anything is written that depends on it."""

@@ -50,7 +50,7 @@ class Database:
         self._busy = False
         self._queue: int | None = None
         self._connection: sqlite3.Connection | None = None
-        self._inode = 0
+        self._inode: int | None = None
         forks.register(self)
 
     def transact(self, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
@@ -100,10 +100,14 @@ class Database:
         queue = self._queue
         if queue is None:
             queue = self._queue = self._open_queue()
+        inode = self._inode_now()  # before our turn: the others wait while it lasts
         fcntl.flock(queue, fcntl.LOCK_EX)
         try:
             with forks.gate:
-                return _in_transaction(self._connected(), act, about)
+                connection = self._connection
+                if connection is None or inode != self._inode:
+                    connection = self._connect()
+                return _in_transaction(connection, act, about)
         finally:
             fcntl.flock(queue, fcntl.LOCK_UN)
 
@@ -112,21 +116,21 @@ class Database:
             raise self._unavailable("its folder does not exist")
         return os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT, 0o600)
 
-    def _connected(self) -> sqlite3.Connection:
-        """Return a connection to the file that is there now: it may have been deleted or replaced."""
-        connection = self._connection
+    def _inode_now(self) -> int | None:
+        """Return which file is there now: it may have been deleted or replaced."""
         # Looked at, never opened: closing a file takes away the locks that SQLite has on it.
         try:
-            inode = os.stat(self.path).st_ino  # noqa: PTH116  # a Path's takes twice as long, each time
+            return os.stat(self.path).st_ino  # noqa: PTH116  # a Path's takes twice as long, each time
         except FileNotFoundError:
-            inode = None
-        if connection is not None and inode == self._inode:
-            return connection
+            return None
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file that is there now; it is made if there is none."""
         self.before_fork()
-        if inode is None:
+        if self._inode_now() is None:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = self._connection = self._open()
-        self._inode = Path(self.path).stat().st_ino
+        self._inode = self._inode_now()
         return connection
 
     def _open(self) -> sqlite3.Connection:
