@@ -148,6 +148,7 @@ class SharedStore(Direct):
                 self.barred = False
                 self.leave(waiter)
         if here:
+            self.flush()  # at once: while it awakes there is time for the rest
             self.courier.ensure()
         else:
             self.later(End(self.text(row.key)))

@@ -11,9 +11,12 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from balancer.store.redis.resp import messages
 from balancer.store.redis.template import Template
 from balancer.store.redis.wire import text
+from balancer.store.redis.wires import LATER
 
+_CHUNK = 65536
 QUIET = 10.0
 """Seconds without a message after which the server is asked whether it still hears us."""
 
@@ -25,6 +28,9 @@ class Ears:
         self._template, self._own, self._roll = template, own, roll
         self._patience = 0.0
         self._connection: Any = None
+        self._socket: Any = None
+        self._rest = b""
+        """The beginning of a message, of which the end has yet to come."""
         self._heard_at = 0.0
         self._asked = False
         self._busy = threading.Lock()
@@ -87,9 +93,16 @@ class Ears:
         self._patience = template.kwargs["socket_timeout"]
         connection = self._connection = template.make()
         connection.connect()
-        connection.send_command("SUBSCRIBE", self._own, self._roll)
-        for _ in range(2):
-            connection.read_response()
+        self._socket, self._rest = connection._sock, b""  # noqa: SLF001  (redis-py has no public name for it)
+        self._socket.settimeout(0)
+        connection.send_command("SUBSCRIBE", self._own, self._roll, check_health=False)
+        ready = select.poll()
+        ready.register(self._socket, select.POLLIN)
+        heard = 0
+        while heard < 2:
+            if not ready.poll(self._patience * 1000):
+                raise TimeoutError("the server did not answer in time")
+            heard += sum(message[0] == b"subscribe" for message in self._read())
         self.roll_calls += 1
         self._heard_at, self._asked = time.monotonic(), False
 
@@ -106,23 +119,32 @@ class Ears:
         """Whether there is something to read, within ``seconds`` and before anybody pokes."""
         poll = select.poll()
         poll.register(self._hearer, select.POLLIN)
-        poll.register(self._connection._sock, select.POLLIN)  # noqa: SLF001  (it has no public name)
+        poll.register(self._socket, select.POLLIN)
         ready = [number for number, _ in poll.poll(max(0.0, seconds) * 1000)]
         if self._hearer in ready:
             os.read(self._hearer, 65536)
         return any(number != self._hearer for number in ready)
 
     def _messages(self) -> list[str]:
-        found = []
-        while True:
-            kind, *channel, payload = self._connection.read_response()
-            if text(kind) == "message":
-                if text(channel[0]) == self._roll:
-                    self.roll_calls += 1
-                else:
-                    found.append(text(payload))
-            if not self._connection.can_read(0):
-                return found
+        """Return the offers in what has been said."""
+        found, roll = [], self._roll.encode()
+        for kind, *channel, payload in self._read():
+            if kind == b"message" and channel[0] == roll:
+                self.roll_calls += 1
+            elif kind == b"message":
+                found.append(text(payload))
+        return found
+
+    def _read(self) -> list[list[bytes]]:
+        try:
+            while True:
+                received = self._socket.recv(_CHUNK)
+                if not received:
+                    raise RedisConnectionError("the server closed the connection")
+                self._rest += received
+        except LATER:
+            said, self._rest = messages(self._rest)
+            return said
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None

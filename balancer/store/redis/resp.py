@@ -1,4 +1,4 @@
-"""The server's answers, from bytes. Every script answers one text, so there are no lists to read."""
+"""What the server says, from bytes: the one text that every script answers, and the messages of a channel."""
 
 from __future__ import annotations
 
@@ -31,6 +31,47 @@ def parse(data: bytes) -> Any:
     if len(data) < start + size + 2:
         raise Incomplete
     return data[start : start + size]
+
+
+def messages(data: bytes) -> tuple[list[list[bytes]], bytes]:
+    """Return the whole messages in ``data``, each a list of texts, and the beginning of the next.
+
+    Raises:
+        ResponseError: the server refused to be listened to.
+    """
+    found: list[list[bytes]] = []
+    start = 0
+    while True:
+        try:
+            message, start = _message(data, start)
+        except Incomplete:
+            return found, data[start:]
+        found.append(message)
+
+
+def _message(data: bytes, start: int) -> tuple[list[bytes], int]:
+    kind, head, at = _line(data, start)
+    if kind == b"-":
+        raise _error(head)
+    if kind != b"*":
+        return [head], at
+    parts = []
+    for _ in range(int(head)):
+        kind, part, at = _line(data, at)
+        if kind == b"$":
+            end = at + int(part)
+            if len(data) < end + 2:
+                raise Incomplete
+            part, at = data[at:end], end + 2
+        parts.append(part)
+    return parts, at
+
+
+def _line(data: bytes, start: int) -> tuple[bytes, bytes, int]:
+    end = data.find(b"\r\n", start)
+    if end < 0:
+        raise Incomplete
+    return data[start : start + 1], data[start + 1 : end], end + 2
 
 
 def _error(said: bytes) -> ResponseError:

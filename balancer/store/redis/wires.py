@@ -21,7 +21,8 @@ from balancer.store.redis.resp import Incomplete, parse
 from balancer.store.redis.template import Template
 
 _CHUNK = 65536
-_LATER = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
+LATER = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
+"""What a socket that does not block raises instead."""
 _FRESH = 0.005
 """Seconds within which no server is gone and back again, so that a connection need not be looked at."""
 _IN, _OUT = select.POLLIN, select.POLLOUT
@@ -113,7 +114,7 @@ class Wire:
     async def _await(self, event: int) -> None:
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
-        # By number: of what is not registered yet a loop makes an error with its text, and a socket's is long.
+        # By number: a loop makes an error with the text of what it does not know yet; a socket's is long.
         number = self._socket.fileno()
         if event == _IN:
             add, remove = loop.add_reader, loop.remove_reader
@@ -134,7 +135,7 @@ def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
     while left:
         try:
             sent = socket.send(left)
-        except _LATER:
+        except LATER:
             yield _OUT
         else:
             left = b"" if sent == len(left) else memoryview(left)[sent:]
@@ -151,7 +152,7 @@ def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
                     return parse(data)
                 except Incomplete:
                     continue
-        except _LATER:
+        except LATER:
             continue
 
 
