@@ -28,7 +28,7 @@ class Handle:
     Mutable: ``_job_id`` once bound, ``_accepted_job`` once an answer named a job.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_origin", "_row")
+    __slots__ = ("__dict__", "_origin", "_row")
 
     _origin: Origin
     _row: Row

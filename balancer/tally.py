@@ -21,14 +21,14 @@ class Row:
     What most leases never need has its default in the class and costs nothing until it is set.
     """
 
-    __slots__ = ("__dict__", "held_since", "key", "label", "state", "tally")
+    __slots__ = ("__dict__", "held_since", "key", "state", "tally")
 
     key: Key
-    label: str | None
     state: str
     tally: Tally
     held_since: float
 
+    label: str | None = None
     scope: str | None = None
     job_id: str | None = None
     state_since: float = 0.0
@@ -43,7 +43,9 @@ class Row:
     """Lists in a row that its job was missing from."""
 
     def __init__(self, key: Key, label: str | None = None, scope: str | None = None) -> None:
-        self.key, self.label, self.state = key, label, NEW
+        self.key, self.state = key, NEW
+        if label is not None:
+            self.label = label
         if scope is not None:
             self.scope = scope
 

@@ -74,7 +74,8 @@ def _grab(store: MemoryStore, origin: Origin, room: RandomRoom) -> Callable[[Any
         """Grant ``lease`` on any account with room, if that needs no housekeeping."""
         row = _new(Row)
         row.key = key = serial()
-        row.label = asked.get("label") if asked else None
+        if asked and (label := asked.get("label")) is not None:
+            row.label = label
         lease._origin, lease._row = origin, row  # noqa: SLF001  # a call would cost more than all this
         row.held_since = now = clock()
         size = room.size
