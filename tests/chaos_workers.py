@@ -13,6 +13,7 @@ import select
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 
 import requests
@@ -98,8 +99,8 @@ class Worker:
                     made = self.create(lease.params)
                     lease.report(made)
                     self.follow(made)
-            except (AcquireTimeout, StoreUnavailable) as error:
-                self.counts[type(error).__name__] += 1
+            except Exception as error:  # noqa: BLE001  # the test looks at what there was
+                self.met(error)
 
     async def tasks(self):
         """Run jobs in tasks of an event loop."""
@@ -116,8 +117,14 @@ class Worker:
                     made = await asyncio.to_thread(self.create, lease.params)
                     await lease.report(made)
                     await asyncio.to_thread(self.follow, made)
-            except (AcquireTimeout, StoreUnavailable) as error:
-                self.counts[type(error).__name__] += 1
+            except Exception as error:  # noqa: BLE001  # the test looks at what there was
+                self.met(error)
+
+    def met(self, error):
+        """Count what a caller met, and show it if that should not be."""
+        self.counts[type(error).__name__] += 1
+        if not isinstance(error, AcquireTimeout | StoreUnavailable):
+            traceback.print_exception(error)
 
     @property
     def site(self):

@@ -80,6 +80,18 @@ def hold(accounts, store, lease_ttl, count):
     pool.close()
 
 
+def fetch_for_ever(store):
+    """Fetch the configuration for all, and never come to an end."""
+
+    class Source:
+        def accounts(self):
+            say("fetching")
+            heard()
+            return {}
+
+    AccountPool(source=Source(), store=store).acquire(timeout=60)
+
+
 def wait_for_one(accounts, store, lease_ttl):
     """Wait for a slot, and say when it is there."""
     pool = AccountPool(source=accounts, store=store, lease_ttl=lease_ttl)

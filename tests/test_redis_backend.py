@@ -12,6 +12,7 @@ import pytest
 from redis.cluster import key_slot
 from redis_backends import backends, commands, configure, granted, name_of, rows, server, spent, take
 from redis_server import GROWN
+from stepping import until
 
 from balancer.store import operations as ops
 from balancer.store.redis.packing import Packer
@@ -241,6 +242,20 @@ def test_versions_and_claims_of_before_a_flush_never_come_again(server, backends
     assert not backends(now=clock).call(ops.Claim("fetch", 0, 60)).result.go
     backend.call(ops.Fail("fetch", fresh.number, "SourceUnavailable", "x", 0.0))
     assert configure(backend, {"b": 1}) > version
+
+
+def test_a_claim_passes_on_when_its_owner_listens_no_more_and_not_before(backends):
+    """P-5: who lives listens while it fetches, which takes a moment to begin; the fetch takes its time."""
+    clock = ManualClock()
+    fetcher, other = backends(now=clock), backends(now=clock)
+    assert fetcher.call(ops.Claim("fetch", 0, 60)).result.go
+    clock.advance(2.9)
+    assert not other.call(ops.Claim("fetch", 0, 60)).result.go
+    fetcher.listen(0.0)
+    clock.advance(30.0)
+    assert not other.call(ops.Claim("fetch", 0, 60)).result.go
+    fetcher.close()
+    until(lambda: other.call(ops.Claim("fetch", 0, 60)).result.go)
 
 
 # -- what ends by itself ----------------------------------------------------------------------------------

@@ -117,6 +117,17 @@ def test_a_killed_waiter_blocks_nobody_behind_it(store, worker, pool):
     assert waiting[1].hear() == ["a"]
 
 
+def test_a_fetcher_that_is_killed_holds_nobody_up_for_long(store, worker, pool):
+    """P-5: another process fetches in its place, long before a fetch would be given up."""
+    fetcher = worker("fetch_for_ever", store=store)
+    assert fetcher.hear() == ["fetching"]
+    here = pool({"a": 1})
+    with pytest.raises(AcquireTimeout):
+        here.acquire(timeout=0.2)
+    fetcher.kill()
+    here.acquire(timeout=30).release()
+
+
 def in_line(store):
     """Return how many processes wait."""
     import redis

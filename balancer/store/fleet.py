@@ -7,7 +7,8 @@ in a thread of its own that may block.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,11 +51,12 @@ def shuffled(ids: Collection[str], draw: Callable[[], float]) -> tuple[str, ...]
 
 
 class Fleet:
-    """The claims of this process. Mutable: how often it has failed in a row."""
+    """The claims of this process. Mutable: how many it holds, and how often it has failed in a row."""
 
     def __init__(self, store: Reading) -> None:
         self._store = store
         self._failures = 0
+        self.claims = 0
 
     # -- the configuration ------------------------------------------------------------------------
 
@@ -67,7 +69,8 @@ class Fleet:
             if claimed is None:
                 return SourceUnavailable("another process is still fetching the configuration"), 0.0
             if claimed.go:
-                return self._fetch_for_all(claimed.number, ask), 0.0
+                with self._at_work():
+                    return self._fetch_for_all(claimed.number, ask), 0.0
             if claimed.trouble is not None:
                 return _again(claimed), 0.0
             configured = self._read()
@@ -115,7 +118,8 @@ class Fleet:
             if claimed is None:
                 return SourceUnavailable("another process is still reading the list of jobs")
             if claimed.go:
-                return self._survey_for_all(claimed.number, ask, wanted, interval)
+                with self._at_work():
+                    return self._survey_for_all(claimed.number, ask, wanted, interval)
             return Plan() if claimed.trouble is None else _again(claimed)
         except StoreUnavailable as error:
             return error.with_traceback(None)
@@ -170,6 +174,18 @@ class Fleet:
             time.sleep(min(claimed.retry_in, _ASK_AGAIN))
             waited = time.monotonic() - begun
         return None
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Have the courier say that this process lives while it holds a claim."""
+        with self._store.lock:
+            self.claims += 1
+        self._store.courier.ensure()
+        try:
+            yield
+        finally:
+            with self._store.lock:
+                self.claims -= 1
 
     def _failed(self, what: Literal["fetch", "survey"], number: int, error: BalancerError) -> None:
         asked = error.retry_after if isinstance(error, SourceError) else None

@@ -30,8 +30,8 @@ class Pulse:
 
     @property
     def needed(self) -> bool:
-        """Whether there are leases to be kept alive, and the store cannot see that by itself."""
-        return self._store.backend.beats and bool(self._store.mine)
+        """Whether there are leases or claims to be kept alive, and the store cannot see that by itself."""
+        return self._store.backend.beats and bool(self._store.mine or self._store.fleet.claims)
 
     @property
     def due_at(self) -> float:
@@ -51,7 +51,7 @@ class Pulse:
             return
         rows = store.held()
         store.lose(drive(store.ask(Register(rows))))
-        if not beaten.known:
+        if rows and not beaten.known:
             store.note("warning", "leases_registered_again", leases=len(rows))
             store.flush()
 

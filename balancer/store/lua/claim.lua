@@ -5,11 +5,20 @@
 --          type and text of the error that asked for a pause, if that is why}
 
 local what, max_age = ARGV[6], tonumber(ARGV[7])
+
+-- Whether the process that holds the claim is dead: who lives listens while it does what it claimed.
+local function orphaned(claim)
+  if now - (claim.since or now) < GRACE then return false end -- it may not listen yet
+  local listeners = redis.pcall('PUBSUB', 'NUMSUB', K.rows:sub(1, -5) .. 'offers:' .. claim.owner)
+  return listeners[2] == 0
+end
+
 enter()
 local claim = read_claim(what)
 local age = claim.done_at and now - claim.done_at
 -- Who holds it may claim it again: the reply may have been lost.
 local busy = claim.owner ~= OWNER and math.max(0, (claim.void_at or 0) - now) or 0
+if busy > 0 and orphaned(claim) then busy = 0 end
 local pause = max_age > 0 and math.max(0, (claim.retry_at or 0) - now) or 0
 age = age or -1
 
@@ -18,6 +27,6 @@ if busy > 0 then return leave({0, 0, busy, age}) end
 if pause > 0 then return leave({0, 0, pause, age, claim.kind, claim.text}) end
 local number = higher(claim.number)
 write(K.meta, what, {
-  number = number, owner = OWNER, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at,
+  number = number, owner = OWNER, since = now, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at,
 })
 return leave({1, number, 0, age})
