@@ -1,4 +1,4 @@
--- Stands before every script: the keys, what all calls bring along, the clock, and how data is read.
+-- Stands before every script: the keys, what all calls bring along, and the clock.
 --
 -- KEYS  the same order in every script, which may leave out those at the end that it never touches
 -- ARGV  1 owner   2 its host:pid
@@ -34,28 +34,4 @@ local now = tonumber(ARGV[5])
 if not now then
   local time = call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
--- An optional text travels as "=text", and as "" if there is none.
-local function optional(text)
-  if text ~= '' then return text:sub(2) end
-end
-
--- No account's members are a prefix of another's, whatever the ids look like.
-local function member(id, key)
-  return #id .. ':' .. id .. ':' .. key
-end
-
-local function read(key, field)
-  local text = call('HGET', key, field)
-  if text and text ~= '' then return cjson.decode(text) end
-end
-
-local function write(key, field, value)
-  call('HSET', key, field, cjson.encode(value))
-end
-
-local function in_flight(id)
-  local start = #id .. ':' .. id
-  return call('ZLEXCOUNT', K.held, '[' .. start .. ':', '(' .. start .. ';')
 end

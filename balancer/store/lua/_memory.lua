@@ -1,4 +1,4 @@
--- Stands before the scripts that ask or tell what has ended, ahead of the state.
+-- Stands before the scripts that ask or tell what has ended.
 
 local MOST_TOMBS, MOST_JOBS = 100000, 10000
 
@@ -14,4 +14,11 @@ end
 local function remembers(memory, name)
   local since = call('ZSCORE', memory, name)
   return since and tonumber(since) > now - MEMORY
+end
+
+-- The job of a lease is over, as its user says.
+local function finish(key, row)
+  if row.job then remember(K.done, row.job, MOST_JOBS) end
+  remember(K.tombs, key, MOST_TOMBS)
+  end_row(key, row)
 end

@@ -5,6 +5,30 @@ local expired = {}
 local touched = {} -- accounts that have room, and may not have had it before this call
 local seekers = {} -- owners who came into the line, and have not looked at all accounts yet
 
+-- An optional text travels as "=text", and as "" if there is none.
+local function optional(text)
+  if text ~= '' then return text:sub(2) end
+end
+
+-- No account's members are a prefix of another's, whatever the ids look like.
+local function member(id, key)
+  return #id .. ':' .. id .. ':' .. key
+end
+
+local function read(key, field)
+  local text = call('HGET', key, field)
+  if text and text ~= '' then return cjson.decode(text) end
+end
+
+local function write(key, field, value)
+  call('HSET', key, field, cjson.encode(value))
+end
+
+local function in_flight(id)
+  local start = #id .. ':' .. id
+  return call('ZLEXCOUNT', K.held, '[' .. start .. ':', '(' .. start .. ';')
+end
+
 -- A number that is higher than the last one, also after the data was lost.
 local function higher(last)
   return math.max((tonumber(last) or 0) + 1, now)

@@ -238,23 +238,14 @@ def _nothing(_: Any) -> None:
     return None
 
 
-_APPLY: dict[str, Any] = {
-    "keys": len(KEYS),
-    "ahead": ("_memory",),
-    "parts": ("_finish", "_bind", "_claims"),
-}
 _ALL: dict[str, Any] = {"keys": len(KEYS), "parts": ("_claims",)}
-_END: dict[str, Any] = {
-    "keys": WITH_JOBS,
-    "ahead": ("_memory", "_straight", "_straight_end"),
-    "parts": ("_finish",),
-}
-_BIND: dict[str, Any] = {"keys": WITH_JOBS, "ahead": ("_memory",), "parts": ("_finish", "_bind")}
+_APPLY: dict[str, Any] = {"keys": len(KEYS), "parts": ("_memory", "_bind", "_claims")}
+_BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory", "_bind")}
+_END: dict[str, Any] = {"keys": WITH_JOBS, "ahead": ("_straight", "_straight_end"), "parts": ("_memory",)}
+_TAKE: dict[str, Any] = {"ahead": ("_straight", "_straight_take"), "parts": ("_memory", "_wants")}
 
 FORMS: dict[type, Form] = {
-    ops.Take: _form(
-        "take", _take, _granted, ahead=("_memory", "_straight", "_straight_take"), parts=("_wants",)
-    ),
+    ops.Take: _form("take", _take, _granted, **_TAKE),
     ops.End: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_END),
     ops.Bind: _form("bind", lambda op: (op.key, op.job_id, milliseconds(op.ttl)), str, **_BIND),
     ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
@@ -272,7 +263,7 @@ FORMS: dict[type, Form] = {
     ops.Apply: _form("apply", _apply, _keys, **_APPLY),
     ops.Dump: _form("dump", lambda _: (), lambda result: result, **_ALL),
     ops.Beat: _form("beat", lambda _: (), _beaten),
-    ops.Register: _form("register", _register, _keys, ahead=("_memory",)),
+    ops.Register: _form("register", _register, _keys, parts=("_memory",)),
     ops.Wait: _form("wait", lambda op: (_wants(op.wants),), _nothing, parts=("_wants",)),
 }
 
