@@ -193,7 +193,7 @@ class Lease(Handle):
     __slots__ = ()
 
     def __enter__(self) -> Self:
-        if self._row.state is not HELD or self._origin.give_back is None:
+        if self._row.state is not HELD:
             self.entering()
         return self
 

@@ -21,7 +21,7 @@ from balancer.model import Listing, Table
 from balancer.origin import Origin
 from balancer.store.base import Store
 from balancer.store.straight import Road, open_road
-from balancer.tally import AMBIGUOUS, BOUND, HELD, Key, Row, Tally
+from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, Key, Row, Tally
 from balancer.verdict import Ruling, Verdict
 
 T = TypeVar("T")
@@ -378,6 +378,8 @@ class MemoryStore(Store):
     def after_fork(self, origin: Origin) -> None:
         """Start empty in a child: the leases and the callers who wait are the parent's."""
         super().after_fork(origin)
+        for row in self.ledger.rows.values():
+            row.state = ENDED
         self.ledger = self._new_ledger()
         self.road, self.torn = Road(), False
         open_road(self, origin)

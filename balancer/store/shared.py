@@ -25,7 +25,7 @@ from balancer.store.direct import Direct
 from balancer.store.fleet import Fleet, shuffled
 from balancer.store.operations import End, Granted, Owner, Take, Wants
 from balancer.store.serving import MOST_WANTED, vague
-from balancer.tally import HELD, NEW
+from balancer.tally import ENDED, HELD, NEW
 
 _ANY = (None, None, None)
 
@@ -215,6 +215,8 @@ class SharedStore(Direct):
         """Start empty in a child: leases, callers and connections are the parent's."""
         super().after_fork(origin)
         self._origin = origin
+        for row in (*self.mine.values(), *self.let_go.values()):
+            row.state = ENDED
         self.mine, self.tallies = {}, {}
         self.look_afresh()
         self.let_go.clear()

@@ -118,10 +118,12 @@ def _give_back(store: MemoryStore, room: RandomRoom) -> Callable[[Row], bool]:
         busy = True
         try:
             busy, road.busy = road.busy, True
-            if not (busy or road.closed or waiters or tally.pauses or tally.draining) and row.state is HELD:
+            left = tally.left + 1
+            # Below 1 it was over its capacity, or drains: there may be more to do than this.
+            if left > 0 and row.state is HELD and not (busy or road.closed or waiters or tally.pauses):
                 del rows[key], tally.held[key]
                 row.state = ENDED
-                tally.left = left = tally.left + 1
+                tally.left = left
                 if left == 1:
                     size, place = room.size, tally.place
                     tallies[place] = other = tallies[size]
