@@ -46,7 +46,7 @@ class Acts:
         self._owner = owner
         self._books = Books(connection, pool, strategy)
         self._memory = Memory(self._books)
-        self._straight = Straight(connection, pool, self._memory, settings, owner).roads
+        self._straight = Straight(connection, self._books, self._memory, settings, owner).roads
         self._leases = Leases(self._books, self._memory, settings, owner)
         self.line = Line(self._books, self._leases.choice, owner, folder, settings.lease_ttl)
         self._fleet = Fleet(self._books, self.line, settings, owner)

@@ -1,8 +1,8 @@
 """The straight road: a slot is taken or given back while nothing else is to be done.
 
-That is the usual case: nothing is due, nothing is paused, nobody waits, and the account keeps its place on
-the shelf. One look at the file tells whether it is so; then one row is all that changes. In every other
-case nothing was done, and the operation goes the road of everybody.
+That is the usual case: nothing is due, nothing is paused, and nobody waits. One look at the file tells
+whether it is so; then one row is all that changes, and the shelf if the account is full or was. In every
+other case nothing was done, and the operation goes the road of everybody.
 """
 
 from __future__ import annotations
@@ -12,32 +12,35 @@ from collections.abc import Callable
 from typing import Any
 
 from balancer.store import operations as ops
+from balancer.store.sqlite.books import Books
 from balancer.store.sqlite.glance import replied
 from balancer.store.sqlite.memory import Memory
 from balancer.tally import HELD
 
+_STRATEGY = "random"
 # Parameters: the pool, the key, now, ourselves. The order of the tables is the order of the look-ups.
 _USUAL = """
     FROM pool CROSS JOIN owner CROSS JOIN {rest}
     WHERE pool.id = ?1 AND pool.due > ?3 AND NOT pool.pauses AND NOT pool.anybody_waits
-        AND pool.strategy = 'random' AND owner.pool = ?1 AND owner.name = ?4"""
+        AND pool.strategy = '{strategy}' AND owner.pool = ?1 AND owner.name = ?4"""
 _LOOK = "pool.version, pool.due, pool.loose_since, account.id"
 _FREE = f"""
-    SELECT {_LOOK} {_USUAL.format(rest="account INDEXED BY room")}
+    SELECT {_LOOK}, account.in_flight + account.external + 1 < account.capacity
+    {_USUAL.format(strategy=_STRATEGY, rest="account INDEXED BY room")}
         AND account.pool = ?1 AND account.shelf = 0.0 AND account.place IS NOT NULL
         AND account.place = CAST(?5 *
             (SELECT 1 + max(place) FROM account WHERE pool = ?1 AND shelf = 0.0 AND place IS NOT NULL)
             AS INTEGER)
-        AND account.in_flight + account.external + 1 < account.capacity
         AND NOT EXISTS (SELECT 1 FROM lease WHERE pool = ?1 AND key = ?2)
         AND NOT EXISTS (SELECT 1 FROM tomb WHERE pool = ?1 AND key = ?2)"""  # noqa: S608  # ours
 _GRANT = """
     INSERT INTO lease (pool, key, account, state, since, process, label, scope)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _HELD = f"""
-    SELECT {_LOOK}, lease.since, lease.label {_USUAL.format(rest="lease CROSS JOIN account")}
+    SELECT {_LOOK}, account.place IS NOT NULL, lease.since, lease.label
+    {_USUAL.format(strategy=_STRATEGY, rest="lease CROSS JOIN account")}
         AND lease.pool = ?1 AND lease.key = ?2 AND lease.state = '{HELD}'
-        AND account.pool = ?1 AND account.id = lease.account AND account.place IS NOT NULL"""
+        AND account.pool = ?1 AND account.id = lease.account"""
 _END = "DELETE FROM lease WHERE pool = ? AND key = ?"
 
 
@@ -47,17 +50,17 @@ class Straight:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        pool: int,
+        books: Books,
         memory: Memory,
         settings: ops.Settings,
         owner: ops.Owner,
     ) -> None:
         self._run = connection.cursor().execute  # no two results are read at once
-        self._pool, self._memory = pool, memory
+        self._pool, self._books, self._memory = books.pool, books, memory
         self._name, self._process, self._prefix = owner.name, owner.host_pid, owner.name + "-"
         self.roads: dict[type, Callable[[Any, float], ops.Reply | None]] = {ops.End: self.end}
         """By type of operation."""
-        if settings.strategy == "random":
+        if settings.strategy == _STRATEGY:
             self.roads[ops.Take] = self.take
 
     def take(self, take: ops.Take, now: float) -> ops.Reply | None:
@@ -74,8 +77,10 @@ class Straight:
         row = run(_FREE, (pool, key, now, self._name, take.draw)).fetchone()
         if row is None:
             return None
-        id: str = row[3]
+        id, stays = row[3:]
         run(_GRANT, (pool, key, id, HELD, now, self._process, take.label, take.scope))
+        if not stays:
+            self._refile(id)
         return replied(ops.Granted(id), row[:3], now)
 
     def end(self, end: ops.End, now: float) -> ops.Reply | None:
@@ -87,7 +92,13 @@ class Straight:
         row = run(_HELD, (pool, key, now, self._name)).fetchone()
         if row is None:
             return None
-        id, since, label = row[3:]
+        id, stays, since, label = row[3:]
         run(_END, (pool, key))
+        if not stays:
+            self._refile(id)
         self._memory.bury(key)
         return replied(ops.Gone(key, id, HELD, None, label, now - since), row[:3], now)
+
+    def _refile(self, id: str) -> None:
+        self._books.strategy = _STRATEGY  # as was just seen; others may have changed it
+        self._books.refile(id)
