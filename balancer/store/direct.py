@@ -22,7 +22,7 @@ class Direct(Reading):
         """Grant ``row`` on any account with room. False: that takes more than this, and another row."""
         if self.barred or self.lines.waiters or self.table is None or self.now() >= self.quiet_until:
             return False
-        key = self.text(row.key)
+        key = str(row.key)
         try:
             granted = yield from self.ask(Take(key, draw, label=row.label))
             if self.lines.waiters:
