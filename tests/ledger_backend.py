@@ -322,7 +322,7 @@ class LedgerBackend:
     def _apply(self, plan, now):
         ledger = self.shelf.ledger
         if not self._held("survey", plan.number):
-            return ()
+            return None
         self.shelf.claims["survey"] = [plan.number, None, -1e9, None, -1e9]
         self.shelf.claims["survey done"] = now
         ledger.set_external(plan.external)

@@ -268,7 +268,7 @@ class StoreModel:
 
     def apply(self, plan):
         if not self.holds("survey", plan.number):
-            return set()
+            return None
         self._done("survey")
         ledger = self.ledger
         ledger.set_external(dict(plan.external))

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _ASK_AGAIN = 0.1
 """Seconds after which to ask whether somebody else has finished."""
 _MOST_PAUSE = 30.0
+_TRIES = 3
+"""How often what was asked of the source is put into effect if the store has changed under it."""
 
 
 def shuffled(ids: Collection[str], draw: Callable[[], float]) -> tuple[str, ...]:
@@ -65,35 +67,38 @@ class Fleet:
     ) -> tuple[Table | BalancerError, float]:
         """Return the configuration, or why it could not be had, and its age in seconds."""
         try:
-            claimed = self._claim("fetch", max_age, FETCH_DEADLINE)
-            if claimed is None:
-                return SourceUnavailable("another process is still fetching the configuration"), 0.0
-            if claimed.go:
-                with self._at_work():
-                    return self._fetch_for_all(claimed.number, ask), 0.0
-            if claimed.trouble is not None:
-                return _again(claimed), 0.0
-            configured = self._read()
+            for _ in range(_TRIES):
+                claimed = self._claim("fetch", max_age, FETCH_DEADLINE)
+                if claimed is None:
+                    return SourceUnavailable("another process is still fetching the configuration"), 0.0
+                if claimed.trouble is not None:
+                    return _again(claimed), 0.0
+                if not claimed.go:
+                    if (found := self._read()) is not None:
+                        return replace(found.table, version=found.version), found.age
+                elif (outcome := self._fetch_for_all(claimed.number, ask)) is not None:
+                    return outcome, 0.0
         except StoreUnavailable as error:
             return error.with_traceback(None), 0.0
-        if configured is None:
-            return SourceUnavailable("the store has lost the configuration"), 0.0
-        return replace(configured.table, version=configured.version), configured.age
+        return SourceUnavailable("the store keeps losing the configuration"), 0.0
 
-    def _fetch_for_all(self, number: int, ask: Callable[[], Table | BalancerError]) -> Table | BalancerError:
-        outcome = ask()
+    def _fetch_for_all(
+        self, number: int, ask: Callable[[], Table | BalancerError]
+    ) -> Table | BalancerError | None:
+        with self._at_work():
+            outcome = ask()
         if isinstance(outcome, BalancerError):
             self._failed("fetch", number, outcome)
             return outcome
         self._failures = 0
-        for _ in range(3):
+        for _ in range(_TRIES):
             known = self._read()
             base, table = (known.version, known.table) if known else (0, None)
             changes = Changes.between(table, outcome)
             version = self._do(Configure(number, base, outcome, changes.put, changes.gone))
             if version is not None:
                 return replace(outcome, version=version)
-        return outcome
+        return None
 
     def _read(self) -> Configured | None:
         configured: Configured | None = self._do(ReadTable())
@@ -114,15 +119,18 @@ class Fleet:
     ) -> Plan | BalancerError:
         """Compare the server's list with the store; an empty plan if somebody else has just done so."""
         try:
-            claimed = self._claim("survey", max_age, SURVEY_DEADLINE)
-            if claimed is None:
-                return SourceUnavailable("another process is still reading the list of jobs")
-            if claimed.go:
-                with self._at_work():
-                    return self._survey_for_all(claimed.number, ask, wanted, interval)
-            return Plan() if claimed.trouble is None else _again(claimed)
+            for _ in range(_TRIES):
+                claimed = self._claim("survey", max_age, SURVEY_DEADLINE)
+                if claimed is None:
+                    return SourceUnavailable("another process is still reading the list of jobs")
+                if not claimed.go:
+                    return Plan() if claimed.trouble is None else _again(claimed)
+                plan = self._survey_for_all(claimed.number, ask, wanted, interval)
+                if plan is not None:
+                    return plan
         except StoreUnavailable as error:
             return error.with_traceback(None)
+        return SourceUnavailable("the list of jobs was overtaken by another one")
 
     def _survey_for_all(
         self,
@@ -130,10 +138,11 @@ class Fleet:
         ask: Callable[[], Listing | BalancerError],
         wanted: Callable[[], bool],
         interval: float,
-    ) -> Plan | BalancerError:
+    ) -> Plan | BalancerError | None:
         store = self._store
         before = Snapshot.of(store.as_ledger(self._do(Dump())), store.now())
-        listing = ask()
+        with self._at_work():
+            listing = ask()
         if not isinstance(listing, BalancerError) and not wanted():
             listing = SourceUnavailable("the list of jobs came too late")
         if isinstance(listing, BalancerError):
@@ -147,7 +156,9 @@ class Fleet:
             for key, count in missed.items()
             if ledger.rows[key].missed != count
         }
-        ended: tuple[str, ...] = self._do(_applied(number, plan, changed, store))
+        ended: tuple[str, ...] | None = self._do(_applied(number, plan, changed, store))
+        if ended is None:
+            return None
         self._tell(plan, set(ended))
         return plan
 

@@ -211,11 +211,12 @@ class ReadTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apply:
-    """Put into effect what the server's list means, and give the claim back. Answer: the keys that ended.
+    """Put into effect what the server's list means, and give the claim back.
+
+    Answer: the keys that ended; None, and nothing is done, if the claim is void.
 
     Each change is made only if the lease is still in the state that it was planned for: ``bind`` and
     ``resolve`` are of ambiguous leases, ``prolong``, ``reclaim`` and ``missed`` of bound ones.
-    Nothing is done if the claim is void.
     """
 
     number: int

@@ -2,7 +2,7 @@
 --
 -- ARGV  6 number of the claim   7 JSON object {external = {id = jobs}, bind = {{key, job}},
 --       prolong = {key}, reclaim = {key}, resolve = {key}, missed = {{key, lists}}}
--- Answer  the keys that ended
+-- Answer  the keys that ended, or nil if nothing was done
 
 local ended = {}
 
@@ -40,7 +40,7 @@ end
 
 enter()
 local claim = valid('survey', ARGV[6])
-if not claim then return leave(ended) end
+if not claim then return leave() end
 local plan = cjson.decode(ARGV[7])
 set_external(plan.external)
 for _, pair in ipairs(plan.bind) do

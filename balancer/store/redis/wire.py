@@ -165,6 +165,10 @@ def _keys(result: Any) -> tuple[str, ...]:
     return tuple(result)
 
 
+def _ended(result: Any) -> tuple[str, ...] | None:
+    return None if result is None else tuple(result)
+
+
 def _beaten(result: Any) -> ops.Beaten:
     return ops.Beaten(bool(result[0]), _keys(result[1]))
 
@@ -260,7 +264,7 @@ FORMS: dict[type, Form] = {
     ),
     ops.Configure: _form("configure", _configure, lambda version: version, **_ALL),
     ops.ReadTable: _form("read_table", lambda _: (), lambda result: result, **_ALL),
-    ops.Apply: _form("apply", _apply, _keys, **_APPLY),
+    ops.Apply: _form("apply", _apply, _ended, **_APPLY),
     ops.Dump: _form("dump", lambda _: (), lambda result: result, **_ALL),
     ops.Beat: _form("beat", lambda _: (), _beaten),
     ops.Register: _form("register", _register, _keys, parts=("_memory",)),

@@ -17,10 +17,10 @@ class Survey:
     def __init__(self, books: Books, leases: Leases, fleet: Fleet, job_ttl: float) -> None:
         self._books, self._leases, self._fleet, self._job_ttl = books, leases, fleet, job_ttl
 
-    def apply(self, plan: ops.Apply) -> tuple[str, ...]:
-        """Put a plan into effect. Return the keys of the leases that it ended."""
+    def apply(self, plan: ops.Apply) -> tuple[str, ...] | None:
+        """Put a plan into effect. Return the keys of the leases that it ended; None: the claim is void."""
         if not self._fleet.holds("survey", plan.number):
-            return ()
+            return None
         self._fleet.done("survey")
         self._set_external(plan.external)
         books, usual = self._books, self._job_ttl
