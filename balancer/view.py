@@ -31,7 +31,7 @@ def stats(core: Core) -> Flow[PoolStats]:
         stale=age is not None and age > catalog.ttl and catalog.failures > 0,
         last_error=None if trouble is None else f"{type(trouble).__name__}: {trouble}",
         acquired=totals.acquired,
-        released=totals.released,
+        released=core.store.released,
         expired=totals.expired,
         reclaimed=totals.reclaimed,
         timeouts=totals.timeouts,

@@ -114,7 +114,7 @@ def test_a_slot_is_released_once_while_the_store_is_away(pools, shelf):
     shelf.away = True
     assert [lease.release(), lease.release()] == [True, False]
     assert [pool.release(job_id="job"), pool.release(job_id="job")] == [True, False]
-    assert pool._core.store.totals.released == 2
+    assert pool._core.store.released == 2
     shelf.away = False
     until(lambda: states(pool) == {})
     assert not lease.release()

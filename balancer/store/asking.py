@@ -60,6 +60,7 @@ class Asking(Store):
         """Held leases by key: what is registered again if the store forgets us."""
         self.let_go: LRUCache[Any, Row] = LRUCache(_REMEMBERED)
         """Bound and ambiguous leases by key: the store keeps them, their handles want to know the end."""
+        self._released = 0
         self.due_at = math.inf
         """When something in the store ends by itself, as far as is known."""
         self._loose = math.inf
@@ -69,6 +70,11 @@ class Asking(Store):
         """The last direct call for a slot came to nothing, and none was had or freed since."""
         self._hope_until = -math.inf
         """Until when it is recent that there were full accounts: hope for whoever takes any."""
+
+    @property
+    def released(self) -> int:
+        """Leases that were ended by this process."""
+        return self._released
 
     def ask(self, operation: Operation, patience: float = 0.0) -> Flow[Any]:
         """Return what the store answers, trying again for ``patience`` seconds while it is away.
@@ -246,7 +252,7 @@ class Asking(Store):
             if row.state is not HELD or self.mine.get(row.key) is not row:
                 return None
             self.note("warning", "lease_abandoned", **self.facts(row))
-            self.totals.released += 1
+            self._released += 1
             self._forget(row.key)
         return End(self.text(row.key))
 

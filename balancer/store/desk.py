@@ -30,10 +30,10 @@ WAITS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0
 class Totals:
     """What this process has done since the pool was made."""
 
-    __slots__ = ("acquired", "expired", "reclaimed", "released", "timeouts", "waited", "waits")
+    __slots__ = ("acquired", "expired", "reclaimed", "timeouts", "waited", "waits")
 
     def __init__(self) -> None:
-        self.acquired = self.released = self.expired = self.reclaimed = self.timeouts = 0
+        self.acquired = self.expired = self.reclaimed = self.timeouts = 0
         self.waits = [0] * (len(WAITS) + 1)
         """Leases that were not granted at once, by how long that took."""
         self.waited = 0.0
@@ -83,6 +83,11 @@ class Desk(ABC):
         """Numbers for leases, never given twice."""
         self.table: Table | None = None
         """The table that the accounts were made from."""
+
+    @property
+    @abstractmethod
+    def released(self) -> int:
+        """Leases that were ended by this process, since the pool was made."""
 
     def join(self, waiter: Waiter) -> None:
         """Put ``waiter`` in the line of its ticket, unless that was worked out from another table."""
@@ -215,6 +220,7 @@ class Desk(ABC):
         for queue in (self.outbox, self.lost, self.events, self.dropped):
             queue.clear()
         self.quiet_until, self.keeper_until = -math.inf, math.inf
+        self.totals = Totals()
         self.table = None
 
 

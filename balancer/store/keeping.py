@@ -54,7 +54,7 @@ class Keeping(Asking):
         with self.lock:
             if gone.key != end.key:
                 self._forget(gone.key)
-            self.totals.released += 1
+            self._released += 1
             self.barred = False
         self.courier.retire()
         return True
@@ -62,7 +62,7 @@ class Keeping(Asking):
     def _end_later(self, end: End) -> bool:
         with self.lock:
             new = self.courier.put_once(end)
-            self.totals.released += new
+            self._released += new
         self.courier.go()
         return new
 
@@ -85,7 +85,7 @@ class Keeping(Asking):
         self._bound(bind, BOUND if said == "bound" else ENDED)
         if said == "lost":
             raise LeaseLost("the lease has ended", lease_id=key)
-        self.totals.released += said == "over"
+        self._released += said == "over"
         return bool(said == "bound")
 
     def _bind_later(self, bind: Bind, held: Row | None) -> None:

@@ -33,10 +33,10 @@ class MemoryStore(Store):
     def __init__(
         self, ledger: Callable[[], Ledger], now: Callable[[], float], draw: Callable[[], float]
     ) -> None:
+        self.road = Road()
         super().__init__(now)
         self._new_ledger = ledger
         self.draw = draw
-        self.road = Road()
         self.torn = False
         """A step was cut short in its middle, and the next one must recount."""
         self.ledger = ledger()
@@ -175,7 +175,6 @@ class MemoryStore(Store):
         def act(now: float) -> bool:
             row = self._live(key)
             bound = self.ledger.bind(row, job_id, now + ttl, now)
-            self.totals.released += not bound
             self._offer([row.tally], now)
             return bound
 
@@ -231,7 +230,6 @@ class MemoryStore(Store):
     def _release(self, row: Row | None) -> bool:
         if row is None or self.ledger.rows.get(row.key) is not row:
             return False
-        self.totals.released += 1
         now = self.now()
         heir = self.lines.sole_first()
         if heir is not None and self.ledger.exchange(row, heir.row, now):
@@ -242,7 +240,6 @@ class MemoryStore(Store):
 
     def _abandon(self, row: Row, now: float) -> None:
         if row.state is HELD and self.ledger.rows.get(row.key) is row:
-            self.totals.released += 1
             self.note("warning", "lease_abandoned", **self.facts(row))
             self._offer([self.ledger.end(row)], now)
 
@@ -362,6 +359,25 @@ class MemoryStore(Store):
         """Since when the oldest bound or ambiguous lease has been so; infinity: none is (under the lock)."""
         return self.ledger.loose.next
 
+    @property
+    def released(self) -> int:
+        """What was granted, and has neither ended otherwise nor is live: so the straight road counts less."""
+        totals, rows = self.totals, self.ledger.rows
+        with self.lock:
+            while True:
+                acquired, live = totals.acquired, len(rows)
+                if acquired == totals.acquired:
+                    return acquired - live - totals.expired - totals.reclaimed
+
+    @property
+    def quiet_until(self) -> float:
+        """Until when a free slot may be handed out without any housekeeping."""
+        return self.road.quiet_until
+
+    @quiet_until.setter
+    def quiet_until(self, until: float) -> None:
+        self.road.quiet_until = until
+
     def describe(self) -> str:
         """Return what a repr says of the store, without I/O."""
         with self.lock:
@@ -377,11 +393,12 @@ class MemoryStore(Store):
 
     def after_fork(self, origin: Origin) -> None:
         """Start empty in a child: the leases and the callers who wait are the parent's."""
+        self.road = Road()
         super().after_fork(origin)
         for row in self.ledger.rows.values():
             row.state = ENDED
         self.ledger = self._new_ledger()
-        self.road, self.torn = Road(), False
+        self.torn = False
         open_road(self, origin)
 
 

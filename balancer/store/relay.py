@@ -40,7 +40,7 @@ def line_up_at(store: MemoryStore, room: RandomRoom, most: int | None) -> LineUp
                     return None
                 now = clock()
                 until = math.inf if timeout is None else now + timeout
-                if store.torn or store.dropped or now >= store.quiet_until or now >= until:
+                if store.torn or store.dropped or now >= road.quiet_until or now >= until:
                     return None
                 if room.size or not room.tallies or lines.counted >= limit:
                     return None
@@ -52,7 +52,7 @@ def line_up_at(store: MemoryStore, room: RandomRoom, most: int | None) -> LineUp
                 lines.join_plain(waiter)
                 if lines.keeper is None:
                     lines.keeper = waiter
-                    store.keeper_until = until = min(until, store.quiet_until, waiter.warn_at)
+                    store.keeper_until = until = min(until, road.quiet_until, waiter.warn_at)
                 return until
             finally:
                 road.closed = store.torn
@@ -65,7 +65,7 @@ def line_up_at(store: MemoryStore, room: RandomRoom, most: int | None) -> LineUp
 def pass_on_at(store: MemoryStore) -> Callable[[Row], bool]:
     """Return what ends a lease by handing its slot to the first in line. False: that takes more."""
     turn, leave = iter(store.lock.acquire, False), store.lock.release
-    road, clock, lines, rows, totals = store.road, store.now, store.lines, store.ledger.rows, store.totals
+    road, clock, lines, rows = store.road, store.now, store.lines, store.ledger.rows
 
     def pass_on(row: Row) -> bool:
         for _ in turn:
@@ -90,7 +90,6 @@ def pass_on_at(store: MemoryStore) -> Callable[[Row], bool]:
                 del rows[row.key], tally.held[row.key]
                 rows[new.key] = tally.held[new.key] = new
                 new.state = HELD
-                totals.released += 1
                 store.hand_over(heir)
                 return True
             except BaseException:

@@ -16,6 +16,7 @@ They close over all that they use, as names of their own cost least to look up.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -36,13 +37,15 @@ _new = object.__new__
 class Road:
     """Who is on the straight road, and whether it may be entered. Mutable, guarded as told above."""
 
-    __slots__ = ("busy", "closed")
+    __slots__ = ("busy", "closed", "quiet_until")
 
     def __init__(self) -> None:
         self.busy = False
         """Somebody is on it."""
         self.closed = False
         """The lock is taken, or a step was cut short."""
+        self.quiet_until = -math.inf
+        """Until when no housekeeping is due."""
 
     def close(self) -> None:
         """Let nobody enter, and wait for whoever is on it (under the lock)."""
@@ -83,7 +86,7 @@ def _grab(store: MemoryStore, origin: Origin, room: RandomRoom) -> Callable[[Any
         busy = True
         try:
             busy, road.busy = road.busy, True
-            if busy or road.closed or now >= store.quiet_until or dropped or not place < size == room.size:
+            if busy or road.closed or now >= road.quiet_until or dropped or not place < size == room.size:
                 return False
             tally = tallies[place]
             if tally.pauses:
@@ -109,7 +112,7 @@ def _grab(store: MemoryStore, origin: Origin, room: RandomRoom) -> Callable[[Any
 
 
 def _give_back(store: MemoryStore, room: RandomRoom) -> Callable[[Row], bool]:
-    road, waiters, totals = store.road, store.lines.waiters, store.totals
+    road, waiters = store.road, store.lines.waiters
     rows, tallies, pass_on = store.ledger.rows, room.tallies, pass_on_at(store)
 
     def give_back(row: Row) -> bool:
@@ -130,7 +133,6 @@ def _give_back(store: MemoryStore, room: RandomRoom) -> Callable[[Row], bool]:
                     tallies[size] = tally
                     other.place, tally.place = place, size
                     room.size = size + 1
-                totals.released += 1
                 return True
         except BaseException:
             store.tear()
