@@ -71,6 +71,27 @@ def test_a_claim_whose_reply_was_lost_is_in_nobodys_way(pools, shelf, kind):
     assert pools(source={"a": 1}).acquire(timeout=5)
 
 
+@pytest.mark.parametrize("reading", ["accounts", "jobs"])
+def test_what_was_read_while_the_store_lost_its_memory_is_read_again(pools, shelf, reading):
+    """P-26: accounts and old jobs are in the store before anything is granted by them."""
+    source = Played(a=2)
+    source.running = [Job("old", "a")]
+    read = getattr(source, reading)
+
+    def lose():
+        setattr(source, reading, read)
+        shelf.forget()
+        return read()
+
+    setattr(source, reading, lose)
+    pool = pools(source=source)
+    lease = pool.acquire(timeout=20)
+    assert (pool.stats().in_flight, pool.stats().external) == (1, 1)
+    with pytest.raises(AcquireTimeout):
+        pool.acquire(timeout=0)
+    assert lease.release()
+
+
 def test_a_refused_token_is_met_by_all_and_asked_about_once(pools):
     """P-56: the other process tells what the first one heard, and leases already out stay valid."""
     source = Played(a=2)
