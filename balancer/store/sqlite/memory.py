@@ -8,8 +8,11 @@ from balancer.store.sqlite.books import Books
 
 DONE, EARLY = "done", "early"
 _MOST_TOMBS = 100_000
-_SWEEP_EVERY, _SWEEP = 500, 1000
-"""After how many tombstones of this process old ones are removed, and how many at most: a backlog melts."""
+_SWEEP_EVERY = 500
+"""After how many tombstones of this process old ones are removed; at most twice as many, so a backlog melts.
+
+Finding them takes a look at all: of very many, only after each twentieth part of them.
+"""
 
 _ENDS = """
     SELECT last.number, first.number, first.at FROM
@@ -27,7 +30,7 @@ class Memory:
 
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._made = _SWEEP_EVERY
+        self._made = self._sweep_after = _SWEEP_EVERY
 
     # -- ended leases -------------------------------------------------------------------------------
 
@@ -40,9 +43,9 @@ class Memory:
             (books.pool, key, books.now, 1 if unheard else None),
         )
         self._made += 1
-        if self._made >= _SWEEP_EVERY:
-            self._made = 0
+        if self._made >= self._sweep_after:
             self._sweep()
+            self._made = 0
 
     def buried(self, key: str) -> bool:
         """Whether a lease was ended on purpose."""
@@ -67,15 +70,17 @@ class Memory:
     def _sweep(self) -> None:
         run, pool = self._books.run, self._books.pool
         horizon = self.horizon
-        too_many = run("SELECT count(*) FROM tomb WHERE pool = ?", (pool,)).fetchone()[0] - _MOST_TOMBS
+        count = run("SELECT count(*) FROM tomb WHERE pool = ?", (pool,)).fetchone()[0]
+        too_many = count - _MOST_TOMBS
         if too_many > 0:
             oldest = "SELECT at FROM tomb WHERE pool = ? ORDER BY at LIMIT 1 OFFSET ?"
             horizon = max(horizon, run(oldest, (pool, too_many)).fetchone()[0])
         run(
             "DELETE FROM tomb WHERE pool = ?1 AND key IN"
             " (SELECT key FROM tomb WHERE pool = ?1 AND at <= ?2 LIMIT ?3)",
-            (pool, horizon, _SWEEP),
+            (pool, horizon, 2 * self._made),
         )
+        self._sweep_after = max(_SWEEP_EVERY, count // 20)
 
     # -- released jobs ------------------------------------------------------------------------------
 
