@@ -8,6 +8,7 @@ import time
 
 import pytest
 from shelves import *  # noqa: F403  # fixtures
+from shelves import owner
 from stepping import until
 
 from balancer import (
@@ -18,6 +19,7 @@ from balancer import (
     NoAccounts,
     StoreUnavailable,
 )
+from balancer.store import operations as ops
 
 
 def test_pools_over_one_store_share_one_count(pools):
@@ -322,3 +324,28 @@ def test_a_store_that_lost_its_memory_is_filled_anew_before_the_next_grant(pools
     with pytest.raises(AcquireTimeout):
         pool.acquire(timeout=0)
     assert lease.release()
+
+
+def test_nobody_is_turned_away_by_a_look_at_a_store_that_others_are_just_filling(pools, shelf):
+    """P-26: a store that was empty when it was looked at, and is no longer, has accounts to wait for."""
+    one, two = pools(), pools()
+    held = [one.acquire(timeout=5) for _ in range(3)]
+    two.stats()
+
+    def fill(name, operation):
+        if name == owner(two) and isinstance(operation, ops.ReadTable):
+            shelf.before = None
+            one.refresh()
+
+    def lose(name, operation):
+        if name == owner(two) and isinstance(operation, ops.Dump):
+            shelf.before = fill
+            shelf.forget()
+
+    shelf.before = lose
+    two._core.store._seen = None
+    with pytest.raises(AcquireTimeout):
+        two.acquire(account="a", timeout=0)
+    assert shelf.before is None
+    for lease in held:
+        lease.release()

@@ -78,6 +78,9 @@ class Reading(Keeping):
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(Dump(), patience)
+        if state.table is None and self.table is not None:
+            # It had lost its memory, and another process has filled it since: nobody is judged by that.
+            state = yield from self.ask(Dump(), patience)
         seen = self._seen = time.monotonic() + SEEN_FOR, self.as_ledger(state)
         return seen
 
