@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import pathlib
+import re
 import ssl
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from balancer.errors import StoreUnavailable
 from balancer.store import operations as ops
 from balancer.store.redis import RedisStore
 from balancer.store.redis.scripts import KEYS
+from balancer.store.redis.wire import FORMS
 from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]
@@ -378,6 +380,31 @@ def test_the_documented_rights_suffice(server, backends):
     server.client().delete(backend.base + "room")
     backend.call(ops.Beat())
     asyncio.run(backend.acall(ops.Beat()))
+
+
+def test_every_command_of_a_script_is_among_the_documented_rights():
+    """Also those that only an unusual call needs."""
+    _, _, rights = DOCS.partition("ACL SETUSER balancer ")
+    allowed = {word[1:] for word in rights.partition("```")[0].split() if word.startswith("+")}
+    said = {word for form in FORMS.values() for word in re.findall(r"call\('([A-Z]+)'", form.script.text)}
+    assert len(said) > 20
+    assert {word.lower() for word in said} <= allowed
+
+
+def test_a_user_who_may_not_ask_about_the_server_or_its_listeners_is_served(server, backends):
+    """`info` and `pubsub` may be left out: what nobody can find out is taken to be the worst."""
+    client = server.client()
+    _, _, rights = DOCS.partition("ACL SETUSER balancer ")
+    words = [word for word in rights.partition("```")[0].split() if word not in ("+info", "+pubsub")]
+    client.execute_command("ACL", "SETUSER", "balancer", "reset", *words)
+    clock = ManualClock()
+    url = f"redis://balancer:password@127.0.0.1:{server.port}/0"
+    backend, other = backends(url, now=clock), backends(url, now=clock)
+    configure(backend, {"a": 1})
+    assert backend.call(ops.Claim("fetch", 0, 60)).result.go
+    clock.advance(30)
+    assert not other.call(ops.Claim("fetch", 0, 60)).result.go
+    granted(backend)
 
 
 def test_rights_that_do_not_reach_are_an_error(server, backends):
