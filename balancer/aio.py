@@ -17,7 +17,7 @@ from balancer.model import Account, Holder, PoolStats, Reconciled
 from balancer.pool import AccountPool
 from balancer.refusal import explain
 from balancer.run import Bind, running
-from balancer.tally import HELD, NEW, Row
+from balancer.tally import NEW, Row
 from balancer.tasks import TaskWaiter
 from balancer.verdict import Verdict
 from balancer.wish import Asked, Wish, asks, plain
@@ -36,10 +36,7 @@ class AsyncLease(Handle):
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        give_back = self._origin.give_back
-        if error is None and give_back is not None and self._row.state is HELD:
-            give_back(self._row)
-        else:
+        if error is not None or not self._origin.give_back(self._row):
             await adrive(self.leaving(error))
 
     async def bind(self, job_id: str | int, ttl: float | None = None) -> None:
@@ -56,8 +53,7 @@ class AsyncLease(Handle):
 
     async def release(self) -> bool:
         """End the lease, whatever its state. True once, then False."""
-        give_back = self._origin.give_back
-        return await adrive(self.releasing()) if give_back is None else give_back(self._row)
+        return self._origin.give_back(self._row) or await adrive(self.releasing())
 
 
 class Acquiring:

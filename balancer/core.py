@@ -15,7 +15,7 @@ from balancer.effect import Flow
 from balancer.errors import LeaseLost
 from balancer.ledger import Ledger
 from balancer.options import HALF, Options, account_id, job_text, seconds
-from balancer.origin import Origin
+from balancer.origin import Origin, not_at_once
 from balancer.store import open_store
 from balancer.tally import AMBIGUOUS, BOUND, Key, Row
 from balancer.upkeep import Upkeep
@@ -175,7 +175,7 @@ class Core:
 
     def after_fork(self) -> None:
         """Begin anew in a child: its leases, its callers and its threads are the parent's."""
-        self.origin.give_back = None
+        self.origin.give_back = not_at_once
         self.origin = Origin(self)
         self.store.after_fork(self.origin)
         self.upkeep.after_fork()

@@ -198,10 +198,7 @@ class Lease(Handle):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        give_back = self._origin.give_back
-        if error is None and give_back is not None and self._row.state is HELD:
-            give_back(self._row)
-        else:
+        if error is not None or not self._origin.give_back(self._row):
             drive(self.leaving(error))
 
     def bind(self, job_id: str | int, ttl: float | None = None) -> None:
@@ -230,5 +227,4 @@ class Lease(Handle):
 
     def release(self) -> bool:
         """End the lease, whatever its state, from any thread. True once, then False."""
-        give_back = self._origin.give_back
-        return drive(self.releasing()) if give_back is None else give_back(self._row)
+        return self._origin.give_back(self._row) or drive(self.releasing())

@@ -30,20 +30,20 @@ class Origin:
         self.core = core
         self.prefix = secrets.token_hex(6)
         self.host_pid = f"{os.uname().nodename}:{os.getpid()}"
-        self.grab: Callable[[Any, Mapping[str, Any]], bool] = _not_at_once
+        self.grab: Callable[[Any, Mapping[str, Any]], bool] = not_at_once
         """Ties a handle to a new lease, labelled as asked, and grants it, without any detour. False: that
         takes more than this."""
         self.line_up: LineUp | None = None
         """Has a caller stand in line for any account, if ``grab`` did not serve it. None where the store
         cannot; if it returns None, that takes more than this."""
-        self.give_back: Callable[[Row], bool] | None = None
-        """Ends a lease without any detour; None where the store cannot, and once the process has forked."""
+        self.give_back: Callable[[Row], bool] = not_at_once
+        """Ends a held lease without any detour. False: that takes more than this."""
 
     def detour(self) -> Origin:
         """Return the same without :attr:`give_back`, for a lease whose end needs a closer look."""
         same = object.__new__(Origin)
         same.core, same.prefix, same.host_pid = self.core, self.prefix, self.host_pid
-        same.grab, same.line_up, same.give_back = self.grab, self.line_up, None
+        same.grab, same.line_up, same.give_back = self.grab, self.line_up, not_at_once
         return same
 
     def text(self, key: Key) -> str:
@@ -59,5 +59,6 @@ class Origin:
         return number if text == self.text(number) else None  # int() takes much for a number
 
 
-def _not_at_once(_: Any, __: Mapping[str, Any]) -> bool:
+def not_at_once(*_: Any) -> bool:
+    """Stand where a store has no short way, or must not take it."""
     return False

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from balancer import AccountPool
+from balancer.origin import not_at_once
 from balancer.store import straight
 from balancer.testing import ManualClock
 
@@ -127,7 +128,7 @@ def test_where_threads_run_at_once_the_road_is_not_opened(monkeypatch, sign):
         monkeypatch.setattr(sys.implementation, "name", "pypy")
     pool = AccountPool(source=MAXIMA, clock=ManualClock(), reconcile_every=None)
     pool.refresh()
-    assert pool._core.origin.give_back is None
+    assert pool._core.origin.give_back is not_at_once
     leases = [pool.acquire(timeout=0) for _ in range(6)]
     assert Counter(lease.account.id for lease in leases) == MAXIMA
     assert [lease.release() for lease in leases] == [True] * 6

@@ -155,10 +155,6 @@ class MemoryStore(Store):
         """End the lease ``key``, whatever its state. True once."""
         return self._step(lambda _: self._release(self.ledger.rows.get(key)))
 
-    def end(self, row: Row) -> bool:
-        """End a lease, whatever its state. True once."""
-        return self._step(lambda _: self._release(row))
-
     @instant
     def release_job(self, job_id: str) -> bool:
         """End the lease bound to a job; remember the job if there is none yet."""

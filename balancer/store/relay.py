@@ -3,7 +3,7 @@
 Where more callers come than there are slots, every lease goes this way. So it is written out in one step
 each, for what most of them ask: any account, in a pool that is full and calm. In every other case
 the two functions do nothing, and the caller goes the way of everybody: see :mod:`balancer.flow` for
-who waits, and ``MemoryStore.end`` for who leaves.
+who waits, and ``MemoryStore.release`` for who leaves.
 
 They take the lock by ``for _ in turn``: as under ``with lock``, no interruption can come between the
 taking and the ``try``, and it costs two thirds.

@@ -116,7 +116,7 @@ def _give_back(store: MemoryStore, room: RandomRoom) -> Callable[[Row], bool]:
     rows, tallies, pass_on = store.ledger.rows, room.tallies, pass_on_at(store)
 
     def give_back(row: Row) -> bool:
-        """End a lease. True once."""
+        """End a held lease. False: that takes more than this."""
         tally, key = row.tally, row.key
         busy = True
         try:
@@ -141,7 +141,7 @@ def _give_back(store: MemoryStore, room: RandomRoom) -> Callable[[Row], bool]:
             if not busy:
                 road.busy = False
         try:
-            return (bool(waiters) and pass_on(row)) or store.end(row)
+            return bool(waiters) and pass_on(row)
         finally:
             store.flush()
 
