@@ -23,7 +23,6 @@ from balancer.verdict import Verdict
 from balancer.wish import Asked, Wish, asks, plain
 
 T = TypeVar("T")
-_new = object.__new__
 
 
 class AsyncLease(Handle):
@@ -66,13 +65,13 @@ class Acquiring:
     _lease: AsyncLease
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
-        lease = _new(AsyncLease)
+        lease = AsyncLease()
         if self._pool._core.origin.grab(lease, self._asked):  # noqa: SLF001  # of one piece with it
             return lease
         return (yield from self._wait(lease).__await__())
 
     async def __aenter__(self) -> AsyncLease:
-        lease = _new(AsyncLease)
+        lease = AsyncLease()
         if not self._pool._core.origin.grab(lease, self._asked):  # noqa: SLF001
             lease = await self._wait(lease)
         self._lease = lease
@@ -155,10 +154,10 @@ class AsyncAccountPool(Face):
         Cancelling it at any point leaves no slot taken.
         """
         if not asked or plain(asked):
-            acquiring = _new(Acquiring)
+            acquiring = Acquiring()
         else:
-            acquiring = _new(Choosing)
-            acquiring._wish = Wish.make(**asked)  # noqa: SLF001  # calling a constructor costs as much again
+            acquiring = Choosing()
+            acquiring._wish = Wish.make(**asked)  # noqa: SLF001  # an __init__ costs as much again
         acquiring._pool, acquiring._asked = self, asked  # noqa: SLF001
         return acquiring
 

@@ -22,7 +22,6 @@ from balancer.waiting import ThreadWaiter
 from balancer.wish import Asked, Wish, asks, plain
 
 T = TypeVar("T")
-_new = object.__new__
 _RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
@@ -84,7 +83,7 @@ class AccountPool(Face):
             ValueError, TypeError: naming the argument that is wrong.
         """
         if not asked or plain(asked):
-            lease = _new(Lease)
+            lease = Lease()
             origin = self._core.origin
             if origin.grab(lease, asked):
                 return lease

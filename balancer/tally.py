@@ -50,6 +50,14 @@ class Row:
             self.scope = scope
 
 
+class Blank(Row):
+    """A row that whoever makes it fills in: an ``__init__`` costs as much as making it."""
+
+    __slots__ = ()
+
+    __init__ = object.__init__
+
+
 class Ticket(NamedTuple):
     """What one caller asks for; tickets that are ``alike`` can be served by the same accounts."""
 

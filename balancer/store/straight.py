@@ -26,12 +26,10 @@ from typing import TYPE_CHECKING, Any
 from balancer.origin import Origin
 from balancer.room import RandomRoom
 from balancer.store.relay import line_up_at, pass_on_at
-from balancer.tally import ENDED, HELD, Row
+from balancer.tally import ENDED, HELD, Blank, Row
 
 if TYPE_CHECKING:
     from balancer.store.memory import MemoryStore
-
-_new = object.__new__
 
 
 class Road:
@@ -75,7 +73,7 @@ def _grab(store: MemoryStore, origin: Origin, room: RandomRoom) -> Callable[[Any
 
     def grab(lease: Any, asked: Mapping[str, Any]) -> bool:
         """Grant ``lease`` on any account with room, if that needs no housekeeping."""
-        row = _new(Row)
+        row = Blank()
         row.key = key = serial()
         if asked and (label := asked.get("label")) is not None:
             row.label = label
