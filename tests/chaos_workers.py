@@ -42,6 +42,9 @@ def fleet(size, **what):
                 worker = Worker(stop[0], told[1], end[0], **what)
                 worker.threads() if number % 2 else asyncio.run(worker.tasks())
                 code = 0
+            except BaseException as error:  # noqa: BLE001  # nobody should wait for it
+                traceback.print_exception(error)
+                os.write(told[1], b'{"died": 1}\n')
             finally:
                 os._exit(code)
         children.append(child)

@@ -151,6 +151,7 @@ def job_seconds():
     return random.uniform(0.05, 0.4) if random.random() < 0.8 else random.uniform(1.0, 4.0)
 
 
+@pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.parametrize(("binary", "memory"), CASES)
 def test_no_account_is_ever_over_and_no_slot_lost_whatever_befalls_the_server(binary, memory, tell):
     """P-22, P-26, P-27, P-36: sixteen processes with wrong clocks; an independent count of jobs running."""
