@@ -21,10 +21,10 @@ from balancer.tally import ENDED, HELD, Row, Ticket
 
 if TYPE_CHECKING:
     from balancer.room import RandomRoom
-    from balancer.store.memory import MemoryStore
+    from balancer.store.stepping import Stepping
 
 
-def line_up_at(store: MemoryStore, room: RandomRoom, most: int | None) -> LineUp:
+def line_up_at(store: Stepping, room: RandomRoom, most: int | None) -> LineUp:
     """Return what has a caller stand in line; ``most``: callers that may."""
     turn, leave = iter(store.lock.acquire, False), store.lock.release
     road, draw, clock, lines = store.road, store.draw, store.now, store.lines
@@ -62,7 +62,7 @@ def line_up_at(store: MemoryStore, room: RandomRoom, most: int | None) -> LineUp
     return line_up
 
 
-def pass_on_at(store: MemoryStore) -> Callable[[Row], bool]:
+def pass_on_at(store: Stepping) -> Callable[[Row], bool]:
     """Return what ends a lease by handing its slot to the first in line. False: that takes more."""
     turn, leave = iter(store.lock.acquire, False), store.lock.release
     road, clock, lines, rows = store.road, store.now, store.lines, store.ledger.rows

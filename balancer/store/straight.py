@@ -29,7 +29,7 @@ from balancer.store.relay import line_up_at, pass_on_at
 from balancer.tally import ENDED, HELD, Blank, Row
 
 if TYPE_CHECKING:
-    from balancer.store.memory import MemoryStore
+    from balancer.store.stepping import Stepping
 
 
 class Road:
@@ -58,7 +58,7 @@ def passable() -> bool:
     return sys.implementation.name == "cpython" and (locked is None or locked())
 
 
-def open_road(store: MemoryStore, origin: Origin) -> None:
+def open_road(store: Stepping, origin: Origin) -> None:
     """Have ``origin`` take and give back the slots of ``store`` without any detour, if chance decides."""
     if isinstance(store.ledger.room, RandomRoom) and passable():
         room = store.ledger.room
@@ -67,7 +67,7 @@ def open_road(store: MemoryStore, origin: Origin) -> None:
         origin.give_back = _give_back(store, room)
 
 
-def _grab(store: MemoryStore, origin: Origin, room: RandomRoom) -> Callable[[Any, Mapping[str, Any]], bool]:
+def _grab(store: Stepping, origin: Origin, room: RandomRoom) -> Callable[[Any, Mapping[str, Any]], bool]:
     road, draw, clock, serial = store.road, store.draw, store.now, store.serial
     rows, tallies, dropped, totals = store.ledger.rows, room.tallies, store.dropped, store.totals
 
@@ -109,7 +109,7 @@ def _grab(store: MemoryStore, origin: Origin, room: RandomRoom) -> Callable[[Any
     return grab
 
 
-def _give_back(store: MemoryStore, room: RandomRoom) -> Callable[[Row], bool]:
+def _give_back(store: Stepping, room: RandomRoom) -> Callable[[Row], bool]:
     road, waiters = store.road, store.lines.waiters
     rows, tallies, pass_on = store.ledger.rows, room.tallies, pass_on_at(store)
 
