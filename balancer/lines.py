@@ -17,6 +17,9 @@ LONG_WAIT = 60.0
 """Seconds after which a waiting caller is logged, once."""
 Alike = tuple[frozenset[str] | None, int | None, str | None]
 
+NO_TICKET = Ticket(Row(None), accounts=frozenset())
+"""Of a caller that has not said yet what it asks for: no account will do."""
+
 
 class Waiter(ABC):
     """One caller that waits: what it wants, and how to wake it. Subclasses say how it sleeps."""
@@ -26,7 +29,7 @@ class Waiter(ABC):
     def __init__(self, row: Row) -> None:
         self.row = row
         """The lease that it waits for."""
-        self.ticket = Ticket(row, accounts=frozenset())
+        self.ticket = NO_TICKET
         self.arrival = 0
         self.line: Line | None = None
         self.table: object = self
