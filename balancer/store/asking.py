@@ -92,7 +92,8 @@ class Asking(Store):
             reply = yield from self._ask_again(operation, error, begun + min(patience, PATIENCE))
         if self.heed(reply):
             yield from self._catch_up()
-        self.flush()
+        if self.outbox or self.events or self.lost:
+            self.flush()
         return reply.result
 
     def _ask_again(self, operation: Operation, trouble: StoreUnavailable, end: float) -> Flow[Reply]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from balancer.effect import Flow
+from balancer.effect import Flow, Io
 from balancer.errors import StoreUnavailable
-from balancer.store.operations import End, Granted, Take, Wants
+from balancer.store.operations import End, Granted, Reply, Take, Wants
 from balancer.store.reading import Reading
 from balancer.tally import HELD, Row
 
@@ -20,13 +20,17 @@ class Direct(Reading):
 
     def take_directly(self, row: Row, draw: float) -> Flow[bool]:
         """Grant ``row`` on any account with room. False: that takes more than this, and another row."""
-        if self.barred or self.lines.waiters or self.table is None or self.now() >= self.quiet_until:
+        busy = self.barred or self.dropped or self.lines.waiters
+        if busy or self.table is None or self.now() >= self.quiet_until:
             return False
         key = str(row.key)
         try:
-            granted = yield from self.ask(Take(key, draw, label=row.label))
+            reply: Reply = yield Io(self.backend, Take(key, draw, label=row.label))
+            if self.heed(reply):
+                yield from self._catch_up()
             if self.lines.waiters:
                 self.check_wants(None)
+            granted: Granted | None = reply.result
             if granted is not None:
                 self._put_down(row, granted)
                 return True
@@ -43,6 +47,7 @@ class Direct(Reading):
             row.tally, row.held_since, row.state = self._tally(granted.account), self.now(), HELD
             self.totals.acquired += 1
         self.courier.ensure()
+        self.flush()
 
     def _give_up(self, key: str) -> None:
         self.later(End(key))  # nobody knows whether it was granted

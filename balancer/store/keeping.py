@@ -32,11 +32,11 @@ class Keeping(Asking):
 
     def release(self, key: Any) -> Flow[bool]:
         """End the lease ``key``. True: this ended it, or will as soon as the store is back."""
-        return (yield from self._end(End(key=key)))
+        return self._end(End(key))
 
     def release_job(self, job_id: str) -> Flow[bool]:
         """End the lease bound to a job; remember the job if there is none yet."""
-        return (yield from self._end(End(job_id=job_id)))
+        return self._end(End(job_id=job_id))
 
     def _end(self, end: End) -> Flow[bool]:
         try:
