@@ -151,9 +151,10 @@ def _hand_off(section: Section, effort: Effort, url: str) -> None:
         budget=at_most(5.0, aim=2),
         absolute=cost,
     )
+    idle = Spread.of(100 * partner.idle(enter, effort.pick(2.0, 0.1)) for _ in range(effort.pick(3, 1)))
+    # Last: a process that has just connected also says what it holds, for a few seconds.
     calls = _script_calls(client, partial(partner.hand_off, enter))
     section.add("script calls for a pair, and a pair that waits", Spread.of([float(calls)]), "", at_most(6.0))
-    idle = Spread.of(100 * partner.idle(enter, effort.pick(2.0, 0.1)) for _ in range(effort.pick(3, 1)))
     section.add("a waiting process", idle, "% of a core")
     partner.close()
     pool.close()
