@@ -37,9 +37,10 @@ class Clock:
 
     def sleep_for(self, until: float) -> float | None:
         """Return how many real seconds to sleep until that reading; None: until woken."""
-        if self._subscribe is not None or until == math.inf:
+        if until == math.inf:
             return None
-        return max(0.0, until - self.now())
+        left = until - self.now()
+        return max(0.0, left) if self._subscribe is None or left <= 0 else None
 
     def instant(self, reading: float) -> datetime | None:
         """Return the UTC instant of a monotonic reading, or None for one that never comes."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from balancer.model import MAX_CAPACITY, Account
-from balancer.options import HALF, account_id, seconds, whole
+from balancer.options import HALF, MOST_SECONDS, account_id, seconds, whole
 
 F = TypeVar("F", bound=Callable[..., Any])
 Where = Callable[[Account], bool]
@@ -33,9 +33,9 @@ def plain(asked: Asked) -> bool:
     value: Any
     for name, value in asked.items():
         if name == "timeout":
-            if value is not None and not (type(value) in _NUMBERS and value >= 0):
+            if value is not None and not (type(value) in _NUMBERS and 0 <= value <= MOST_SECONDS):
                 return False
-        elif name != "label" or (value is not None and type(value) is not str):
+        elif name != "label" or not (value is None or (type(value) is str and value.isascii())):
             return False
     return True
 
@@ -109,6 +109,9 @@ class Wish(NamedTuple):
         if self.where is not None and (account is None or not self.where(account)):
             return "where says no"
         return None
+
+
+Wish.make.__qualname__ = "acquire"  # by this name whoever gives an unknown argument is told
 
 
 def asks(acquire: F) -> F:

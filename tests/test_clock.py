@@ -44,6 +44,7 @@ def test_a_clock_that_can_be_moved_is_never_slept_on():
     assert clock.sleep_for(7.5) is None
     manual.advance(7.5)
     assert woken == [7.5]
+    assert clock.sleep_for(7.5) == 0.0  # nothing is slept through: that moment is here
 
 
 def test_what_never_comes_is_waited_for_until_woken():

@@ -6,6 +6,8 @@ import math
 from decimal import Decimal
 
 import pytest
+from crew import result, start
+from stepping import until
 
 from balancer import SERVICES, Account, AccountPool, HttpSource, Service
 from balancer.options import Options, seconds, whole
@@ -93,10 +95,20 @@ def test_unknown_arguments_are_refused():
     """A misspelt option must not be silently without effect."""
     with pytest.raises(TypeError, match="lease_tll"):
         pool(lease_tll=5)
-    with pytest.raises(TypeError, match="acount"):
+    with pytest.raises(TypeError, match=r"^acquire\(\) .* 'acount'"):
         pool().acquire(acount="a")
     with pytest.raises(TypeError, match="acount"):
         pool().explain(acount="a")
+
+
+def test_a_whole_number_too_large_for_a_float_is_a_wait_for_ever():
+    """Who waits that long stands in line like everybody else."""
+    one = pool()
+    lease = one.acquire()
+    waiting = start(one.acquire, timeout=10**400)
+    until(lambda: one.stats().waiting)
+    lease.release()
+    assert result(waiting).release()
 
 
 def test_an_unknown_service_lists_near_ones():
@@ -128,10 +140,15 @@ def test_an_unknown_service_lists_near_ones():
         ({"max_jobs": True}, TypeError, "max_jobs"),
         ({"scope": 5}, TypeError, "scope"),
         ({"label": 5}, TypeError, "label"),
+        ({"label": "half \ud800"}, ValueError, "label"),
     ],
 )
 def test_wrong_arguments_of_an_acquire_are_refused_by_name(want, kind, named):
-    """Before anything is fetched, taken or waited for; explain checks alike."""
+    """Before anything is fetched, taken or waited for, and once slots are there to be had; explain alike."""
+    loaded = pool()
+    loaded.refresh()
+    with pytest.raises(kind, match=named):
+        loaded.acquire(**want)
     one = pool()
     for method in (one.acquire, one.explain):
         with pytest.raises(kind, match=named):
@@ -153,8 +170,8 @@ def test_random_decides_which_account_is_chosen():
     draws = iter([0.0, 0.99, 0.5])
     one = AccountPool(source={"a": 9, "b": 9}, random=lambda: next(draws, 0.0))
     one.refresh()
-    ids = [one.acquire().account.id for _ in range(2)]
-    assert sorted(ids) == ["a", "b"]
+    leases = [one.acquire() for _ in range(2)]
+    assert [lease.account.id for lease in leases] in (["a", "b"], ["b", "a"])
 
 
 def test_least_loaded_is_a_strategy():

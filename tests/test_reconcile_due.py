@@ -40,6 +40,26 @@ def test_a_waiting_caller_is_a_reason_every_interval_and_gets_what_a_stranger_le
         assert result(waiting).release()
 
 
+@pytest.mark.parametrize("constraint", [{}, {"account": "a"}], ids=["any", "pinned"])
+def test_in_real_time_the_only_caller_asks_once_its_wait_makes_that_due(constraint):
+    """P-33: it sleeps neither to its own end nor for long, though nobody else comes and nothing is moved."""
+    strangers = [{"id": "theirs", "account": "a"}]
+
+    class Source:
+        def accounts(self):
+            return {"a": 1}
+
+        def jobs(self):
+            return list(strangers)
+
+    pool = AccountPool(source=Source(), ttl=1e9, reconcile_every=0.05)
+    assert pool.stats().free == 0
+    waiting = start(pool.acquire, **constraint)
+    until(lambda: pool._core.store.lines.counted)  # stats() would have everybody look around
+    strangers.clear()
+    assert result(waiting).release()
+
+
 @pytest.mark.parametrize("state", ["bound", "ambiguous"])
 def test_a_lease_that_no_block_will_end_is_a_reason_once_it_is_an_interval_old(state):
     """A bound or ambiguous lease may have lost its job."""

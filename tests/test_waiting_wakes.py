@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from crew import Played, error, in_line, result, start
 from table_pools import *  # noqa: F403  # fixtures
 
-from balancer import AccountPool, AcquireTimeout
+from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
+from balancer.lines import Lines
 
 
 def test_a_release_from_any_thread_and_by_any_name_wakes(pool_of):
@@ -143,3 +146,37 @@ def test_the_keeper_of_the_time_may_leave(pool_of, clock):
     assert isinstance(error(hasty), AcquireTimeout)
     clock.advance(15)
     assert result(patient).account.id == "a"
+
+
+def test_the_keeper_and_its_heir_may_leave_at_once():
+    """P-33: who is to keep the time next may be gone before it knows; then another one does."""
+
+    async def main():
+        async with AsyncAccountPool(source={"a": 1}, reconcile_every=None) as pool:
+            await pool.refresh()
+            await pool.cool("a", 0.1)
+            keeper, patient, heir = (asyncio.ensure_future(one(pool)) for _ in range(3))
+            await asyncio.sleep(0)
+            assert (await pool.stats()).waiting == 3
+            keeper.cancel()
+            heir.cancel()
+            return await asyncio.wait_for(patient, 30)
+
+    async def one(pool):
+        async with pool.acquire() as lease:
+            return lease.account.id
+
+    assert asyncio.run(main()) == "a"
+
+
+def test_a_lease_dropped_before_anybody_keeps_the_time_is_not_overlooked(monkeypatch):
+    """P-33, P-3: the first in line looks once more when it has become the one to be told."""
+    pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
+    leases, join = [pool.acquire()], Lines.join_plain
+
+    def interrupted(*args):
+        leases.clear()  # as a garbage collection may do in the middle of it
+        join(*args)
+
+    monkeypatch.setattr(Lines, "join_plain", interrupted)
+    assert result(start(pool.acquire)).release()

@@ -105,6 +105,8 @@ class Desk(ABC):
             return
         lines.leave(waiter)
         if kept and (heir := lines.last()) is not None:
+            lines.keeper = heir  # at once: it may leave too before it looks around
+            self.keeper_until = -math.inf
             self.outbox.append(heir)
 
     def admit(self, waiter: Waiter, most: int | None) -> None:
@@ -132,7 +134,8 @@ class Desk(ABC):
                 return until
             now = self.now()
             self.outbox.extend(lines.overdue(now))
-            self.keeper_until = min(until, self.quiet_until, now + LONG_WAIT)
+            # Not only what the last step saw coming: somebody's wait is itself a reason to look around.
+            self.keeper_until = min(until, self.quiet_until, self.other_due(now), now + LONG_WAIT)
             return self.keeper_until
 
     def drop(self, row: Row) -> None:

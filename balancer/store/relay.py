@@ -52,7 +52,10 @@ def line_up_at(store: Stepping, room: RandomRoom, most: int | None) -> LineUp:
                 lines.join_plain(waiter)
                 if lines.keeper is None:
                     lines.keeper = waiter
-                    store.keeper_until = until = min(until, road.quiet_until, waiter.warn_at)
+                    # Its wait may itself be a reason to look around; and whoever dropped a lease before
+                    # there was a keeper could tell nobody.
+                    due = -math.inf if store.dropped else min(road.quiet_until, store.other_due(now))
+                    store.keeper_until = until = min(until, due, waiter.warn_at)
                 return until
             finally:
                 road.closed = store.torn
