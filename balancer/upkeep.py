@@ -1,57 +1,42 @@
 """Keeping the configuration and the server's list of jobs up to date.
 
-It turns the advice of the catalog and the survey into threads: each fetch and each reconciliation
-gets a short-lived daemon thread of its own, as an event loop's executor may be full of callers who
-wait for that very fetch. The first table is held back until the first list of running jobs is in,
-so that a process that was started again finds its old jobs before it grants anything.
+It turns the advice of the catalog and the survey into errands: see :mod:`balancer.errands`. The first
+table is held back until the first list of running jobs is in, so that a process that was started again
+finds its old jobs before it grants anything.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
-from balancer.catalog import Advice, Catalog
-from balancer.clock import Clock
-from balancer.errors import BalancerError, PoolClosed, SourceUnavailable, foreign
+from balancer.catalog import Advice
+from balancer.errands import Errands, answer_of
+from balancer.errors import BalancerError, PoolClosed, SourceUnavailable
 from balancer.ledger import Changes
-from balancer.lines import Waiter
 from balancer.matching import Plan
 from balancer.model import Listing, Reconciled, Table
 from balancer.options import Options
 from balancer.source import to_listing, to_table
 from balancer.store.base import Store
-from balancer.survey import Survey
 from balancer.tally import Row
 
 
-class Upkeep:
-    """The table in force, the list of running jobs, and the threads that read them.
+class Upkeep(Errands):
+    """The table in force, the list of running jobs, and when each is read.
 
-    Mutable, all of it under the store's lock: the catalog, the survey, the first table while it is
-    held back, and who waits for a thread to land.
+    Mutable, under the store's lock: the first table while it is held back, and what its errands are.
     """
 
     def __init__(self, options: Options, store: Store) -> None:
+        super().__init__(options, store)
         self.options = options
         self.source = options.source
-        self.store = store
-        self.clock: Clock = options.clock
-        self.now = options.clock.now
         self.closed = False
-        self.catalog = Catalog(options.ttl, options.stale_if_error, self.now)
-        jobs = getattr(self.source, "jobs", None)
-        self.lists_jobs = callable(jobs) and bool(getattr(self.source, "lists_jobs", True))
-        self.survey = Survey(options.reconcile_every if self.lists_jobs else None)
         self.pending: Table | None = None
         """The first table, until the first list of running jobs is in."""
         self.expired_at = -math.inf
         """When an answer last said that the configuration has changed."""
-        self.watching: set[Waiter] = set()
-        """Callers who wait for a fetch or a list to land."""
         self._turn = threading.Lock()
         """Held by the thread that puts a fetched table in force: one after the other."""
 
@@ -79,9 +64,9 @@ class Upkeep:
             survey = self._start_survey(now)
         if fetch:
             # What another process fetched will do, but not from before an answer spoke against it.
-            self._spawn(self._fetch, fetch, min(self.options.ttl, now - self.expired_at))
+            self._send_fetch(fetch, min(self.options.ttl, now - self.expired_at))
         if survey:
-            self._spawn(self._list_jobs, survey, self.survey.every or 0.0)
+            self._send_survey(survey, self.survey.every or 0.0)
         if advice is Advice.USE and self.store.table is None and not self.open_when_ready():
             return Advice.WAIT
         return advice
@@ -95,7 +80,7 @@ class Upkeep:
             if not self.catalog.may_confirm(now):
                 return False
             number = self.catalog.flight.start(now)
-        self._spawn(self._fetch, number, 0.0)
+        self._send_fetch(number, 0.0)
         return True
 
     def trouble(self) -> BalancerError:
@@ -110,40 +95,6 @@ class Upkeep:
             self.catalog.expire()
             self.store.quiet_until = -math.inf
 
-    # -- waiting for a thread ---------------------------------------------------------------------
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether a fetch or a list is under way."""
-        return self.catalog.flight.running or self.survey.flight.running
-
-    @property
-    def flights_end(self) -> float:
-        """When the first of what is under way is given up."""
-        return min(self.catalog.flight.deadline, self.survey.flight.deadline)
-
-    def expire_flights(self) -> None:
-        """Give up what is over its deadline."""
-        with self.store.lock:
-            now = self.now()
-            self.catalog.advise(now)
-            self.survey.expire(now)
-
-    @contextmanager
-    def watched_by(self, waiter: Waiter) -> Iterator[None]:
-        """Have ``waiter`` woken when a fetch or a list lands."""
-        with self.store.lock:
-            self.watching.add(waiter)
-        try:
-            yield
-        finally:
-            with self.store.lock:
-                self.watching.discard(waiter)
-
-    def wake_watchers(self) -> None:
-        """Have those look around who wait for a fetch or a list (under the lock)."""
-        self.store.outbox.extend(self.watching)
-
     # -- the configuration ----------------------------------------------------------------------
 
     def begin_fetch(self) -> int:
@@ -153,7 +104,7 @@ class Upkeep:
             running = flight.running and not flight.overdue(now)
             number = flight.number if running else flight.start(now)
         if not running:
-            self._spawn(self._fetch, number, 0.0)
+            self._send_fetch(number, 0.0)
         return number
 
     def adopt(self, table: Table, age: float) -> None:
@@ -174,8 +125,15 @@ class Upkeep:
             self.store.wake_all()
         self.store.flush()
 
+    def _send_fetch(self, number: int, max_age: float) -> None:
+        self._send(
+            lambda: self._fetch(number, max_age),
+            "fetch",
+            lambda failure: self._land_fetch(number, failure, 0.0),
+        )
+
     def _fetch(self, number: int, max_age: float) -> None:
-        outcome, age = self.store.fetch(lambda: self._ask(self._read_table), max_age)
+        outcome, age = self.store.fetch(lambda: answer_of(self._read_table), max_age)
         self._land_fetch(number, outcome, age)
 
     def _read_table(self) -> Table:
@@ -194,7 +152,7 @@ class Upkeep:
         if survey is None:
             return
         if survey:
-            self._spawn(self._list_jobs, survey, self.survey.every or 0.0)
+            self._send_survey(survey, self.survey.every or 0.0)
         if isinstance(outcome, Table):
             self.store.note("debug", "configuration_fetched", accounts=len(outcome))
         else:
@@ -255,7 +213,7 @@ class Upkeep:
             running = flight.running and not flight.overdue(now)
             number = flight.number if running else self.survey.start(now)
         if not running:
-            self._spawn(self._list_jobs, number, 0.0)
+            self._send_survey(number, 0.0)
         return number
 
     def _start_survey(self, now: float) -> int:
@@ -264,12 +222,19 @@ class Upkeep:
         due = self.survey.due(now, self.pending is not None, waiting, self.store.loose_since)
         return self.survey.start(now) if due and not self.closed else 0
 
+    def _send_survey(self, number: int, max_age: float) -> None:
+        def failed(failure: BalancerError) -> None:
+            with self.store.lock:
+                self.survey.land(number, failure)
+
+        self._send(lambda: self._list_jobs(number, max_age), "list", failed)
+
     def _list_jobs(self, number: int, max_age: float) -> None:
         def wanted() -> bool:
             return self.survey.flight.running and self.survey.flight.number == number
 
         interval = self.survey.every or 0.0
-        plan = self.store.survey(lambda: self._ask(self._read_jobs), wanted, interval, max_age)
+        plan = self.store.survey(lambda: answer_of(self._read_jobs), wanted, interval, max_age)
         with self.store.lock:
             landed = self.survey.land(number, plan)
             if landed and isinstance(plan, Plan):
@@ -293,32 +258,7 @@ class Upkeep:
         resolved = [*plan.resolve, *(row for row, _ in plan.bind)]
         return Reconciled(plan.external, ids(plan.reclaim), ids(resolved), ids(plan.keep))
 
-    # -- threads ------------------------------------------------------------------------------------
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        """Return an answer of the source, or the error that it failed with, stripped of its frames."""
-        try:
-            return question()
-        except BalancerError as error:
-            return error.with_traceback(None)
-        except BaseException as error:  # noqa: BLE001  # an exit or a cancellation ends in this thread
-            failure = SourceUnavailable(f"the source failed with {type(error).__name__}")
-            failure.__cause__ = foreign(error)
-            return failure
-
-    def _spawn(self, target: Callable[..., None], number: int, *args: float) -> None:
-        thread = threading.Thread(
-            target=target, args=(number, *args), name=f"balancer{target.__name__}", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError as error:  # no thread to be had
-            failure = SourceUnavailable(f"no thread to be had: {error}")
-            if target == self._fetch:
-                self._land_fetch(number, failure, 0.0)
-            else:
-                with self.store.lock:
-                    self.survey.land(number, failure)
+    # -- life -----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Refuse new callers and send those who wait away."""

@@ -42,7 +42,7 @@ def play(clock):
     yield make
     for source in sources:
         source.let_go()
-    until(lambda: not any(thread.name == "balancer_fetch" for thread in threading.enumerate()))
+    until(lambda: not any(thread.name == "balancer-fetch" for thread in threading.enumerate()))
 
 
 def fetches(fake):

@@ -41,7 +41,7 @@ class HeldSource:
 
     def hold(self, pool):
         """Have the pool's requests wait here, in place of threads of their own."""
-        pool._core.upkeep._spawn = lambda target, *args: self.asked.append(lambda: target(*args))
+        pool._core.upkeep._send = lambda errand, *_: self.asked.append(errand)
         return pool
 
     def land(self):

@@ -17,7 +17,7 @@ LAYERS = """
     listing parse transport verdict token http source
     agenda room tally accounts ledger matching lines waiting tasks
     catalog survey options wish origin effect
-    store upkeep core lease refusal view flow run face pool aio prometheus
+    store errands upkeep core lease refusal view flow run face pool aio prometheus
     __init__
     testing cli __main__
 """.split()  # noqa: SIM905  (one name a line would be thirty lines)

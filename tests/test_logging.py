@@ -39,7 +39,7 @@ def noisy(clock):
         source.trouble = SourceUnavailable("away")
         with pytest.raises(SourceUnavailable):
             pool.refresh()
-        until(lambda: not any(thread.name == "balancer_fetch" for thread in threading.enumerate()))
+        until(lambda: not any(thread.name == "balancer-fetch" for thread in threading.enumerate()))
         return pool
 
     return make

@@ -189,7 +189,7 @@ def test_what_an_attempt_given_up_brings_at_last_changes_nothing(play, clock, la
     source.hold()
     caller = start(pool.acquire)
     until(lambda: source.calls == 1 and pool._core.upkeep.watching)
-    hung = next(thread for thread in threading.enumerate() if thread.name == "balancer_fetch")
+    hung = next(thread for thread in threading.enumerate() if thread.name == "balancer-fetch")
     clock.advance(60)
     error(caller)
     opener, source._open = source._open, threading.Event()
