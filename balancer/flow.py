@@ -88,7 +88,9 @@ class Acquiring:
                 if advice is Advice.RAISE:
                     yield from self.bear(core.upkeep.trouble())
                 elif advice is Advice.START:
-                    yield from self.watch_flight(min(core.now() + PATIENCE, self.deadline))
+                    # Who keeps the time for others does not lose sight of it meanwhile.
+                    if core.store.lines.keeper is not waiter:
+                        yield from self.watch_flight(min(core.now() + PATIENCE, self.deadline))
                 elif advice is Advice.WAIT:
                     yield from self.wait_for_table()
                 elif waiter.table is core.store.table:
@@ -165,7 +167,7 @@ class Acquiring:
         now = core.now()
         if hopeless:
             if now < self.deadline and core.upkeep.confirm():
-                yield from self.watch_flight(self.deadline)
+                yield from self.watch_flight(core.store.keep_time(waiter, self.deadline))
                 return
             raise (yield from no_accounts(core, self.wish, waiter.ticket))
         if now >= self.deadline:
@@ -174,7 +176,9 @@ class Acquiring:
         if now >= waiter.warn_at:
             waiter.warn_at = math.inf
             core.warn_long_wait(self.wish, LONG_WAIT)
-        yield Park(waiter, core.store.keep_time(waiter, min(self.deadline, waiter.warn_at)), core.clock)
+        until = core.store.keep_time(waiter, min(self.deadline, waiter.warn_at))
+        core.store.flush()  # the others whose wait has become long
+        yield Park(waiter, until, core.clock)
 
     def timed_out(self) -> Flow[BalancerError]:
         """Return the error for a wait that was too long."""

@@ -94,6 +94,8 @@ class Upkeep(Errands):
             self.expired_at = self.now()
             self.catalog.expire()
             self.store.quiet_until = -math.inf
+            self.store.rouse_keeper()  # who waits may be that caller
+        self.store.flush()
 
     # -- the configuration ----------------------------------------------------------------------
 

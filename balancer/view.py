@@ -30,10 +30,11 @@ def stats(core: Core) -> Flow[PoolStats]:
         age=age,
         stale=age is not None and age > catalog.ttl and catalog.failures > 0,
         last_error=None if trouble is None else f"{type(trouble).__name__}: {trouble}",
-        acquired=totals.acquired,
+        # Ends are read before beginnings, as others go on meanwhile: no more has ended than was begun.
         released=core.store.released,
         expired=totals.expired,
         reclaimed=totals.reclaimed,
+        acquired=totals.acquired,
         timeouts=totals.timeouts,
         refreshes=catalog.refreshes,
         refresh_failures=catalog.refresh_failures,

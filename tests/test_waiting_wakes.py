@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from crew import Played, error, in_line, result, start
+from stepping import until
 from table_pools import *  # noqa: F403  # fixtures
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
@@ -180,3 +182,57 @@ def test_a_lease_dropped_before_anybody_keeps_the_time_is_not_overlooked(monkeyp
 
     monkeypatch.setattr(Lines, "join_plain", interrupted)
     assert result(start(pool.acquire)).release()
+
+
+class Source:
+    """A source that takes as long as the test wants from its second fetch on."""
+
+    def __init__(self):
+        self.table, self.fetches, self.may_land = {"a": 1}, 0, threading.Event()
+
+    def accounts(self):
+        self.fetches += 1
+        if self.fetches > 1:
+            self.may_land.wait(60)
+        return dict(self.table)
+
+
+@pytest.fixture
+def source():
+    """Return a source whose second fetch takes long; it lands at the end of the test."""
+    source = Source()
+    yield source
+    source.may_land.set()
+
+
+def test_who_waits_fetches_when_an_answer_says_that_the_configuration_has_changed(source):
+    """P-33: nobody has to come by for that, and no slot has to be given back."""
+    pool = AccountPool(source=source, ttl=1e9, reconcile_every=None)
+    lease = pool.acquire()
+    waiting = start(pool.acquire)
+    until(lambda: pool._core.store.lines.keeper)
+    source.table["b"] = 1
+    source.may_land.set()
+    pool._core.upkeep.expire()
+    assert result(waiting).account.id == "b"
+    assert lease.release()
+
+
+@pytest.mark.parametrize("constraint", [{}, {"account": "broken"}], ids=["stale", "hopeless"])
+def test_a_fetch_that_takes_long_keeps_nobody_from_a_slot_that_becomes_free(source, monkeypatch, constraint):
+    """P-33: the one who keeps the time for all goes on doing so while it waits for the fetch."""
+    monkeypatch.setattr("balancer.flow.PATIENCE", 60.0)
+    monkeypatch.setattr("balancer.catalog.CONFIRMED", 0.0)
+    pool = AccountPool(source=source, ttl=1e9, reconcile_every=None)
+    source.table["broken"] = {"maxJobs": 1, "error": "expired"}
+    pool.refresh()
+    pool.cool("a", 0.3)
+    waiting = [start(pool.acquire, **constraint)]
+    until(lambda: pool._core.store.lines.keeper)
+    waiting.append(start(pool.acquire))
+    until(lambda: len(pool._core.store.lines.waiters) == 2)
+    if not constraint:
+        pool._core.upkeep.expire()
+    until(lambda: source.fetches == 2)
+    assert result(waiting[bool(constraint)]).account.id == "a"
+    assert not source.may_land.is_set()
