@@ -93,7 +93,9 @@ class Acquiring:
             if not waiter.served:
                 wish = Wish.make(**self._asked)
                 await adrive(flow.Acquiring(core, wish, core.draw(), waiter).run())
-        except BaseException:
+        except BaseException as error:
+            if error.__class__ is GeneratorExit and waiter.row.state is not NEW and core.store.lock.locked():
+                raise
             try:
                 core.store.withdraw(waiter)
             except BaseException:

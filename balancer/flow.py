@@ -51,8 +51,10 @@ def queue(core: Core, line_up: LineUp, asked: Asked, waiter: Waiter) -> Flow[Non
             yield Park(waiter, until, core.clock)
         if not waiter.served:
             yield from Acquiring(core, Wish.make(**asked), core.draw(), waiter).run()
-    except BaseException:
-        try:  # twice, for the reason that Acquiring.run gives
+    except BaseException as error:  # for the reasons that Acquiring.run gives
+        if error.__class__ is GeneratorExit and waiter.row.state is not NEW and core.store.lock.locked():
+            raise
+        try:
             core.store.withdraw(waiter)
         except BaseException:
             core.store.withdraw(waiter)
@@ -88,9 +90,7 @@ class Acquiring:
                 if advice is Advice.RAISE:
                     yield from self.bear(core.upkeep.trouble())
                 elif advice is Advice.START:
-                    # Who keeps the time for others does not lose sight of it meanwhile.
-                    if core.store.lines.keeper is not waiter:
-                        yield from self.watch_flight(min(core.now() + PATIENCE, self.deadline))
+                    yield from self.wait_for_fetch()
                 elif advice is Advice.WAIT:
                     yield from self.wait_for_table()
                 elif waiter.table is core.store.table:
@@ -98,7 +98,11 @@ class Acquiring:
                     served = yield from core.store.attempt(waiter, patience)
                     if not served and waiter.table is core.store.table:
                         yield from self.wait_for_slot()
-        except BaseException:
+        except BaseException as error:
+            # A task that is garbage may be collected while this very thread has the lock: but then it
+            # is out of line with a lease, and the finalizer of its handle sees to that.
+            if error.__class__ is GeneratorExit and waiter.row.state is not NEW and core.store.lock.locked():
+                raise
             # Twice if an interruption comes at that very moment: who stayed in line would be handed a
             # slot for nobody. Not in a method of its own, whose first step could be the moment.
             try:
@@ -142,6 +146,12 @@ class Acquiring:
                 f"max_jobs must be at most {most}, not {asked}: requests to {self.core.service.key} "
                 "cannot raise an account's capacity"
             )
+
+    def wait_for_fetch(self) -> Flow[None]:
+        """Wait a while for a fetch that was begun; who keeps the time for others goes on doing that."""
+        core = self.core
+        if core.store.lines.keeper is not self.waiter:
+            yield from self.watch_flight(min(core.now() + PATIENCE, self.deadline))
 
     def wait_for_table(self) -> Flow[None]:
         """Wait for the first configuration: within the timeout, or with ``timeout=0`` as long as it takes."""

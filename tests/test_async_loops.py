@@ -1,8 +1,11 @@
 """One pool and several event loops: one after another, at once, and among threads."""
 
 import asyncio
+import gc
 import threading
 
+import pytest
+from crew import result, start
 from stepping import SteppedLoop, at_once, two_faces, until
 
 from balancer import AsyncAccountPool, PoolClosed
@@ -150,3 +153,26 @@ def test_a_task_that_was_woken_before_it_fell_asleep_does_not_sleep():
         waiter.wake()
         loop.tick(2)
         assert second.done()
+
+
+@pytest.mark.parametrize("want", [{}, {"account": "a"}], ids=["plain", "pinned"])
+def test_a_task_that_is_garbage_may_be_collected_in_the_middle_of_a_step(want):
+    """P-18: it was handed a slot and never ran again; its end takes no lock, and the slot comes back."""
+    sync, pool = two_faces(a=1)
+    holder = sync.acquire()
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # it says that a task was destroyed
+
+    async def one():
+        return await pool.acquire(**want)
+
+    cycle = [loop, loop.create_task(one())]
+    cycle.append(cycle)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert sync.stats().waiting == 1
+    holder.release()
+    loop.close()
+    del cycle, loop
+    step = start(sync._core.store._step, lambda _: gc.collect())
+    assert result(step)
+    assert (sync.stats().in_flight, sync.stats().free) == (0, 1)
