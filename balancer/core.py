@@ -175,7 +175,7 @@ class Core:
 
     def after_fork(self) -> None:
         """Begin anew in a child: its leases, its callers and its threads are the parent's."""
-        self.origin.give_back = not_at_once
+        self.origin.give_back = self.origin.give_back_blocking = not_at_once
         self.origin = Origin(self)
         self.store.after_fork(self.origin)
         self.upkeep.after_fork()

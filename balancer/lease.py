@@ -198,7 +198,7 @@ class Lease(Handle):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None or not self._origin.give_back(self._row):
+        if error is not None or not self._origin.give_back_blocking(self._row):
             drive(self.leaving(error))
 
     def bind(self, job_id: str | int, ttl: float | None = None) -> None:
@@ -227,4 +227,4 @@ class Lease(Handle):
 
     def release(self) -> bool:
         """End the lease, whatever its state, from any thread. True once, then False."""
-        return self._origin.give_back(self._row) or drive(self.releasing())
+        return self._origin.give_back_blocking(self._row) or drive(self.releasing())

@@ -24,7 +24,16 @@ class Origin:
     is known to belong to the parent.
     """
 
-    __slots__ = ("core", "give_back", "grab", "host_pid", "line_up", "prefix")
+    __slots__ = (
+        "core",
+        "give_back",
+        "give_back_blocking",
+        "grab",
+        "grab_blocking",
+        "host_pid",
+        "line_up",
+        "prefix",
+    )
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -33,17 +42,22 @@ class Origin:
         self.grab: Callable[[Any, Mapping[str, Any]], bool] = not_at_once
         """Ties a handle to a new lease, labelled as asked, and grants it, without any detour. False: that
         takes more than this."""
+        self.grab_blocking = self.grab
+        """The same, and it may wait for a store that others share."""
         self.line_up: LineUp | None = None
         """Has a caller stand in line for any account, if ``grab`` did not serve it. None where the store
         cannot; if it returns None, that takes more than this."""
         self.give_back: Callable[[Row], bool] = not_at_once
         """Ends a held lease without any detour. False: that takes more than this."""
+        self.give_back_blocking = self.give_back
+        """The same, and it may wait for a store that others share."""
 
     def detour(self) -> Origin:
-        """Return the same without :attr:`give_back`, for a lease whose end needs a closer look."""
+        """Return the same without a short way to give back, for a lease whose end needs a closer look."""
         same = object.__new__(Origin)
         same.core, same.prefix, same.host_pid = self.core, self.prefix, self.host_pid
-        same.grab, same.line_up, same.give_back = self.grab, self.line_up, not_at_once
+        same.grab, same.grab_blocking, same.line_up = self.grab, self.grab_blocking, self.line_up
+        same.give_back = same.give_back_blocking = not_at_once
         return same
 
     def text(self, key: Key) -> str:

@@ -85,7 +85,7 @@ class AccountPool(Face):
         if not asked or plain(asked):
             lease = Lease()
             origin = self._core.origin
-            if origin.grab(lease, asked):
+            if origin.grab_blocking(lease, asked):
                 return lease
             if origin.line_up is not None:
                 waiter = ThreadWaiter(lease._row)  # noqa: SLF001  # ours so far

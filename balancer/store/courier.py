@@ -81,6 +81,8 @@ class Courier:
 
     def ensure(self) -> None:
         """See to it that the thread runs: somebody waits, or a lease is to be kept alive."""
+        if self._thread is None and not (self._store.backend.beats or self._store.lines.waiters):
+            return  # nobody needs one, and who will has it started
         self._needed_at = now = time.monotonic()
         waits = self._thread is None or self._store.lines.waiters
         if not waits and self._pulse.due_at >= self._sleeps_until - _EARLY:

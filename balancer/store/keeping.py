@@ -12,7 +12,7 @@ from typing import Any
 from balancer.effect import Flow
 from balancer.errors import LeaseLost, StoreUnavailable
 from balancer.store.asking import PATIENCE, Asking
-from balancer.store.operations import Bind, Cool, End, Judge, Renew, Reset
+from balancer.store.operations import Bind, Cool, End, Gone, Judge, Renew, Reset
 from balancer.tally import AMBIGUOUS, BOUND, ENDED, Row
 from balancer.verdict import Ruling, Verdict
 
@@ -49,6 +49,10 @@ class Keeping(Asking):
         except BaseException:
             self._end_later(end)
             raise
+        return self.ended(end, gone)
+
+    def ended(self, end: End, gone: Gone | None) -> bool:
+        """Take in the answer to an End. True: it ended a lease."""
         if gone is None:
             return False
         with self.lock:

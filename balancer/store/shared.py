@@ -38,6 +38,7 @@ class SharedStore(Direct):
         self._unsure: set[str] = set()
         """Keys of callers in line that may have been granted: the reply was lost."""
         self.courier = Courier(self)
+        self.open_way(self._origin)
 
     # -- waiting ------------------------------------------------------------------------------
 
@@ -215,6 +216,7 @@ class SharedStore(Direct):
         """Start empty in a child: leases, callers and connections are the parent's."""
         super().after_fork(origin)
         self._origin = origin
+        self.open_way(origin)
         for row in (*self.mine.values(), *self.let_go.values()):
             row.state = ENDED
         self.mine, self.tallies = {}, {}

@@ -62,9 +62,9 @@ def open_road(store: Stepping, origin: Origin) -> None:
     """Have ``origin`` take and give back the slots of ``store`` without any detour, if chance decides."""
     if isinstance(store.ledger.room, RandomRoom) and passable():
         room = store.ledger.room
-        origin.grab = _grab(store, origin, room)
+        origin.grab = origin.grab_blocking = _grab(store, origin, room)
         origin.line_up = line_up_at(store, room, origin.core.options.max_waiting)
-        origin.give_back = _give_back(store, room)
+        origin.give_back = origin.give_back_blocking = _give_back(store, room)
 
 
 def _grab(store: Stepping, origin: Origin, room: RandomRoom) -> Callable[[Any, Mapping[str, Any]], bool]:
