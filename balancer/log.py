@@ -11,6 +11,7 @@ to be seen: a program that does not use it itself, and has nothing to be warned 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -19,11 +20,54 @@ from typing import Any
 
 _UNSEEN = ("debug", "info")
 """Levels that only an application with structlog of its own gets to see."""
-_loading = threading.RLock()
-"""A child that is forked in the middle of an import would wait for its end for ever: so forks wait."""
+_PATIENCE = 1.0
+"""Seconds that one thread waits for another to have said its word. It may hang in a processor of the
+user's, and that must stop neither logging nor forks nor exits."""
+
+
+class _Floor:
+    """Who speaks has it, and neither a fork nor the end of the process falls into the middle of a word.
+
+    A lock that another thread held, of an import or of a stream, would be held in the child for ever; and an
+    interpreter that ends while a daemon thread is printing aborts.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.RLock()
+        self.closed = False
+        self._forking = threading.local()
+
+    def take(self) -> bool:
+        """Wait for it. False: somebody else has it still, and who is not to wait longer goes on without."""
+        return self._turn.acquire(timeout=_PATIENCE)
+
+    def leave(self) -> None:
+        """Give back what was taken."""
+        self._turn.release()
+
+    def before_fork(self) -> None:
+        self._forking.has_it = self.take()
+
+    def after_in_parent(self) -> None:
+        if self._forking.has_it:
+            self.leave()
+
+    def after_in_child(self) -> None:
+        self._turn = threading.RLock()
+
+    def close(self) -> None:
+        """Let nobody speak any more: the process ends."""
+        self.closed = True
+        self.take()
+
+
+_floor = _Floor()
 os.register_at_fork(
-    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+    before=_floor.before_fork,
+    after_in_parent=_floor.after_in_parent,
+    after_in_child=_floor.after_in_child,
 )
+atexit.register(_floor.close)
 
 
 class _Stderr:
@@ -38,8 +82,7 @@ class _Stderr:
 
 
 def _logger() -> Any:
-    with _loading:
-        import structlog
+    import structlog
 
     if structlog.is_configured():
         return structlog.get_logger("balancer")
@@ -61,7 +104,13 @@ def emit(level: str, event: str, **keys: Any) -> None:
     """
     if level in _UNSEEN and "structlog" not in sys.modules:
         return
+    taken = False
     try:
-        getattr(_logger(), level)(event, **keys)
+        taken = not _floor.closed and _floor.take()
+        if not _floor.closed:
+            getattr(_logger(), level)(event, **keys)
     except Exception:  # noqa: BLE001, S110  # there is no better place to tell it than this one
         pass
+    finally:
+        if taken:
+            _floor.leave()

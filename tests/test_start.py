@@ -42,6 +42,52 @@ if child:
     os.waitpid(child, 0)
 """
 
+SLOW = """
+import io, os, sys, threading, time
+import structlog
+from balancer import log
+
+entered = threading.Event()
+
+class Slow(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        entered.set()
+        time.sleep(0.2)
+        return os.write(1, data)
+
+sys.stdout = io.TextIOWrapper(io.BufferedWriter(Slow()))
+structlog.configure(processors=[structlog.processors.JSONRenderer()])
+threading.Thread(target=log.emit, args=("info", "said to the end"), daemon=True).start()
+entered.wait()
+"""
+
+HANGING = """
+import os, threading
+import structlog
+from balancer import log
+
+entered = threading.Event()
+
+def hang(_, __, event):
+    if event["event"] == "first":
+        entered.set()
+        threading.Event().wait()
+    return event["event"]
+
+structlog.configure(processors=[hang])
+log._PATIENCE = 0.05
+threading.Thread(target=log.emit, args=("info", "first"), daemon=True).start()
+entered.wait()
+log.emit("info", "second")
+child = os.fork()
+log.emit("info", "third")
+if child:
+    os.waitpid(child, 0)
+"""
+
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in an interpreter of its own."""
@@ -91,6 +137,20 @@ def test_fork_in_the_middle_of_the_first_warning_leaves_the_child_able_to_warn()
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("from_the_parent") == 1
     assert done.stderr.count("from_both") == 2
+
+
+def test_process_may_end_while_another_thread_is_logging():
+    """An interpreter aborts if it ends while a daemon thread holds the lock of a stream."""
+    done = run(SLOW)
+    assert done.returncode == 0, done.stderr
+    assert "said to the end" in done.stdout
+
+
+def test_processor_that_hangs_stops_neither_other_events_nor_forks_nor_the_end():
+    """Whoever waits for it waits for a moment only."""
+    done = run(HANGING)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["second", "third", "third"]
 
 
 def test_every_public_name_is_listed_and_can_be_imported_at_once():
