@@ -53,7 +53,10 @@ class _Floor:
             self.leave()
 
     def after_in_child(self) -> None:
-        self._turn = threading.RLock()
+        if self._forking.has_it:
+            self.leave()
+        else:
+            self._turn = threading.RLock()  # whoever has it stayed behind
 
     def close(self) -> None:
         """Let nobody speak any more: the process ends."""

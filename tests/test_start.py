@@ -64,6 +64,22 @@ threading.Thread(target=log.emit, args=("info", "said to the end"), daemon=True)
 entered.wait()
 """
 
+FORKING = """
+import os
+import structlog
+from balancer import log
+
+def fork(_, __, event):
+    if not (child := os.fork()):
+        raise structlog.DropEvent
+    assert os.waitpid(child, 0)[1] == 0
+    return event["event"]
+
+structlog.configure(processors=[fork])
+log.emit("info", "first")
+log.emit("info", "second")
+"""
+
 HANGING = """
 import os, threading
 import structlog
@@ -144,6 +160,13 @@ def test_process_may_end_while_another_thread_is_logging():
     done = run(SLOW)
     assert done.returncode == 0, done.stderr
     assert "said to the end" in done.stdout
+
+
+def test_processor_may_fork():
+    """A program that is started by a processor, to send mail say, begins with a fork."""
+    done = run(FORKING)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["second", "first", "second"]  # the child of the first goes on too
 
 
 def test_processor_that_hangs_stops_neither_other_events_nor_forks_nor_the_end():
