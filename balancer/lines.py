@@ -195,13 +195,16 @@ class Lines:
         """Return the lines that any of several accounts could serve."""
         return list({id(line): line for a in account_ids for line in self.serving(a)}.values())
 
-    def overdue(self, now: float) -> Iterator[Waiter]:
-        """Yield those of whom it is to be logged that they have been waiting for long."""
+    def long_waits(self, now: float) -> tuple[list[Waiter], float]:
+        """Return those of whom it is to be logged that they wait for long, and when there may be more."""
+        late: list[Waiter] = []
         for waiter in self.waiters:
-            if waiter.begun + LONG_WAIT > now:
-                return
+            due = waiter.begun + LONG_WAIT
+            if due > now:
+                return late, max(due, now + 1.0)  # a crowd is not looked through for each of it
             if waiter.warn_at <= now:
-                yield waiter
+                late.append(waiter)
+        return late, now + LONG_WAIT
 
     def last(self) -> Waiter | None:
         """Return the waiter that joined last."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.lines import Lines
+from balancer.lines import LONG_WAIT, Lines
 from balancer.tally import Row, Ticket
 from balancer.waiting import ThreadWaiter
 
@@ -103,6 +105,20 @@ def test_a_keeper_that_leaves_keeps_time_no_more():
     assert (lines.keeper, lines.last()) == (first, third)
     lines.leave(first)
     assert lines.keeper is None
+
+
+def test_those_who_wait_for_long_are_named_and_when_the_next_one_will_be():
+    """P-59: each is told of about when its own wait has become long, not when the keeper's has."""
+    lines = Lines()
+    first, second, third = (waiter(lines) for _ in range(3))
+    for each, begun in ((first, 0.0), (second, 0.5), (third, 30.0)):
+        each.begin(begun)
+    assert lines.long_waits(59.0) == ([], LONG_WAIT)
+    assert lines.long_waits(60.0) == ([first], 61.0)
+    first.warn_at = math.inf  # it has been told of
+    assert lines.long_waits(61.0) == ([second], 90.0)
+    lines.leave(third)
+    assert lines.long_waits(61.0) == ([second], 121.0)
 
 
 @given(

@@ -6,12 +6,15 @@ import asyncio
 import threading
 
 import pytest
+import structlog
 from crew import Played, error, in_line, result, start
 from stepping import until
 from table_pools import *  # noqa: F403  # fixtures
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
 from balancer.lines import Lines
+
+LABELS = ["one", "three", "two"]
 
 
 def test_a_release_from_any_thread_and_by_any_name_wakes(pool_of):
@@ -236,3 +239,18 @@ def test_a_fetch_that_takes_long_keeps_nobody_from_a_slot_that_becomes_free(sour
     until(lambda: source.fetches == 2)
     assert result(waiting[bool(constraint)]).account.id == "a"
     assert not source.may_land.is_set()
+
+
+def test_all_whose_wait_has_become_long_are_logged_in_real_time(monkeypatch):
+    """P-59: those who sleep until they are served are told of by the one who keeps the time."""
+    for module in ("balancer.lines", "balancer.flow"):
+        monkeypatch.setattr(f"{module}.LONG_WAIT", 0.1)
+    pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
+    with structlog.testing.capture_logs() as events:
+        lease = pool.acquire()
+        waiting = [start(pool.acquire, label=label) for label in LABELS]
+        until(lambda: sorted(e["label"] for e in events if e["event"] == "waiting_long") == LABELS)
+        lease.release()
+        for caller in waiting:
+            caller.add_done_callback(lambda served: served.result().release())
+        assert all(result(caller) for caller in waiting)

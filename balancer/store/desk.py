@@ -18,7 +18,7 @@ from typing import Any
 
 from balancer import log
 from balancer.errors import TooManyWaiting
-from balancer.lines import LONG_WAIT, Lines, Waiter
+from balancer.lines import Lines, Waiter
 from balancer.model import Table
 from balancer.origin import Origin
 from balancer.tally import Key, Row
@@ -133,9 +133,10 @@ class Desk(ABC):
             if lines.keeper is not waiter:
                 return until
             now = self.now()
-            self.outbox.extend(lines.overdue(now))
+            late, more = lines.long_waits(now)
+            self.outbox.extend(late)
             # Not only what the last step saw coming: somebody's wait is itself a reason to look around.
-            self.keeper_until = min(until, self.quiet_until, self.other_due(now), now + LONG_WAIT)
+            self.keeper_until = min(until, self.quiet_until, self.other_due(now), more)
             return self.keeper_until
 
     def drop(self, row: Row) -> None:
