@@ -60,6 +60,17 @@ def test_choice_is_uniform_whatever_was_taken_and_given_back(world, strategy):
     assert 0.3 < chi_square(picked, 20, 1500) < 2.0, picked
 
 
+def test_least_loaded_is_told_by_shares_after_leases_have_ended(world):
+    """One of four slots taken is less than one of two, also if it is what is left of more."""
+    backend = world.open("one", strategy="least_loaded")
+    configure(backend, {"small": 2, "large": 4})
+    taken = {key: take(backend, key, accounts=("large",)) for key in ("one-1", "one-2")}
+    assert set(taken.values()) == {"large"}
+    assert take(backend, "one-3", accounts=("small",)) == "small"
+    backend.call(ops.End(key="one-1"))
+    assert take(backend, "one-4", draw=0.9) == "large"
+
+
 def test_scoped_choice_is_uniform_over_all_that_fit(one):
     """An account that cools for another scope is as likely as one that does not cool at all."""
     configure(one, dict.fromkeys("abcdef", 1))

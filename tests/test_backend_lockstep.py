@@ -125,6 +125,18 @@ class Lockstep(RuleBasedStateMachine):
     def ask_twice(self, who, number):
         self.acquire(who, key=self.some_key(number), draw=0.5)
 
+    @rule(who=pick, number=pick, draw=draws, then=st.none() | st.just(()))
+    def wait_and_be_served(self, who, number, draw, then):
+        """One takes any account until it has to wait, a lease ends, and it takes what it is offered."""
+        for _ in range(12):
+            self.acquire(who, draw=draw, else_wants=())
+            if self.reply.result is None:
+                break
+        key = self.some_key(number)
+        owner = key.rpartition("-")[0]
+        self.over(owner if owner in self.owners else self.someone(number), ops.End(key=key))
+        self.acquire(who, draw=draw, offered=True, then_wants=then, else_wants=())
+
     @rule(who=pick, number=pick)
     def end(self, who, number):
         self.over(self.someone(who), ops.End(key=self.some_key(number)))

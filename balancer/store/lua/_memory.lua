@@ -1,24 +1,6 @@
--- Stands before the scripts that ask or tell what has ended.
-
-local MOST_TOMBS, MOST_JOBS = 100000, 10000
-
-local function remember(memory, name, most)
-  call('ZADD', memory, now, name)
-  local over = call('ZCARD', memory) - most
-  if over <= 0 and now % 8 > 0 then return end -- one in eight clears up, for up to 50
-  local old = call('ZRANGEBYSCORE', memory, '-inf', now - MEMORY, 'LIMIT', 0, BATCH)
-  if #old > 0 then call('ZREM', memory, unpack(old)) end
-  if over > #old then call('ZREMRANGEBYRANK', memory, 0, over - #old - 1) end
-end
+-- Stands before the scripts that ask what has ended.
 
 local function remembers(memory, name)
   local since = call('ZSCORE', memory, name)
   return since and tonumber(since) > now - MEMORY
-end
-
--- The job of a lease is over, as its user says.
-local function finish(key, row)
-  if row.job then remember(K.done, row.job, MOST_JOBS) end
-  remember(K.tombs, key, MOST_TOMBS)
-  end_row(key, row)
 end

@@ -243,9 +243,13 @@ def _nothing(_: Any) -> None:
 
 
 _ALL: dict[str, Any] = {"keys": len(KEYS), "parts": ("_claims",)}
-_APPLY: dict[str, Any] = {"keys": len(KEYS), "parts": ("_memory", "_bind", "_claims")}
-_BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory", "_bind")}
-_END: dict[str, Any] = {"keys": WITH_JOBS, "ahead": ("_straight", "_straight_end"), "parts": ("_memory",)}
+_APPLY: dict[str, Any] = {"keys": len(KEYS), "parts": ("_remember", "_memory", "_finish", "_bind", "_claims")}
+_BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_remember", "_memory", "_finish", "_bind")}
+_END: dict[str, Any] = {
+    "keys": WITH_JOBS,
+    "ahead": ("_straight", "_remember", "_straight_end"),
+    "parts": ("_finish",),
+}
 _TAKE: dict[str, Any] = {"ahead": ("_straight", "_straight_take"), "parts": ("_memory", "_wants")}
 
 FORMS: dict[type, Form] = {
