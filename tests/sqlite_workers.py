@@ -19,6 +19,7 @@ from collections import Counter
 from balancer.errors import StoreUnavailable
 from balancer.store import operations as ops
 from balancer.store.sqlite import SqliteBackend
+from balancer.store.sqlite.database import Session
 
 START = multiprocessing.get_context("forkserver")
 START.set_forkserver_preload(["balancer.store.sqlite"])
@@ -175,7 +176,7 @@ def crash_at(path, name, last, **options):
     """Be killed before the statement of that number, counted from the beginning of a grant."""
     backend = connect(path, name, lease_ttl=0.05)
     backend.call(ops.Wait(() if options else None))
-    connection = backend._database._connection
+    connection = backend._database._session.connection
     left = last
 
     class Fatal:
@@ -193,7 +194,7 @@ def crash_at(path, name, last, **options):
 
         close = connection.close
 
-    backend._database._connection = Fatal()
+    backend._database._session = Session.of(Fatal())
     backend._acts = None
     backend.call(ops.Take(key=f"{name}-1", draw=0.5, **options))
 

@@ -147,19 +147,21 @@ class Asking(Store):
 
     def heed(self, reply: Reply) -> bool:
         """Take in what every reply tells. True: another table is in force than this process knows."""
+        _, version, due, loose, expired, hope = reply
+        waiters = self.lines.waiters
         with self.lock:
-            now = self.now()
-            self.due_at = math.inf if reply.due is None else now + reply.due
-            if reply.loose is not None or self._loose != math.inf or self.lines.waiters:
-                self._loose = math.inf if reply.loose is None else now - reply.loose
+            now, table = self.now(), self.table
+            self.due_at = math.inf if due is None else now + due
+            if loose is not None or waiters or self._loose != math.inf:
+                self._loose = math.inf if loose is None else now - loose
                 self.quiet_until = self.other_due(now)
                 self.rouse_keeper()
-            for gone in reply.expired:
+            for gone in expired:
                 self._take_note(gone)
-            if reply.hope is not None:
-                self._hope_until = time.monotonic() + SEEN_FOR if reply.hope else -math.inf
-            behind = self.table is not None and reply.version != self.table.version
-        if self.lines.waiters:
+            if hope is not None:
+                self._hope_until = time.monotonic() + SEEN_FOR if hope else -math.inf
+            behind = table is not None and version != table.version
+        if waiters:
             self.courier.hasten()  # they may be served earlier than was known
         return behind
 

@@ -3,7 +3,7 @@
 ::
 
     backend ── database (one connection, one turn at a time, the file and its checks)
-       │           └── schema, rebase, uptime, forks, places
+       │           └── schema, rebase, uptime, forks, places, witness
        ├── acts (the three parts of each operation)
        │     ├── straight (both statements of an operation that is usual in every respect)
        │     ├── glance (what each looks up first), leases, survey, fleet, reading (what they do)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from balancer.errors import StoreUnavailable, foreign
@@ -22,6 +22,7 @@ from balancer.store.sqlite import forks
 from balancer.store.sqlite.places import warn_of_network
 from balancer.store.sqlite.rebase import rebase
 from balancer.store.sqlite.schema import APPLICATION_ID, LAYOUT, TABLES
+from balancer.store.sqlite.witness import Witness
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -33,8 +34,20 @@ _CHECKPOINT = 10_000
 """Pages of the log after which they are moved to the file."""
 
 
+class Session(NamedTuple):
+    """A connection, and what begins and ends its transactions."""
+
+    connection: sqlite3.Connection
+    run: Callable[[str], object]
+
+    @staticmethod
+    def of(connection: sqlite3.Connection) -> Session:
+        """Return a session: one cursor for all of it, as to make one takes as long as to begin."""
+        return Session(connection, connection.cursor().execute)
+
+
 class Database:
-    """One connection to the file, for all threads of this process. Mutable: the connection.
+    """One connection to the file, for all threads of this process. Mutable: the session.
 
     Args:
         path: The file; made if it is not there.
@@ -49,8 +62,8 @@ class Database:
         self._threads = threading.RLock()
         self._busy = False
         self._queue: int | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._inode: int | None = None
+        self._session: Session | None = None
+        self._witness = Witness(self.path)
         forks.register(self)
 
     def transact(self, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
@@ -82,10 +95,11 @@ class Database:
 
     def before_fork(self) -> None:
         """Close the connection (under the gate)."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        session, self._session = self._session, None
+        if session is not None:
             with suppress(sqlite3.Error):
-                connection.close()
+                session.connection.close()
+        self._witness.end()
 
     def in_child(self) -> None:
         """Let go of what is the parent's: locks that its threads held, its place in the queue."""
@@ -100,14 +114,14 @@ class Database:
         queue = self._queue
         if queue is None:
             queue = self._queue = self._open_queue()
-        inode = self._inode_now()  # before our turn: the others wait while it lasts
+        moved = self._witness.moved()  # before our turn: the others wait while it lasts
         fcntl.flock(queue, fcntl.LOCK_EX)
         try:
             with forks.gate:
-                connection = self._connection
-                if connection is None or inode != self._inode:
-                    connection = self._connect()
-                return _in_transaction(connection, act, about)
+                session = self._session
+                if session is None or moved:
+                    session = self._connect()
+                return _in_transaction(session, act, about)
         finally:
             fcntl.flock(queue, fcntl.LOCK_UN)
 
@@ -116,22 +130,15 @@ class Database:
             raise self._unavailable("its folder does not exist")
         return os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT, 0o600)
 
-    def _inode_now(self) -> int | None:
-        """Return which file is there now: it may have been deleted or replaced."""
-        # Looked at, never opened: closing a file takes away the locks that SQLite has on it.
-        try:
-            return os.stat(self.path).st_ino  # noqa: PTH116  # a Path's takes twice as long, each time
-        except FileNotFoundError:
-            return None
-
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Session:
         """Open the file that is there now; it is made if there is none."""
         self.before_fork()
-        if self._inode_now() is None:
+        # Looked at before it is opened: closing a file takes away the locks that SQLite has on it.
+        if not Path(self.path).exists():
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        connection = self._connection = self._open()
-        self._inode = self._inode_now()
-        return connection
+        self._witness.begin()
+        session = self._session = Session.of(self._open())
+        return session
 
     def _open(self) -> sqlite3.Connection:
         if Path(self.path).is_dir():
@@ -161,7 +168,7 @@ class Database:
         # A power cut may then cost the last moments, but not the file. Nothing is lost by a killed process.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-        _in_transaction(connection, self._begin, time.time() - self._now())
+        _in_transaction(Session.of(connection), self._begin, time.time() - self._now())
 
     def _begin(self, connection: sqlite3.Connection, offset: float) -> None:
         if not _value(connection, "SELECT count(*) FROM sqlite_master"):
@@ -185,9 +192,9 @@ class Database:
         return StoreUnavailable(f"the store {self.path} cannot be used: {why}")
 
 
-def _in_transaction(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
+def _in_transaction(session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
     """Do something, all or nothing."""
-    run = connection.cursor().execute  # one cursor for both: to make one takes as long as to begin
+    connection, run = session
     run("BEGIN IMMEDIATE")
     try:
         result = act(connection, about)

@@ -45,7 +45,7 @@ Told = tuple[int, float, float | None]
 def replied(result: Any, told: Told, now: float, expired: tuple[Gone, ...] = ()) -> Reply:
     """Return an answer."""
     version, due, loose_since = told
-    ends_in = None if due == math.inf else max(0.0, due - now)
+    ends_in = None if due == math.inf else due - now if due > now else 0.0
     return Reply(result, version, ends_in, None if loose_since is None else now - loose_since, expired)
 
 

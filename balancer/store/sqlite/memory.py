@@ -37,7 +37,7 @@ class Memory:
     def bury(self, key: str, *, unheard: bool = False) -> None:
         """Remember that a lease was ended. ``unheard``: its owner does not know."""
         books = self._books
-        books.run(
+        books.write(
             "INSERT INTO tomb (pool, key, at, unheard) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (pool, key) DO UPDATE SET at = excluded.at",
             (books.pool, key, books.now, 1 if unheard else None),

@@ -47,6 +47,8 @@ class Shelves:
 
     def __init__(self, connection: sqlite3.Connection, pool: int, strategy: str) -> None:
         self.run = connection.execute
+        self.write = connection.cursor().execute
+        """The same for what returns nothing, without making a cursor for it."""
         self.pool = pool
         self.strategy = strategy
 
