@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future, get_running_loop
+from asyncio import AbstractEventLoop, Future, _get_running_loop, get_running_loop
 from contextlib import suppress
-from threading import get_ident
 
 from balancer.lines import Waiter
 from balancer.tally import Row
@@ -13,12 +12,11 @@ from balancer.tally import Row
 class TaskWaiter(Waiter):
     """A waiting asyncio task. It has no loop until it sleeps: who is served at once needs none."""
 
-    __slots__ = ("_future", "_loop", "_thread", "_woken")
+    __slots__ = ("_future", "_loop", "_woken")
 
     def __init__(self, row: Row) -> None:
         super().__init__(row)
         self._loop: AbstractEventLoop | None = None
-        self._thread = 0
         self._future: Future[None] | None = None
         self._woken = False
 
@@ -32,7 +30,7 @@ class TaskWaiter(Waiter):
         loop = self._loop
         if loop is None:
             return
-        if get_ident() != self._thread or loop.is_closed():
+        if _get_running_loop() is not loop:
             loop.call_soon_threadsafe(self._rise)
         elif (future := self._future) is not None and not future.done():
             future.set_result(None)
@@ -48,7 +46,7 @@ class TaskWaiter(Waiter):
     async def park(self, seconds: float | None) -> None:
         """Sleep until woken, at most ``seconds``. A cancellation surfaces from here."""
         loop = get_running_loop()
-        self._thread, self._loop = get_ident(), loop
+        self._loop = loop
         if not self._woken:
             self._future = loop.create_future()
             timer = None if seconds is None else loop.call_later(seconds, self._rise)

@@ -3,12 +3,13 @@
 import asyncio
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from crew import result, start
 from stepping import SteppedLoop, at_once, two_faces, until
 
-from balancer import AsyncAccountPool, PoolClosed
+from balancer import AccountPool, AsyncAccountPool, PoolClosed
 from balancer.tally import Row
 from balancer.tasks import TaskWaiter
 
@@ -176,3 +177,32 @@ def test_a_task_that_is_garbage_may_be_collected_in_the_middle_of_a_step(want):
     step = start(sync._core.store._step, lambda _: gc.collect())
     assert result(step)
     assert (sync.stats().in_flight, sync.stats().free) == (0, 1)
+
+
+def test_a_loop_that_goes_on_in_another_thread_is_woken_there():
+    """P-18: what counts is whose loop runs, and not the thread in which it ran when the wait began."""
+    pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
+    tasks = AsyncAccountPool(pool=pool)
+    lease = pool.acquire()
+    loop = asyncio.new_event_loop()
+
+    async def wait():
+        return (await tasks.acquire()).account.id
+
+    async def begin():
+        task = asyncio.ensure_future(wait())
+        await asyncio.sleep(0)
+        return task
+
+    task = loop.run_until_complete(begin())
+    over = threading.Event()
+    task.add_done_callback(lambda _: over.set())
+    with ThreadPoolExecutor(1) as thread:
+        elsewhere = thread.submit(loop.run_until_complete, task)
+        until(loop.is_running)
+        lease.release()  # by the thread in which the wait began
+        woken = over.wait(10)
+        loop.call_soon_threadsafe(int)  # else a loop that was not told would sleep for ever
+        assert elsewhere.result(60) == "a"
+    loop.close()
+    assert woken
