@@ -1,8 +1,9 @@
 """What every store keeps in this process: the lock, the lines of callers, and whom to wake.
 
 One lock guards all that changes in a pool within a process: the ledger (where it is in this process),
-the catalog, the lines, the totals. No I/O, no logging and no code of the user's runs under it; what is
-to be logged and who is to be woken is noted here, and done by :meth:`Desk.flush`.
+the catalog, the lines, the totals. (One way goes without it, see :mod:`balancer.store.straight`.) No I/O,
+no logging and no code of the user's runs under it; what is to be logged and who is to be woken is noted
+here, and done by :meth:`Desk.flush`.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ each, for what most of them ask: any account, in a pool that is full and calm. I
 the two functions do nothing, and the caller goes the way of everybody: see :mod:`balancer.flow` for
 who waits, and ``MemoryStore.release`` for who leaves.
 
-They take the lock by ``for _ in turn``: as under ``with lock``, no interruption can come between the
-taking and the ``try``, and it costs two thirds.
+They take the lock by ``for _ in turn``: as under ``with lock``, no signal is seen between the taking and
+the ``try``, and it costs two thirds.
 """
 
 from __future__ import annotations

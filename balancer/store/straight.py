@@ -8,7 +8,8 @@ They take no lock, which would cost a quarter of all this. Under a global interp
 another thread run, a signal be handled or garbage be collected only where something is called or a loop
 goes back, and between ``road.busy`` set and ``road.busy`` cleared nothing is: nobody ever sees them
 half done. A debugger or a tracer does run in there, and may let others run; then ``busy`` is the lock,
-set and looked at in one statement, and whoever finds it set goes the way of everybody. So the road is
+set and looked at in one statement, and whoever finds it set goes the way of everybody. (One that lets
+others run between the instructions of a line would need more; debuggers stop at lines.) So the road is
 not opened where that does not hold: on an interpreter without a global lock, or other than CPython.
 
 They close over all that they use, as names of their own cost least to look up.
@@ -49,7 +50,7 @@ class Road:
         """Let nobody enter, and wait for whoever is on it (under the lock)."""
         self.closed = True  # before the look: who enters does both the other way round
         while self.busy:
-            time.sleep(0)
+            time.sleep(0.0001)  # it is in the hands of a tracer
 
 
 def passable() -> bool:
