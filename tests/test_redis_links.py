@@ -262,6 +262,67 @@ async def _fresh(work):
     await work()
 
 
+def test_what_a_loop_keeps_is_there_for_the_next_one(server, backends):
+    """P-16: loops keep their connections only as long as they are open: a hundred of them need one."""
+    backend, client = backends(server.url), server.client()
+    before = len(client.client_list())
+    for _ in range(100):
+        asyncio.run(_fresh(lambda: backend.acall(ops.Beat())))
+        backend.call(ops.Beat())
+    assert len(client.client_list()) <= before + 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_loop_that_keeps_connections_leaves_some_to_others(server, backends, most):
+    """P-16: between two calls of a loop threads and another loop are served, with few connections too."""
+    backend, client = backends(f"{server.url}?max_connections={most}"), server.client()
+    before = len(client.client_list())
+
+    async def call():
+        await asyncio.gather(*(backend.acall(ops.Beat()) for _ in range(2 * most)))
+        backend.call(ops.Beat())
+        thread = threading.Thread(target=asyncio.run, args=(_fresh(lambda: backend.acall(ops.Beat())),))
+        thread.start()
+        thread.join(30)
+        await backend.acall(ops.Beat())
+
+    asyncio.run(call())
+    assert len(client.client_list()) <= before + most
+
+
+def test_a_loop_notices_that_the_server_has_hung_up(proxy, server, backends):
+    """P-40: a connection cut while its loop does something else is not used, whether or not it could look."""
+    backend = backends(proxy.url)
+
+    async def call():
+        await backend.acall(ops.Beat())
+        proxy.cut()
+        while backend._road.link._keep._idle[asyncio.get_running_loop()]:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.001)
+        await backend.acall(ops.Beat())
+        proxy.cut()
+        time.sleep(0.02)  # noqa: ASYNC251  # the loop sees nothing
+        await backend.acall(ops.Beat())
+
+    asyncio.run(asyncio.wait_for(call(), 30))
+
+
+def test_closing_closes_what_loops_keep(server, backends):
+    """P-45: closed in a thread while a loop goes on, which is served anew after it."""
+    backend, client = backends(server.url), server.client()
+    before = len(client.client_list())
+
+    async def call():
+        await backend.acall(ops.Beat())
+        assert len(client.client_list()) > before
+        threading.Thread(target=backend.close).start()
+        while len(client.client_list()) > before:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.001)
+        await backend.acall(ops.Beat())
+
+    asyncio.run(asyncio.wait_for(call(), 30))
+
+
 @pytest.mark.parametrize("given", ["url", "client"])
 def test_cancelled_calls_do_not_use_up_the_connections(server, backends, given):
     """P-9: of 1,000 calls cancelled at all stages none keeps one of 5 connections: one more succeeds."""

@@ -14,13 +14,15 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from balancer.store.redis.packing import Call, pack
 from balancer.store.redis.template import Template
+from balancer.store.redis.watched import Keep
 from balancer.store.redis.wires import Wire
 
 
 class Link:
     """As many connections as are needed, up to a limit. Mutable, under the lock: who has which.
 
-    A connection that is given back goes to whoever has waited longest.
+    A connection that is given back goes to whoever has waited longest. Up to half of them are kept by the
+    event loops that have used them, as long as those are open.
     """
 
     def __init__(self, template: Template) -> None:
@@ -31,6 +33,7 @@ class Link:
         self._made = 0
         self._waiting: deque[Callable[[Wire], bool]] = deque()
         """Each is handed a connection; False: it does not want it any more."""
+        self._keep = Keep(template.limit // 2, self._give_back)
         self._threads: ThreadPoolExecutor | None = None
         self.greeting: Callable[[], bytes] | None = None
         """Makes the command that each new connection begins with."""
@@ -96,13 +99,26 @@ class Link:
         return await self._aask(pack(command))
 
     async def _aask(self, packed: bytes) -> Any:
-        wire = self._at_once(None) or await self._ain_turn()
-        if not wire.connected:
-            await self._connect(wire)
+        loop = asyncio.get_running_loop()
+        watched = self._keep.take(loop)
+        if watched is None:
+            wire = self._at_once(None) or await self._ain_turn()
+            if not wire.connected:
+                await self._connect(wire)
+            watched = self._keep.add(wire, loop)
+            if watched is None:
+                try:
+                    return await wire.aask(packed)
+                finally:
+                    self._give_back(wire)
         try:
-            return await wire.aask(packed)
+            return await watched.ask(packed)
         finally:
-            self._give_back(wire)
+            # Whoever waits for a connection comes before the loop's next call.
+            if self._waiting or not watched.wire.alive:
+                self._keep.give_up(watched)
+            else:
+                self._keep.put(watched)
 
     async def _ain_turn(self) -> Wire:
         loop = asyncio.get_running_loop()
@@ -150,6 +166,8 @@ class Link:
 
     def _at_once(self, hand: Callable[[Wire], bool] | None) -> Wire | None:
         """Return a connection if there is one for us; else have ``hand`` wait for its turn."""
+        if not self._idle:
+            self._keep.sweep()
         with self._lock:
             if self._idle:
                 return self._idle.pop()
@@ -169,6 +187,7 @@ class Link:
 
     def close(self) -> None:
         """Close the connections that are not in use just now; a later call makes them anew."""
+        self._keep.close()
         with self._lock:
             idle, self._idle = self._idle, []
             self._made -= len(idle)

@@ -2,7 +2,8 @@
 
 redis-py connects it: address, TLS, credentials, sentinels. What is said on it then is one command and
 one answer at a time, which needs none of redis-py's way through six functions. As no event loop owns
-the socket, threads and loops use the same connections, and no loop has any to close.
+the socket, threads and loops use the same connections, and no loop has any to close, though it may keep
+some: see :mod:`balancer.store.redis.watched`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from balancer.store.redis.resp import Incomplete, parse
 from balancer.store.redis.template import Template
 
-_CHUNK = 65536
+CHUNK = 65536
 LATER = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 """What a socket that does not block raises instead."""
 _FRESH = 0.005
@@ -31,21 +32,26 @@ _IN, _OUT = select.POLLIN, select.POLLOUT
 class Wire:
     """A connection, made at its first use and anew after every failure. Its socket never blocks."""
 
-    __slots__ = ("_connection", "_greeting", "_patience", "_poll", "_socket", "_used_at")
+    __slots__ = ("_connection", "_greeting", "_poll", "_used_at", "patience", "socket")
 
     def __init__(self, template: Template, greeting: Callable[[], bytes] | None = None) -> None:
         self._connection, self._greeting = template.make(), greeting
-        self._patience: float = template.kwargs["socket_timeout"]
-        self._socket: Any = None
+        self.patience: float = template.kwargs["socket_timeout"]
+        self.socket: Any = None
         self._poll: Any = None
         self._used_at = 0.0
 
     @property
     def connected(self) -> bool:
         """Whether it can be used at once. Between two answers the server says nothing but farewell."""
-        if self._socket is not None and monotonic() - self._used_at > _FRESH and self._poll.poll(0):
+        if self.socket is not None and monotonic() - self._used_at > _FRESH and self._poll.poll(0):
             self.disconnect()
-        return self._socket is not None
+        return self.socket is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is connected, as far as is known."""
+        return self.socket is not None
 
     def connect(self) -> None:
         """Connect, however long that takes within the timeouts."""
@@ -57,21 +63,21 @@ class Wire:
         except BaseException:
             self.disconnect()
             raise
-        self._socket = self._connection._sock  # noqa: SLF001  (redis-py has no public name for it)
-        self._socket.settimeout(0)
+        self.socket = self._connection._sock  # noqa: SLF001  (redis-py has no public name for it)
+        self.socket.settimeout(0)
         self._poll = select.poll()
-        self._poll.register(self._socket, _IN)
+        self._poll.register(self.socket, _IN)
 
     def disconnect(self) -> None:
         """Close the connection; what was under way on it is lost."""
-        self._socket = None
+        self.socket = None
         self._connection.disconnect()
 
     def ask(self, packed: bytes) -> Any:
         """Send a command and return its answer."""
         if not self.connected:
             self.connect()
-        exchange = _exchange(self._socket, packed)
+        exchange = _exchange(self.socket, packed)
         try:
             while True:
                 self._wait(next(exchange))
@@ -80,11 +86,11 @@ class Wire:
         except BaseException:
             self.disconnect()
             raise
-        return self._answer(answer)
+        return self.answered(answer)
 
     async def aask(self, packed: bytes) -> Any:
         """Likewise in an event loop; it must be connected."""
-        exchange = _exchange(self._socket, packed)
+        exchange = _exchange(self.socket, packed)
         try:
             while True:
                 await self._await(next(exchange))
@@ -93,9 +99,15 @@ class Wire:
         except BaseException:
             self.disconnect()
             raise
-        return self._answer(answer)
+        return self.answered(answer)
 
-    def _answer(self, answer: Any) -> Any:
+    async def asend(self, packed: bytes) -> None:
+        """Send a command; its answer is waited for by the caller."""
+        for event in _send(self.socket, packed):
+            await self._await(event)
+
+    def answered(self, answer: Any) -> Any:
+        """Return what the server answered, or raise it."""
         self._used_at = monotonic()
         if isinstance(answer, ResponseError):
             if not isinstance(answer, NoScriptError):
@@ -107,20 +119,20 @@ class Wire:
         poll = self._poll
         if event == _OUT:
             poll = select.poll()
-            poll.register(self._socket, event)
-        if not poll.poll(self._patience * 1000):
+            poll.register(self.socket, event)
+        if not poll.poll(self.patience * 1000):
             raise TimeoutError("the server did not answer in time")
 
     async def _await(self, event: int) -> None:
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
         # By number: a loop makes an error with the text of what it does not know yet; a socket's is long.
-        number = self._socket.fileno()
+        number = self.socket.fileno()
         if event == _IN:
             add, remove = loop.add_reader, loop.remove_reader
         else:
             add, remove = loop.add_writer, loop.remove_writer
-        timer = loop.call_later(self._patience, _give_up, ready)  # a task's own timeout costs thrice as much
+        timer = loop.call_later(self.patience, give_up, ready)  # a task's own timeout costs thrice as much
         try:
             add(number, _set, ready)
             await ready
@@ -129,8 +141,8 @@ class Wire:
             remove(number)
 
 
-def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
-    """Send a command and return its answer; yield what the socket has to be waited for."""
+def _send(socket: Any, packed: bytes) -> Generator[int, None, None]:
+    """Send a command; yield what the socket has to be waited for."""
     left: bytes | memoryview = packed
     while left:
         try:
@@ -139,12 +151,17 @@ def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
             yield _OUT
         else:
             left = b"" if sent == len(left) else memoryview(left)[sent:]
+
+
+def _exchange(socket: Any, packed: bytes) -> Generator[int, None, Any]:
+    """Send a command and return its answer; yield what the socket has to be waited for."""
+    yield from _send(socket, packed)
     data = b""
     while True:
         yield _IN
         try:
             while True:
-                received = socket.recv(_CHUNK)
+                received = socket.recv(CHUNK)
                 if not received:
                     raise RedisConnectionError("the server closed the connection")
                 data += received
@@ -161,6 +178,7 @@ def _set(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _give_up(ready: asyncio.Future[None]) -> None:
+def give_up(ready: asyncio.Future[Any]) -> None:
+    """Have whoever waits told that it took too long."""
     if not ready.done():
         ready.set_exception(TimeoutError("the server did not answer in time"))
