@@ -16,6 +16,9 @@ from balancer.store.operations import Bind, Cool, End, Gone, Judge, Renew, Reset
 from balancer.tally import AMBIGUOUS, BOUND, ENDED, Row
 from balancer.verdict import Ruling, Verdict
 
+_FIRST = 0x10000
+"""Before the first number of a key: those of one length are in order as texts, and a file adds at its end."""
+
 
 class Keeping(Asking):
     """The leases of one process in a shared store."""
@@ -26,7 +29,7 @@ class Keeping(Asking):
         Its last four digits are drawn: ending a key that is not there yet bars it, and a slip of the finger
         must not hit the next one.
         """
-        return f"{self._origin.prefix}-{self.serial():x}{getrandbits(16):04x}"
+        return f"{self._origin.prefix}-{_FIRST + self.serial():x}{getrandbits(16):04x}"
 
     # -- the end ------------------------------------------------------------------------------
 
