@@ -16,6 +16,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 _UNSEEN = ("debug", "info")
@@ -34,34 +36,46 @@ class _Floor:
 
     def __init__(self) -> None:
         self._turn = threading.RLock()
-        self.closed = False
         self._forking = threading.local()
+        self.closed = False
 
-    def take(self) -> bool:
-        """Wait for it. False: somebody else has it still, and who is not to wait longer goes on without."""
-        return self._turn.acquire(timeout=_PATIENCE)
+    def speak(self, say: Callable[[], object]) -> None:
+        """Say it when it is our turn; or without, if somebody else has it for too long."""
+        for _ in self._turns():
+            try:
+                return self._say(say)
+            finally:
+                self._turn.release()
+        return self._say(say)
 
-    def leave(self) -> None:
-        """Give back what was taken."""
-        self._turn.release()
+    def _say(self, say: Callable[[], object]) -> None:
+        if not self.closed:
+            say()
+
+    def _turns(self) -> Iterator[bool]:
+        # To be taken by ``for``: no interruption can come between the taking and a ``try`` behind it.
+        return iter(partial(self._turn.acquire, timeout=_PATIENCE), False)
 
     def before_fork(self) -> None:
-        self._forking.has_it = self.take()
+        self._forking.has_it = False
+        for _ in self._turns():
+            self._forking.has_it = True
+            break
 
     def after_in_parent(self) -> None:
         if self._forking.has_it:
-            self.leave()
+            self._turn.release()
 
     def after_in_child(self) -> None:
         if self._forking.has_it:
-            self.leave()
+            self._turn.release()
         else:
             self._turn = threading.RLock()  # whoever has it stayed behind
 
     def close(self) -> None:
         """Let nobody speak any more: the process ends."""
         self.closed = True
-        self.take()
+        self._turn.acquire(timeout=_PATIENCE)
 
 
 _floor = _Floor()
@@ -107,13 +121,7 @@ def emit(level: str, event: str, **keys: Any) -> None:
     """
     if level in _UNSEEN and "structlog" not in sys.modules:
         return
-    taken = False
     try:
-        taken = not _floor.closed and _floor.take()
-        if not _floor.closed:
-            getattr(_logger(), level)(event, **keys)
+        _floor.speak(lambda: getattr(_logger(), level)(event, **keys))
     except Exception:  # noqa: BLE001, S110  # there is no better place to tell it than this one
         pass
-    finally:
-        if taken:
-            _floor.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import select
 import shutil
 import socket
@@ -23,16 +24,18 @@ for _name in ("redis-server", "valkey-server"):
 
 
 def free_port(beside=0):
-    """Return a port that nobody listens on, nor on the one ``beside`` it."""
+    """Return a port that nobody listens on, nor on the one ``beside`` it.
+
+    It is below those that outgoing connections are given, or one of them might have it by the time that it is
+    listened on, or while a server is down.
+    """
     while True:
-        with socket.socket() as probe, socket.socket() as other:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-            if beside == 0:
-                return port
-            with contextlib.suppress(OSError, OverflowError):
+        port = 10_000 + secrets.randbelow(20_000)  # tests seed the other randomness
+        with socket.socket() as probe, socket.socket() as other, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if beside:
                 other.bind(("127.0.0.1", port + beside))
-                return port
+            return port
 
 
 class RedisServer:

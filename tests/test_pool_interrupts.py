@@ -16,7 +16,7 @@ import structlog
 from crew import in_line, queued, result, start
 
 import balancer
-from balancer import AccountPool, AcquireTimeout
+from balancer import AccountPool, AcquireTimeout, log
 from balancer.testing import ManualClock
 
 INSIDE = str(pathlib.Path(balancer.__file__).parent)
@@ -321,3 +321,24 @@ def test_an_interruption_that_races_the_hand_over_loses_no_slot():
         striker.result(20)
         assert_whole(pool, 1)
     assert "interrupted" in outcomes
+
+
+def test_an_interrupted_event_leaves_the_floor_to_others():
+    """P-1: what one thread was struck in saying holds up nobody else."""
+
+    def free():
+        turn = log._floor._turn
+        got = turn.acquire(timeout=0.1)
+        if got:
+            turn.release()
+        return got
+
+    def act(strike):
+        try:
+            with strike:
+                log.emit("info", "anything")
+        except KeyboardInterrupt:
+            pass
+        assert result(start(free))
+
+    assert strikes(act) > 3
