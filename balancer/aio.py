@@ -94,12 +94,10 @@ class Acquiring:
                 wish = Wish.make(**self._asked)
                 await adrive(flow.Acquiring(core, wish, core.draw(), waiter).run())
         except BaseException as error:
-            if error.__class__ is GeneratorExit and waiter.row.state is not NEW and core.store.lock.locked():
-                raise
             try:
-                core.store.withdraw(waiter)
+                flow.withdraw(core, waiter, error)
             except BaseException:
-                core.store.withdraw(waiter)
+                flow.withdraw(core, waiter, error)
                 raise
             raise
         return lease

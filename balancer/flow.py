@@ -51,15 +51,22 @@ def queue(core: Core, line_up: LineUp, asked: Asked, waiter: Waiter) -> Flow[Non
             yield Park(waiter, until, core.clock)
         if not waiter.served:
             yield from Acquiring(core, Wish.make(**asked), core.draw(), waiter).run()
-    except BaseException as error:  # for the reasons that Acquiring.run gives
-        if error.__class__ is GeneratorExit and waiter.row.state is not NEW and core.store.lock.locked():
-            raise
-        try:
-            core.store.withdraw(waiter)
+    except BaseException as error:
+        try:  # twice, for the reason that Acquiring.run gives
+            withdraw(core, waiter, error)
         except BaseException:
-            core.store.withdraw(waiter)
+            withdraw(core, waiter, error)
             raise
         raise
+
+
+def withdraw(core: Core, waiter: Waiter, error: BaseException) -> None:
+    """Take a caller that was left by ``error`` out of the queue, with what it may have been granted."""
+    if error.__class__ is GeneratorExit and waiter.row.state is not NEW and core.store.lock.locked():
+        # A task that is garbage may be collected while this very thread has the lock: but then it
+        # is out of line with a lease, and the finalizer of its handle sees to that.
+        return
+    core.store.withdraw(waiter)
 
 
 class Acquiring:
@@ -99,16 +106,12 @@ class Acquiring:
                     if not served and waiter.table is core.store.table:
                         yield from self.wait_for_slot()
         except BaseException as error:
-            # A task that is garbage may be collected while this very thread has the lock: but then it
-            # is out of line with a lease, and the finalizer of its handle sees to that.
-            if error.__class__ is GeneratorExit and waiter.row.state is not NEW and core.store.lock.locked():
-                raise
             # Twice if an interruption comes at that very moment: who stayed in line would be handed a
-            # slot for nobody. Not in a method of its own, whose first step could be the moment.
+            # slot for nobody. That is for each caller to do: the first step of a helper could be the moment.
             try:
-                core.store.withdraw(waiter)
+                withdraw(core, waiter, error)
             except BaseException:
-                core.store.withdraw(waiter)
+                withdraw(core, waiter, error)
                 raise
             raise
 
