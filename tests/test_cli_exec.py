@@ -113,6 +113,7 @@ def test_a_command_that_a_passed_signal_ends_gives_128_and_its_number(desk, hold
 
 def test_a_killed_exec_gives_its_slot_back_within_the_lease_ttl(desk, hold):
     """After SIGKILL nobody gives the slot back by hand: the next caller gets it all the same."""
+    # It is killed at once; the sleep ends it if the test was killed itself.
     process = hold("print('ready'); time.sleep(60)", "--lease-ttl", 1)
     with desk.pool(lease_ttl=1) as pool:
         with pytest.raises(AcquireTimeout):
@@ -185,6 +186,7 @@ def test_ctrl_c_reaches_the_command(desk):
 
 def test_ctrl_c_is_not_passed_on_a_second_time(desk):
     """A command that the terminal's Ctrl-C does not reach gets none: exec leaves it to the terminal."""
+    # It sleeps for signals, which cut the sleep short.
     code = (
         "os.setpgid(0, 0)\n"
         "signal.signal(2, lambda *a: n.append(1)); signal.signal(15, lambda *a: sys.exit(len(n)))\n"

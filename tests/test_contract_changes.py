@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from every_store import *  # noqa: F403  # fixtures
+from listing_server import Server
 from stepping import until
 from store_world import waiting
 
@@ -157,19 +158,6 @@ def test_a_change_seen_by_one_is_obeyed_by_all(world):
 
 
 # -- the server's list --------------------------------------------------------------------------------
-
-
-class Server:
-    """A source that lists jobs."""
-
-    def __init__(self):
-        self.running = []
-
-    def accounts(self):
-        return {"a": 2, "b": 1}
-
-    def jobs(self):
-        return list(self.running)
 
 
 def test_jobs_of_others_take_room_from_the_first_grant_on(world):

@@ -7,6 +7,7 @@ import random
 
 import pytest
 from every_store import *  # noqa: F403  # fixtures
+from listing_server import Server
 from stepping import until
 from store_world import waiting
 from structlog.testing import capture_logs
@@ -210,19 +211,6 @@ def test_run_never_repeats_what_may_have_been_accepted(world):
 
 
 # -- the server's list ---------------------------------------------------------------------------------------
-
-
-class Server:
-    """A source that lists jobs."""
-
-    def __init__(self):
-        self.running = []
-
-    def accounts(self):
-        return {"a": 2, "b": 1}
-
-    def jobs(self):
-        return list(self.running)
 
 
 def test_a_doubt_is_settled_by_the_servers_list(world):
