@@ -65,6 +65,20 @@ def test_an_interruption_at_any_moment_of_an_acquire_leaves_no_slot_taken(pool):
     assert moment > 10
 
 
+def test_an_interruption_while_a_dropped_lease_is_ended_loses_no_slot(pool):
+    """P-1, P-3: whoever comes by next ends it."""
+    store = pool._core.store
+    for moment in itertools.count(1):
+        lease = pool.acquire()
+        store.dropped.append(lease._row)  # as its finalizer does, which is not struck here
+        came = interrupted(moment, store.drain)
+        until(lambda: pool.stats().free == 2)
+        assert not store.mine
+        if not came:
+            break
+    assert moment > 10
+
+
 def test_an_interruption_at_any_moment_of_a_release_loses_no_slot(pool):
     """P-2: the slot is free soon, or the lease lives and is released again."""
     for moment in itertools.count(1):

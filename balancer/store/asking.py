@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -227,37 +228,45 @@ class Asking(Store):
 
     def drain(self) -> None:
         """Have the leases ended whose handles were garbage collected."""
-        while self.dropped:
-            if (end := self._next_dropped()) is not None:
+        while (row := self._dropped_first()) is not None:
+            if (end := self._abandon(row)) is not None:
                 self.courier.put(end)
                 self.courier.go()
+            self._strike_off(row)
 
     def _end_dropped(self) -> Flow[None]:
         """End the leases whose handles were garbage collected, before anything else is asked."""
-        while self.dropped:
-            if (end := self._next_dropped()) is None:
-                continue
-            try:
-                yield Io(self.backend, end)
-            except StoreUnavailable:
-                self.later(end)
-            except BaseException:
-                self.later(end)
-                raise
+        while (row := self._dropped_first()) is not None:
+            if (end := self._abandon(row)) is not None:
+                try:
+                    yield Io(self.backend, end)
+                except StoreUnavailable:
+                    self.later(end)
+            self._strike_off(row)
 
-    def _next_dropped(self) -> End | None:
-        """Take a dropped lease out, and return what ends it; None: it has ended already."""
+    def _dropped_first(self) -> Row | None:
         try:
-            row = self.dropped.popleft()
+            return self.dropped[0] if self.dropped else None
         except IndexError:  # another thread was quicker
             return None
+
+    def _strike_off(self, row: Row) -> None:
+        # Last: an interruption must not lose it. To end it once more does no harm.
+        with suppress(ValueError):
+            self.dropped.remove(row)
+
+    def _abandon(self, row: Row) -> End | None:
+        """Let go of a dropped lease, and return what ends it; None: its job has it by now."""
         with self.lock:
-            if row.state is not HELD or self.mine.get(row.key) is not row:
+            if row.state is HELD and self.mine.get(row.key) is row:
+                facts = self.facts(row)
+                row.state = ENDED  # first: who comes after an interruption goes by it
+                self._released += 1
+                self.note("warning", "lease_abandoned", **facts)
+            if row.state is not ENDED:
                 return None
-            self.note("warning", "lease_abandoned", **self.facts(row))
-            self._released += 1
             self._forget(row.key)
-        return End(self.text(row.key))
+            return End(self.text(row.key))
 
     def _forget(self, key: object) -> None:
         row = self.mine.pop(key, None) or self.let_go.pop(key, None)
