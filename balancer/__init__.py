@@ -28,17 +28,26 @@ from balancer.errors import (
     Unauthorized,
 )
 from balancer.lease import Lease
-from balancer.model import Account, AccountStats, Holder, Job, Listing, PoolStats, Reconciled, Table
+from balancer.models import (
+    Account,
+    AccountStats,
+    AccountTable,
+    Holder,
+    Job,
+    JobList,
+    PoolStats,
+    ReconcileResult,
+)
 from balancer.pool import AccountPool
-from balancer.run import Try
-from balancer.service import Load, Rule, Service
+from balancer.run import Attempt
 from balancer.services import SERVICES
-from balancer.source import HttpSource
-from balancer.verdict import Verdict
+from balancer.services.schema import JobsEndpoint, Service, VerdictRule
+from balancer.useapi.sources import HttpSource
+from balancer.useapi.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from balancer.aio import AsyncAccountPool, AsyncLease
-    from balancer.store.redis import RedisStore
+    from balancer.async_pool import AsyncAccountPool, AsyncLease
+    from balancer.stores.redis import RedisStore
 
 __version__ = "0.1.0"
 
@@ -47,44 +56,44 @@ __all__ = [
     "Account",
     "AccountPool",
     "AccountStats",
+    "AccountTable",
     "AcquireTimeout",
     "AmbiguousOutcome",
     "AsyncAccountPool",
     "AsyncLease",
+    "Attempt",
     "AttemptsFailed",
     "BalancerError",
     "Holder",
     "HttpSource",
     "InvalidConfiguration",
     "Job",
+    "JobList",
     "JobRefused",
+    "JobsEndpoint",
     "Lease",
     "LeaseLost",
-    "Listing",
-    "Load",
     "NoAccounts",
     "PoolClosed",
     "PoolStats",
-    "Reconciled",
+    "ReconcileResult",
     "RedisStore",
-    "Rule",
     "Service",
     "SourceError",
     "SourceUnavailable",
     "StoreUnavailable",
     "SubscriptionRequired",
-    "Table",
     "TooManyWaiting",
-    "Try",
     "Unauthorized",
     "Verdict",
+    "VerdictRule",
     "__version__",
 ]
 
 _ON_DEMAND = {
-    "AsyncAccountPool": "balancer.aio",
-    "AsyncLease": "balancer.aio",
-    "RedisStore": "balancer.store.redis",
+    "AsyncAccountPool": "balancer.async_pool",
+    "AsyncLease": "balancer.async_pool",
+    "RedisStore": "balancer.stores.redis",
 }
 """Names that many programs do without, so that those start faster -> the module that has them."""
 

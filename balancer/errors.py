@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from balancer.redact import clean
+from balancer.redaction import clean
 
 
 class BalancerError(Exception):
@@ -40,7 +40,7 @@ class BalancerError(Exception):
         for name, value in facts.items():
             setattr(self, name, value)
 
-    def afresh(self) -> BalancerError:
+    def copy_for_raise(self) -> BalancerError:
         """Return an equal error without a traceback, for one more caller to raise.
 
         One failure is often told to many callers. An exception object gathers the frames of
@@ -146,7 +146,7 @@ class AttemptsFailed(BalancerError):
     """One :class:`balancer.Try` an attempt: account, verdict and what was answered."""
 
 
-def foreign(error: BaseException) -> BaseException:
+def sanitized(error: BaseException) -> BaseException:
     """Return a stand-in for ``error`` that is safe to chain, log and pickle.
 
     HTTP clients hang the request (with its Authorization header) and the body on their errors,

@@ -10,43 +10,43 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from balancer.effect import Flow, drive
+from balancer.config import job_text, seconds
 from balancer.errors import BalancerError, LeaseLost
-from balancer.model import Account
-from balancer.options import job_text, seconds
-from balancer.tally import ENDED, HELD, Row
-from balancer.verdict import Ruling, Verdict, judge, transport
+from balancer.models import Account
+from balancer.rules.records import ENDED, HELD, LeaseRecord
+from balancer.useapi.verdicts import Verdict, VerdictDetails, judge, transport
+from balancer.waiting.drivers import Flow, drive
 
 if TYPE_CHECKING:
-    from balancer.core import Core
-    from balancer.origin import Origin
+    from balancer.engine.pool_core import PoolCore
+    from balancer.stores.origin import Origin
 
 
-class Handle:
+class BaseLease:
     """What the sync and the async lease have in common; what may need I/O is a flow.
 
     Mutable: ``_job_id`` once bound, ``_accepted_job`` once an answer named a job.
     """
 
-    __slots__ = ("__dict__", "_origin", "_row")
+    __slots__ = ("__dict__", "_origin", "_record")
 
     _origin: Origin
-    _row: Row
+    _record: LeaseRecord
     _job_id: str | None = None
     _max_jobs: int | None = None
     _accepted_job: str | None = None
 
-    def tie(self, origin: Origin, row: Row, max_jobs: int | None) -> None:
+    def tie(self, origin: Origin, record: LeaseRecord, max_jobs: int | None) -> None:
         """Give the handle its row, before anything is granted."""
-        self._origin, self._row = origin, row
+        self._origin, self._record = origin, record
         if max_jobs is not None:
             self._max_jobs = max_jobs
 
     def __repr__(self) -> str:
-        row = getattr(self, "_row", None)  # a traceback with locals may show it half made
-        if getattr(row, "tally", None) is None:
+        record = getattr(self, "_record", None)  # a traceback with locals may show it half made
+        if getattr(record, "account_state", None) is None:
             return f"<{type(self).__name__}, not granted>"
-        return f"<{type(self).__name__} {self.id} on {self.account.id}, {self._row.state}>"
+        return f"<{type(self).__name__} {self.id} on {self.account.id}, {self._record.state}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a lease belongs to its process: pass its id on, or its job's")
@@ -54,40 +54,40 @@ class Handle:
     def __del__(self) -> None:
         # A collection may run in the middle of anything, so this only leaves a note.
         try:
-            held = self._row.state is HELD
+            held = self._record.state is HELD
         except AttributeError:  # it was not granted, or not even tied to anything
             return
         if held:
-            self._origin.core.store.drop(self._row)
+            self._origin.core.store.drop(self._record)
 
     @property
-    def _core(self) -> Core:
+    def _core(self) -> PoolCore:
         return self._origin.core
 
     @property
     def id(self) -> str:
         """Name of the lease, unique over all processes."""
-        return self._origin.text(self._row.key)
+        return self._origin.text(self._record.key)
 
     @property
     def account(self) -> Account:
         """The account to run the job on, as it is configured now."""
-        return self._row.tally.account
+        return self._record.account_state.account
 
     @property
     def job_id(self) -> str | None:
         """The remote job that the slot follows, once bound."""
-        return self._job_id if self._job_id is not None else self._row.job_id
+        return self._job_id if self._job_id is not None else self._record.job_id
 
     @property
     def label(self) -> str | None:
         """The caller's own word for what the lease is for."""
-        return self._row.label
+        return self._record.label
 
     @property
     def acquired_at(self) -> datetime:
         """When the lease was granted (UTC)."""
-        return self._core.clock.instant(self._row.held_since) or datetime.now(UTC)
+        return self._core.clock.instant(self._record.held_since) or datetime.now(UTC)
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -119,10 +119,10 @@ class Handle:
             raise ValueError(f"job_id {text!r}: the lease is bound to {self._job_id!r} already")
         if self._foreign:
             raise LeaseLost(f"lease {self.id} belongs to another process", lease_id=self.id)
-        yield from self._core.store.bind(self._row.key, text, life)
+        yield from self._core.store.bind(self._record.key, text, life)
         self._job_id = text
 
-    def judging(self, answer: object) -> Flow[Ruling]:
+    def judging(self, answer: object) -> Flow[VerdictDetails]:
         """Put what an answer says into effect."""
         core = self._core
         ruling = judge(answer, core.service, draw=core.draw, wall=core.clock.time())
@@ -130,33 +130,33 @@ class Handle:
             return ruling
         if ruling.verdict is Verdict.ACCEPTED and ruling.job_id is not None and not ruling.final:
             self._accepted_job, self._origin = ruling.job_id, core.origin.detour()
-        yield from core.store.judge(self._row, ruling)
+        yield from core.store.judge(self._record, ruling)
         if ruling.refresh:
-            core.upkeep.expire()
+            core.refresher.expire()
         return ruling
 
-    def keep_in_doubt(self) -> None:
+    def keep_ambiguous(self) -> None:
         """Keep the slot although the call was cut off: the job may run."""
-        self._core.store.doubt(self._row.key)
+        self._core.store.doubt(self._record.key)
 
     def renewing(self, ttl: float | None) -> Flow[None]:
         """Move the lease's end."""
         life = None if ttl is None else seconds("ttl", ttl, above=True)
-        alive = self._row.state is not ENDED and not self._foreign
-        if not (alive and (yield from self._core.store.renew(self._row.key, None, life))):
+        alive = self._record.state is not ENDED and not self._foreign
+        if not (alive and (yield from self._core.store.renew(self._record.key, None, life))):
             raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
 
     def releasing(self) -> Flow[bool]:
         """End the lease, whatever its state."""
         if self._foreign:
             return False
-        if self._accepted_job is not None and self._row.state is HELD:
+        if self._accepted_job is not None and self._record.state is HELD:
             self._core.warn_unbound(self.id, self._accepted_job)
-        return (yield from self._core.store.release(self._row.key))
+        return (yield from self._core.store.release(self._record.key))
 
     def leaving(self, error: BaseException | None) -> Flow[None]:
         """End the block: the slot is freed unless a job has it, or may have it."""
-        if self._row.state is not HELD or self._foreign:
+        if self._record.state is not HELD or self._foreign:
             return
         if error is not None and self._doubtful(error):
             yield from self.judging(error)
@@ -165,14 +165,14 @@ class Handle:
 
     def entering(self) -> None:
         """Begin the block. Raises LeaseLost."""
-        if self._row.state is ENDED or self._foreign:
+        if self._record.state is ENDED or self._foreign:
             raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
 
     def _doubtful(self, error: BaseException) -> bool:
-        return says(error, self._core) is Verdict.AMBIGUOUS
+        return verdict_on(error, self._core) is Verdict.AMBIGUOUS
 
 
-def says(error: BaseException, core: Core) -> Verdict | None:
+def verdict_on(error: BaseException, core: PoolCore) -> Verdict | None:
     """Return the verdict on an exception that a block or a call was left by; None: it says nothing."""
     if isinstance(error, BalancerError):
         return None
@@ -183,7 +183,7 @@ def says(error: BaseException, core: Core) -> Verdict | None:
     return ruling.verdict if ruling.status is not None else None
 
 
-class Lease(Handle):
+class Lease(BaseLease):
     """The right to run one job on one account; a context manager.
 
     Leaving the block frees the slot, unless the lease was bound to a job or an answer left it
@@ -193,12 +193,12 @@ class Lease(Handle):
     __slots__ = ()
 
     def __enter__(self) -> Self:
-        if self._row.state is not HELD:
+        if self._record.state is not HELD:
             self.entering()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None or not self._origin.give_back_blocking(self._row):
+        if error is not None or not self._origin.give_back_blocking(self._record):
             drive(self.leaving(error))
 
     def bind(self, job_id: str | int, ttl: float | None = None) -> None:
@@ -227,4 +227,4 @@ class Lease(Handle):
 
     def release(self) -> bool:
         """End the lease, whatever its state, from any thread. True once, then False."""
-        return self._origin.give_back_blocking(self._row) or drive(self.releasing())
+        return self._origin.give_back_blocking(self._record) or drive(self.releasing())

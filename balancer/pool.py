@@ -8,24 +8,25 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from balancer import flow, view
-from balancer.core import Core
-from balancer.effect import Flow, drive
-from balancer.face import Face
+from balancer.base_pool import BasePool
+from balancer.engine import acquire as flow
+from balancer.engine import reports as view
+from balancer.engine.pool_core import PoolCore
+from balancer.engine.refusals import explain
 from balancer.lease import Lease
-from balancer.lines import Waiter
-from balancer.model import Account, Holder, PoolStats, Reconciled
-from balancer.refusal import explain
+from balancer.models import Account, Holder, PoolStats, ReconcileResult
+from balancer.request import AcquireOptions, AcquireRequest, asks, plain
+from balancer.rules.records import LeaseRecord
 from balancer.run import Bind, running
-from balancer.tally import Row
-from balancer.waiting import ThreadWaiter
-from balancer.wish import Asked, Wish, asks, plain
+from balancer.waiting.drivers import Flow, drive
+from balancer.waiting.queue import Waiter
+from balancer.waiting.threads import ThreadWaiter
 
 T = TypeVar("T")
 _RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
-class AccountPool(Face):
+class AccountPool(BasePool):
     """The accounts of one service, and who uses them; one for the whole process.
 
     Args:
@@ -63,7 +64,7 @@ class AccountPool(Face):
     # -- getting and giving back ----------------------------------------------------------------
 
     @asks
-    def acquire(self, **asked: Unpack[Asked]) -> Lease:
+    def acquire(self, **asked: Unpack[AcquireOptions]) -> Lease:
         """Return a lease on a random account that has room; wait in line while none has.
 
         Args:
@@ -88,11 +89,11 @@ class AccountPool(Face):
             if origin.grab_blocking(lease, asked):
                 return lease
             if origin.line_up is not None:
-                waiter = ThreadWaiter(lease._row)  # noqa: SLF001  # ours so far
+                waiter = ThreadWaiter(lease._record)  # noqa: SLF001  # ours so far
                 drive(flow.queue(self._core, origin.line_up, asked, waiter))
                 return lease
-        wish = Wish.make(**asked)
-        return drive(flow.acquire(self._core, wish, Lease, ThreadWaiter))
+        request = AcquireRequest.make(**asked)
+        return drive(flow.acquire(self._core, request, Lease, ThreadWaiter))
 
     def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
         """End a lease by its id or by its job's id, in any process that shares the store.
@@ -121,7 +122,7 @@ class AccountPool(Face):
         *,
         attempts: int = 3,
         bind: Bind | None = None,
-        **acquire_options: Unpack[Asked],
+        **acquire_options: Unpack[AcquireOptions],
     ) -> T:
         """Acquire, call ``call(lease)``, report what came back; move to another account where that is safe.
 
@@ -139,20 +140,24 @@ class AccountPool(Face):
         """
         core = self._core
 
-        def acquire(wish: Wish) -> Flow[Lease]:
-            return flow.acquire(core, wish, Lease, ThreadWaiter)
+        def acquire(request: AcquireRequest) -> Flow[Lease]:
+            return flow.acquire(core, request, Lease, ThreadWaiter)
 
-        answer: T = drive(running(core, Wish.make(**acquire_options), attempts, bind, acquire), call)
+        answer: T = drive(
+            running(core, AcquireRequest.make(**acquire_options), attempts, bind, acquire), call
+        )
         return answer
 
-    def with_lease(self, **acquire_options: Unpack[Asked]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    def with_lease(
+        self, **acquire_options: Unpack[AcquireOptions]
+    ) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Wrap a function or method that takes a keyword ``lease``: it is acquired around each call.
 
         Raises:
             TypeError: what is wrapped would run after its call, as coroutine functions and generators
             do. ValueError, TypeError: naming the acquire option that is wrong.
         """
-        Wish.make(**acquire_options)
+        AcquireRequest.make(**acquire_options)
 
         def wrap(function: Callable[..., T]) -> Callable[..., T]:
             if any(kind(function) for kind in _RUN_LATER):
@@ -174,11 +179,11 @@ class AccountPool(Face):
         self._drive(flow.loaded)
         return drive(view.stats(self._core))
 
-    def explain(self, **acquire_options: Unpack[Asked]) -> dict[str, str]:
+    def explain(self, **acquire_options: Unpack[AcquireOptions]) -> dict[str, str]:
         """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
-        wish = Wish.make(**acquire_options)
+        request = AcquireRequest.make(**acquire_options)
         self._drive(flow.loaded)
-        return drive(explain(self._core, wish))
+        return drive(explain(self._core, request))
 
     def holders(self) -> tuple[Holder, ...]:
         """Return every live lease."""
@@ -194,7 +199,7 @@ class AccountPool(Face):
         """
         self._drive(flow.refresh)
 
-    def reconcile(self) -> Reconciled:
+    def reconcile(self) -> ReconcileResult:
         """Compare with the server's list of jobs now, and return what that did.
 
         Raises:
@@ -216,5 +221,5 @@ class AccountPool(Face):
         """Refuse new callers and send those who wait away with PoolClosed. Leases stay valid."""
         self._core.close()
 
-    def _drive(self, algorithm: Callable[[Core, Waiter], Flow[T]]) -> T:
-        return drive(algorithm(self._core, ThreadWaiter(Row(None))))
+    def _drive(self, algorithm: Callable[[PoolCore, Waiter], Flow[T]]) -> T:
+        return drive(algorithm(self._core, ThreadWaiter(LeaseRecord(None))))

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from balancer import view
-from balancer.aio import AsyncAccountPool
-from balancer.core import Core
-from balancer.effect import drive
-from balancer.model import PoolStats
+from balancer.async_pool import AsyncAccountPool
+from balancer.engine import reports as view
+from balancer.engine.pool_core import PoolCore
+from balancer.models import PoolStats
 from balancer.pool import AccountPool
-from balancer.store.desk import WAITS
+from balancer.stores.desk import WAITS
+from balancer.waiting.drivers import drive
 
 try:
     from prometheus_client.core import (
@@ -119,7 +119,7 @@ def _pools(every: list[PoolStats]) -> Iterator[Metric]:
     yield from (waiting, age, stale)
 
 
-def _waits(cores: list[Core]) -> Metric:
+def _waits(cores: list[PoolCore]) -> Metric:
     family = HistogramMetricFamily(
         "balancer_wait_seconds", "How long callers waited for their lease.", labels=("service",)
     )

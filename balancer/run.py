@@ -1,7 +1,7 @@
 """The rule of ``run``: which answer is final, which may be tried on another account. Written once.
 
 The job costs money and cannot be repeated safely, so it is sent again only on proof that it was
-not accepted. It is a flow (see :mod:`balancer.effect`); its driver makes the call.
+not accepted. It is a flow (see :mod:`balancer.waiting.drivers`); its driver makes the call.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from balancer.answer import read
-from balancer.core import Core
-from balancer.effect import Call, Flow
+from balancer.config import check_int
+from balancer.engine.pool_core import PoolCore
 from balancer.errors import (
     AmbiguousOutcome,
     AttemptsFailed,
@@ -22,19 +21,20 @@ from balancer.errors import (
     NoAccounts,
     SubscriptionRequired,
     Unauthorized,
-    foreign,
+    sanitized,
 )
-from balancer.lease import Handle, says
-from balancer.options import whole
-from balancer.verdict import Ruling, Verdict
-from balancer.wish import Wish
+from balancer.lease import BaseLease, verdict_on
+from balancer.request import AcquireRequest
+from balancer.useapi.http_response import read
+from balancer.useapi.verdicts import Verdict, VerdictDetails
+from balancer.waiting.drivers import Call, Flow
 
 Bind = str | Callable[[Any], str | int]
 _SHUN = (Verdict.EXHAUSTED, Verdict.BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class Attempt:
     """One attempt of a ``run``."""
 
     account: str
@@ -44,18 +44,20 @@ class Try:
     reason: str
 
 
-Acquire = Callable[[Wish], Flow[Handle]]
+Acquire = Callable[[AcquireRequest], Flow[BaseLease]]
 
 
-def running(core: Core, wish: Wish, attempts: int, bind: Bind | None, acquire: Acquire) -> Flow[Any]:
+def running(
+    core: PoolCore, request: AcquireRequest, attempts: int, bind: Bind | None, acquire: Acquire
+) -> Flow[Any]:
     """Have the call made until an answer can be returned or an error raised."""
-    whole("attempts", attempts, 1, None)
+    check_int("attempts", attempts, 1, None)
     if bind is not None and not isinstance(bind, str) and not callable(bind):
         raise TypeError("bind must be a key of the JSON answer, or a callable that takes the answer")
-    deadline = None if wish.timeout is None else core.now() + wish.timeout
-    tries: list[Try] = []
+    deadline = None if request.timeout is None else core.now() + request.timeout
+    tries: list[Attempt] = []
     while len(tries) < attempts:
-        lease = yield from _acquired(core, wish, deadline, tries, acquire)
+        lease = yield from _acquired(core, request, deadline, tries, acquire)
         answer, ruling = yield from _called(core, lease)
         if ruling.verdict is Verdict.ACCEPTED:
             yield from _settle(core, lease, answer, bind)
@@ -63,41 +65,41 @@ def running(core: Core, wish: Wish, attempts: int, bind: Bind | None, acquire: A
         yield from lease.leaving(None)
         if not ruling.verdict.elsewhere:
             raise _error(ruling, lease, answer) from _cause(answer)
-        tries.append(Try(lease.account.id, ruling.verdict, ruling.status, ruling.reason))
+        tries.append(Attempt(lease.account.id, ruling.verdict, ruling.status, ruling.reason))
         if ruling.verdict in _SHUN:
-            wish = wish._replace(exclude=wish.exclude | {lease.account.id})
+            request = request._replace(exclude=request.exclude | {lease.account.id})
     raise AttemptsFailed(_told(core, tries), tries=tuple(tries))
 
 
 def _acquired(
-    core: Core, wish: Wish, deadline: float | None, tries: list[Try], acquire: Acquire
-) -> Flow[Handle]:
+    core: PoolCore, request: AcquireRequest, deadline: float | None, tries: list[Attempt], acquire: Acquire
+) -> Flow[BaseLease]:
     left = None if deadline is None else max(0.0, deadline - core.now())
     try:
-        return (yield from acquire(wish._replace(timeout=left, asked=wish.timeout)))
+        return (yield from acquire(request._replace(timeout=left, asked=request.timeout)))
     except NoAccounts as error:
         if not tries:
             raise
         raise AttemptsFailed(f"{_told(core, tries)}; {error}", tries=tuple(tries)) from error
 
 
-def _called(core: Core, lease: Handle) -> Flow[tuple[Any, Ruling]]:
+def _called(core: PoolCore, lease: BaseLease) -> Flow[tuple[Any, VerdictDetails]]:
     """Have the call made, and judge what it returned or raised."""
     try:
         answer = yield Call(lease)
     except Exception as error:
-        if says(error, core) is None:
+        if verdict_on(error, core) is None:
             yield from lease.leaving(None)
             raise
         return error, (yield from lease.judging(error))
     except BaseException:
         # Cut off in the middle of the call: the job may have been accepted.
-        lease.keep_in_doubt()
+        lease.keep_ambiguous()
         raise
     return answer, (yield from lease.judging(answer))
 
 
-def _settle(core: Core, lease: Handle, answer: Any, bind: Bind | None) -> Flow[None]:
+def _settle(core: PoolCore, lease: BaseLease, answer: Any, bind: Bind | None) -> Flow[None]:
     """The job was accepted: tie the slot to it, or end the slot with the call."""
     if bind is None:
         yield from lease.leaving(None)
@@ -106,7 +108,7 @@ def _settle(core: Core, lease: Handle, answer: Any, bind: Bind | None) -> Flow[N
         job = bind(answer) if callable(bind) else _named(answer, bind)
         yield from lease.binding(job, None)
     except Exception as error:
-        lease.keep_in_doubt()
+        lease.keep_ambiguous()
         core.store.note(
             "warning", "job_not_bound", lease=lease.id, account=lease.account.id, error=type(error).__name__
         )
@@ -122,7 +124,7 @@ def _named(answer: Any, key: str) -> Any:
     return None if found is None else found.at(key)
 
 
-def _error(ruling: Ruling, lease: Handle, answer: Any) -> BalancerError:
+def _error(ruling: VerdictDetails, lease: BaseLease, answer: Any) -> BalancerError:
     account, said = lease.account.id, ruling.reason
     if ruling.verdict is Verdict.TOKEN:
         if ruling.token_error == "subscription":  # noqa: S105  (the kind of error)
@@ -135,10 +137,10 @@ def _error(ruling: Ruling, lease: Handle, answer: Any) -> BalancerError:
 
 
 def _cause(answer: Any) -> BaseException | None:
-    return foreign(answer) if isinstance(answer, BaseException) else None
+    return sanitized(answer) if isinstance(answer, BaseException) else None
 
 
-def _told(core: Core, tries: list[Try]) -> str:
+def _told(core: PoolCore, tries: list[Attempt]) -> str:
     told = ", ".join(f"{each.account}: {each.verdict.name} ({each.reason})" for each in tries)
     return f"{core.service.key}: {len(tries)} attempts were turned away: {told}"
 

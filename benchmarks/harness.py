@@ -104,11 +104,11 @@ def clocked(loop: Loop, times: int, clock: Clock = time.perf_counter) -> float:
     return clock() - begin
 
 
-def _neighbours(measure: Measure, yardstick: Measure) -> tuple[float, float]:
+def _neighbours(compute_left: Measure, yardstick: Measure) -> tuple[float, float]:
     if random.random() < 0.5:
-        return measure(), yardstick()
+        return compute_left(), yardstick()
     yard = yardstick()
-    return measure(), yard
+    return compute_left(), yard
 
 
 def _sampler(loop: Loop, seconds: float, clock: Clock) -> Measure:

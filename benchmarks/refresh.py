@@ -43,10 +43,10 @@ def run(effort: Effort) -> Section:
 
 
 def _add(section: Section, name: str, found: list[tuple[float, float, float]]) -> None:
-    pauses, lengths, collections = zip(*found, strict=True)
+    cooldowns, lengths, collections = zip(*found, strict=True)
     interval = sys.getswitchinterval()
-    longest = Spread.of(pause / interval for pause in pauses)
-    cost = duration(Spread.of(pauses).median)
+    longest = Spread.of(pause / interval for pause in cooldowns)
+    cost = duration(Spread.of(cooldowns).median)
     section.add(f"{name}: longest pause ÷ switch interval", longest, absolute=cost)
     if name.startswith("refresh"):
         collected = Spread.of(seconds / interval for seconds in collections)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from redis_world import RedisWorld
 
-from balancer.model import Account, Table
-from balancer.store import operations as ops
-from balancer.store.sqlite import SqliteBackend
-from balancer.store.sqlite.glance import keep
+from balancer.models import Account, AccountTable
+from balancer.stores import operations as ops
+from balancer.stores.sqlite import SqliteBackend
+from balancer.stores.sqlite.glance import keep
 from balancer.testing import ManualClock
 
 
@@ -117,14 +117,14 @@ def configure(backend, capacities, **broken):
     put = tuple(account for account in new.values() if old.get(account.id) != account)
     gone = tuple(id for id in old if id not in new)
     claim = backend.call(ops.Claim("fetch", 0, 60)).result
-    version = backend.call(ops.Configure(claim.number, base, Table(new), put, gone)).result
+    version = backend.call(ops.Configure(claim.number, base, AccountTable(new), put, gone)).result
     assert version is not None
     return version
 
 
 def dump(backend):
     """Return everything that the store holds."""
-    return backend.call(ops.Dump()).result
+    return backend.call(ops.ReadAll()).result
 
 
 def rows(backend):

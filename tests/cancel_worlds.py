@@ -66,7 +66,7 @@ class World:
         """Let pass what a caller waits at most although it could go on."""
 
     def waiters(self):
-        return set(self.sync._core.store.lines.waiters) | self.sync._core.upkeep.watching
+        return set(self.sync._core.store.wait_queue.waiters) | self.sync._core.refresher.watching
 
 
 class Free(World):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from balancer.catalog import Catalog
 from balancer.errors import SourceUnavailable
-from balancer.model import Account, Table
+from balancer.models import Account, AccountTable
+from balancer.rules.freshness import ConfigurationCache
 
 TTL, STALE = 60.0, 3600.0
-OLD, NEW = Table({"a": Account("a", 1)}), Table({"a": Account("a", 2)})
+OLD, NEW = AccountTable({"a": Account("a", 1)}), AccountTable({"a": Account("a", 2)})
 AWAY = SourceUnavailable("away")
 
 
-class Clocked(Catalog):
+class Clocked(ConfigurationCache):
     """A catalog with a clock that is a number."""
 
     def __init__(self):
@@ -26,4 +26,4 @@ class Clocked(Catalog):
     def fetch(self, outcome, now=None):
         """Start a fetch, if ``now`` is given at that time, and have it land at once."""
         self.now = self.now if now is None else now
-        return self.land(self.flight.start(self.now), outcome, self.now)
+        return self.land(self.single_flight.start(self.now), outcome, self.now)

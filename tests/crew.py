@@ -90,7 +90,7 @@ class Played:
         """Answer nobody from now on."""
         self._open.clear()
 
-    def let_go(self):
+    def detached(self):
         """Answer everybody who asked, and whoever asks from now on."""
         self._open.set()
 

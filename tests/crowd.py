@@ -114,7 +114,7 @@ class Crowd(RuleBasedStateMachine):
         for caller in finished:
             self.judge(caller)
         waiting = self.pool.stats().waiting
-        fetching = self.pool._core.upkeep.catalog.flight.running
+        fetching = self.pool._core.refresher.configuration.single_flight.running
         return (
             not fetching
             and waiting == len(self.callers)

@@ -41,7 +41,7 @@ def play(clock):
 
     yield make
     for source in sources:
-        source.let_go()
+        source.detached()
     until(lambda: not any(thread.name == "balancer-fetch" for thread in threading.enumerate()))
 
 

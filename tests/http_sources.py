@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from balancer import HttpSource
-from balancer.http import PatientRetry
+from balancer.useapi.http_client import PatientRetry
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import time
 from collections import deque
 
 from balancer.errors import StoreUnavailable
-from balancer.ledger import Changes, Ledger
-from balancer.model import Account
-from balancer.store import operations as ops
-from balancer.tally import AMBIGUOUS, BOUND, HELD, Row, Tally, Ticket
+from balancer.models import Account
+from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.records import AMBIGUOUS, BOUND, HELD, AccountState, LeaseRecord, SlotRequest
+from balancer.stores import operations as ops
 
 
 class Shelf:
@@ -121,7 +121,7 @@ class LedgerBackend:
     def _enter(self, operation, now):
         """Settle what is due. An owner that is late, but not missed yet, is forgiven by all but its beat."""
         name, owners = self.owner.name, self.shelf.owners
-        late = isinstance(operation, ops.Beat | ops.Register)
+        late = isinstance(operation, ops.Heartbeat | ops.Register)
         if name in owners and not late:
             owners[name] = (now + self.settings.lease_ttl, self)
         expired = self._settle(now)
@@ -140,7 +140,7 @@ class LedgerBackend:
             del shelf.owners[name]
             shelf.line.pop(name, None)
             shelf.offers.pop(name, None)
-            for row in [r for r in ledger.rows.values() if r.state is HELD and _owner(r.key) == name]:
+            for row in [r for r in ledger.records.values() if r.state is HELD and _owner(r.key) == name]:
                 gone.append(self._gone(row, now, HELD))
                 ledger.end(row)
         for name, (_, until) in list(shelf.offers.items()):
@@ -150,7 +150,7 @@ class LedgerBackend:
         return gone
 
     def _ends(self, now):
-        states = {row.key: row.state for row in self.shelf.ledger.rows.values()}
+        states = {row.key: row.state for row in self.shelf.ledger.records.values()}
         return [(row, states[row.key]) for row in self.shelf.ledger.due(now)[0]]
 
     def _offer(self, now):
@@ -159,10 +159,12 @@ class LedgerBackend:
             wants = shelf.line[name][1]
             if name in shelf.offers or name not in shelf.owners:
                 continue
-            able = [t for t in shelf.ledger.tallies.values() if t.fits() and (not wants or t.id in wants)]
+            able = [
+                t for t in shelf.ledger.account_states.values() if t.fits() and (not wants or t.id in wants)
+            ]
             if able:
-                row = Row(f"offer-{name}")
-                shelf.ledger.take(Ticket(row, accounts=frozenset({able[0].id})), now)
+                row = LeaseRecord(f"offer-{name}")
+                shelf.ledger.take(SlotRequest(row, accounts=frozenset({able[0].id})), now)
                 shelf.offers[name] = (row, now + ops.OFFER_SECONDS)
                 if not shelf.lose_messages:
                     backend = shelf.owners[name][1]
@@ -191,40 +193,40 @@ class LedgerBackend:
             shelf.line[name] = (shelf.line[name][0], wants)
 
     def _due(self, now):
-        ends = [self.shelf.ledger.agenda.next]
+        ends = [self.shelf.ledger.timers.next]
         ends += [until for until, _ in self.shelf.owners.values()]
         ends += [until for _, until in self.shelf.offers.values()]
         nearest = min(ends)
         return None if nearest == float("inf") else max(0.0, nearest - now)
 
     def _loose(self, now):
-        nearest = self.shelf.ledger.loose.next
+        nearest = self.shelf.ledger.detached_since.next
         return None if nearest == float("inf") else now - nearest
 
     def _gone(self, row, now, state=None):
-        return ops.Gone(
-            row.key, row.tally.id, state or row.state, row.job_id, row.label, now - row.held_since
+        return ops.EndedLease(
+            row.key, row.account_state.id, state or row.state, row.job_id, row.label, now - row.held_since
         )
 
     # -- operations ------------------------------------------------------------------------------
 
-    def _take(self, take, now):
+    def _acquire(self, take, now):
         ledger = self.shelf.ledger
         if take.offered:
             self._unreserve(self.owner.name)
-        row = ledger.rows.get(take.key)
+        row = ledger.records.get(take.key)
         if row is None and take.key not in self.shelf.tombs:
-            row = Row(take.key, take.label, take.scope)
+            row = LeaseRecord(take.key, take.label, take.scope)
             accounts = None if take.accounts is None else frozenset(take.accounts)
-            if not ledger.take(Ticket(row, take.draw, accounts, take.max_jobs), now):
+            if not ledger.take(SlotRequest(row, take.draw, accounts, take.max_jobs), now):
                 row = None
         wants = take.then_wants if row else take.else_wants
         self._want(wants, back=row is not None)
-        return ops.Granted(row.tally.id) if row else None
+        return ops.Granted(row.account_state.id) if row else None
 
-    def _end(self, end, now):
+    def _release(self, end, now):
         ledger = self.shelf.ledger
-        row = ledger.rows.get(end.key) if end.job_id is None else ledger.forget_job(end.job_id)
+        row = ledger.records.get(end.key) if end.job_id is None else ledger.forget_job(end.job_id)
         if end.key is not None:
             self.shelf.tombs.add(end.key)
         if row is None:
@@ -237,7 +239,7 @@ class LedgerBackend:
         return gone
 
     def _bind(self, bind, now):
-        row = self.shelf.ledger.rows.get(bind.key)
+        row = self.shelf.ledger.records.get(bind.key)
         if row is None:
             return "lost"
         try:
@@ -247,15 +249,15 @@ class LedgerBackend:
 
     def _renew(self, renew, now):
         ledger = self.shelf.ledger
-        row = ledger.rows.get(renew.key) if renew.job_id is None else ledger.jobs.get(renew.job_id)
+        row = ledger.records.get(renew.key) if renew.job_id is None else ledger.jobs.get(renew.job_id)
         if row is not None and row.end is not None:
             ttls = {BOUND: self.settings.job_ttl, AMBIGUOUS: self.settings.ambiguous_ttl}
             ledger.set_end(row, now + (ttls[row.state] if renew.ttl is None else renew.ttl))
         return row is not None
 
-    def _judge(self, judge, now):
+    def _report(self, judge, now):
         ledger = self.shelf.ledger
-        row = ledger.rows.get(judge.key)
+        row = ledger.records.get(judge.key)
         if row is None:
             return False
         if judge.accepted:
@@ -265,20 +267,22 @@ class LedgerBackend:
         row.adverse = row.adverse or judge.adverse
         if judge.seconds is not None:
             until = now + judge.seconds
-            ledger.cool(row.tally, judge.scope, until, judge.reason, judge.worth_waiting)
+            ledger.cool(row.account_state, judge.scope, until, judge.reason, judge.worth_waiting)
         return True
 
     def _cool(self, cool, now):
-        tally = self.shelf.ledger.tallies.get(cool.account)
-        if tally is not None:
-            self.shelf.ledger.cool(tally, cool.scope, now + cool.seconds, cool.reason, cool.worth_waiting)
-        return tally is not None
+        account_state = self.shelf.ledger.account_states.get(cool.account)
+        if account_state is not None:
+            self.shelf.ledger.cool(
+                account_state, cool.scope, now + cool.seconds, cool.reason, cool.worth_waiting
+            )
+        return account_state is not None
 
     def _reset(self, reset, now):
-        tally = self.shelf.ledger.tallies.get(reset.account)
-        if tally is not None:
-            self.shelf.ledger.reset(tally)
-        return tally is not None
+        account_state = self.shelf.ledger.account_states.get(reset.account)
+        if account_state is not None:
+            self.shelf.ledger.reset(account_state)
+        return account_state is not None
 
     def _claim(self, claim, now):
         number, holder, until, trouble, pause_until = self.shelf.claims[claim.what]
@@ -328,7 +332,7 @@ class LedgerBackend:
         ledger.set_external(plan.external)
 
         def rows(keys, state):
-            return [r for k in keys if (r := ledger.rows.get(k)) is not None and r.state is state]
+            return [r for k in keys if (r := ledger.records.get(k)) is not None and r.state is state]
 
         for key, job_id in plan.bind:
             for row in rows([key], AMBIGUOUS):
@@ -344,28 +348,28 @@ class LedgerBackend:
             self.shelf.tombs.add(row.key)
         return tuple(row.key for row in ended)
 
-    def _dump(self, _, now):
+    def _readall(self, _, now):
         shelf, ledger = self.shelf, self.shelf.ledger
         offers = {}
         for row, _ in shelf.offers.values():
-            offers[row.tally.id] = offers.get(row.tally.id, 0) + 1
+            offers[row.account_state.id] = offers.get(row.account_state.id, 0) + 1
         reserved = {row.key for row, _ in shelf.offers.values()}
         return ops.State(
             version=shelf.version,
             table=shelf.table,
-            draining=tuple(t.account for t in ledger.tallies.values() if t.draining),
-            rows=tuple(self._row(r, now) for r in ledger.rows.values() if r.key not in reserved),
-            pauses=tuple(
-                ops.PauseState(
-                    account=tally.id,
+            draining=tuple(t.account for t in ledger.account_states.values() if t.draining),
+            rows=tuple(self._record(r, now) for r in ledger.records.values() if r.key not in reserved),
+            cooldowns=tuple(
+                ops.CooldownState(
+                    account=account_state.id,
                     scope=pause.scope,
                     left=pause.until - now if pause.cooling else 0.0,
                     reason=pause.reason,
                     worth_waiting=pause.worth_waiting,
                     probe=pause.probe,
                 )
-                for tally in ledger.tallies.values()
-                for pause in tally.pauses.values()
+                for account_state in ledger.account_states.values()
+                for pause in account_state.cooldowns.values()
             ),
             external=ledger.external,
             owners={name: one.owner.host_pid for name, (_, one) in shelf.owners.items()},
@@ -373,10 +377,10 @@ class LedgerBackend:
             offers=offers,
         )
 
-    def _row(self, row, now):
-        return ops.RowState(
+    def _record(self, row, now):
+        return ops.LeaseState(
             key=row.key,
-            account=row.tally.id,
+            account=row.account_state.id,
             state=row.state,
             age=now - row.held_since,
             label=row.label,
@@ -388,12 +392,12 @@ class LedgerBackend:
             missed=row.missed,
         )
 
-    def _beat(self, _, now):
+    def _heartbeat(self, _, now):
         name = self.owner.name
         known = name in self.shelf.owners and name not in self.shelf.forgotten
         if name in self.shelf.owners:
             self.shelf.owners[name] = (now + self.settings.lease_ttl, self)
-        return ops.Beaten(known, tuple(self.shelf.notices.pop(name, ())))
+        return ops.HeartbeatReply(known, tuple(self.shelf.notices.pop(name, ())))
 
     def _register(self, register, now):
         ledger, ended = self.shelf.ledger, []
@@ -402,22 +406,25 @@ class LedgerBackend:
         for state in register.rows:
             if state.key in self.shelf.tombs:
                 ended.append(state.key)
-            elif state.key not in ledger.rows:
-                row, tally = Row(state.key, state.label, state.scope), self._take_in(state.account)
-                row.tally, row.held_since, row.state = tally, now - state.age, HELD
-                ledger.rows[row.key] = tally.held[row.key] = row
-                tally.left -= 1
-                ledger.refile(tally)
+            elif state.key not in ledger.records:
+                row, account_state = (
+                    LeaseRecord(state.key, state.label, state.scope),
+                    self._take_in(state.account),
+                )
+                row.account_state, row.held_since, row.state = account_state, now - state.age, HELD
+                ledger.records[row.key] = account_state.held[row.key] = row
+                account_state.left -= 1
+                ledger.update_selector(account_state)
         return tuple(ended)
 
     def _take_in(self, id):
-        tallies = self.shelf.ledger.tallies
-        if id not in tallies:
-            tallies[id] = Tally(Account(id))
-            tallies[id].draining = True
-        return tallies[id]
+        account_states = self.shelf.ledger.account_states
+        if id not in account_states:
+            account_states[id] = AccountState(Account(id))
+            account_states[id].draining = True
+        return account_states[id]
 
-    def _wait(self, wait, now):
+    def _setwanted(self, wait, now):
         self._want(wait.wants)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from balancer.ledger import Changes, Ledger
-from balancer.matching import Snapshot, match
-from balancer.model import Account, Job, Listing, Table
-from balancer.tally import Row, Ticket
+from balancer.models import Account, AccountTable, Job, JobList
+from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.reconciliation import Snapshot, reconcile_jobs
+from balancer.rules.records import LeaseRecord, SlotRequest
 
 INTERVAL = 30.0
 """Seconds between two reconciliations."""
@@ -31,7 +31,7 @@ class Desk:
         for id, entry in accounts.items():
             capacity, broken = entry if isinstance(entry, tuple) else (entry, None)
             entries[id] = Account(id, capacity, broken=broken)
-        table = Table(entries)
+        table = AccountTable(entries)
         self.ledger.configure(Changes.between(self.table, table))
         self.table = table
 
@@ -42,16 +42,18 @@ class Desk:
 
     def take(self, *accounts, draw=0.0, max_jobs=None, scope=None):
         """Return the row of a new lease, or None where there is no room."""
-        row = Row(next(self.keys), scope=scope)
-        ticket = Ticket(row, draw, frozenset(accounts) if accounts else None, max_jobs)
-        return row if self.ledger.take(ticket, self.now) else None
+        row = LeaseRecord(next(self.keys), scope=scope)
+        slot_request = SlotRequest(row, draw, frozenset(accounts) if accounts else None, max_jobs)
+        return row if self.ledger.take(slot_request, self.now) else None
 
     def hopeless(self, *accounts, scope=None):
         only = frozenset(accounts) if accounts else None
-        return self.ledger.hopeless(Ticket(Row(0, scope=scope), accounts=only))
+        return self.ledger.hopeless(SlotRequest(LeaseRecord(0, scope=scope), accounts=only))
 
     def cool(self, account, seconds, scope=None, *, worth_waiting=True, reason="busy"):
-        self.ledger.cool(self.ledger.tallies[account], scope, self.now + seconds, reason, worth_waiting)
+        self.ledger.cool(
+            self.ledger.account_states[account], scope, self.now + seconds, reason, worth_waiting
+        )
 
     def bind(self, row, job, ttl=3600.0):
         return self.ledger.bind(row, job, self.now + ttl, self.now)
@@ -66,10 +68,10 @@ class Desk:
         return row is not None
 
     def state(self, account):
-        return self.ledger.tallies[account].state
+        return self.ledger.account_states[account].state
 
     def in_flight(self, account):
-        return len(self.ledger.tallies[account].held)
+        return len(self.ledger.account_states[account].held)
 
 
 class Matching(Desk):
@@ -79,8 +81,8 @@ class Matching(Desk):
         return Snapshot.of(self.ledger, self.now)
 
     def compare(self, *jobs, before=None, counts=None, complete=True, interval=INTERVAL):
-        listing = Listing(tuple(jobs), counts or {}, complete)
-        return match(listing, before or self.snapshot(), self.ledger, interval, str)
+        listing = JobList(tuple(jobs), counts or {}, complete)
+        return reconcile_jobs(listing, before or self.snapshot(), self.ledger, interval, str)
 
     def apply(self, plan):
         self.ledger.set_external(plan.external)

@@ -49,7 +49,7 @@ class World:
 
     def landed(self):
         """Wait for what is on its way."""
-        until(lambda: not self.pool._core.upkeep.in_flight)
+        until(lambda: not self.pool._core.refresher.in_flight)
 
     def look(self):
         """Have a caller come by, which starts what is due, and wait for that."""

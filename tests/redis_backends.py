@@ -7,10 +7,10 @@ import itertools
 import pytest
 from redis_server import BINARIES, RedisServer
 
-from balancer.model import Account, Table
-from balancer.store import operations as ops
-from balancer.store.redis import open_backend
-from balancer.store.redis.scripts import KEYS, base_of
+from balancer.models import Account, AccountTable
+from balancer.stores import operations as ops
+from balancer.stores.redis import open_backend
+from balancer.stores.redis.scripts import KEYS, base_of
 
 _serial = itertools.count(1)
 
@@ -59,7 +59,7 @@ def configure(backend, capacities):
     put = tuple(account for account in new.values() if old.get(account.id) != account)
     gone = tuple(id for id in old if id not in new)
     claim = backend.call(ops.Claim("fetch", 0, 60)).result
-    version = backend.call(ops.Configure(claim.number, base, Table(new), put, gone)).result
+    version = backend.call(ops.Configure(claim.number, base, AccountTable(new), put, gone)).result
     assert version is not None
     return version
 
@@ -67,7 +67,7 @@ def configure(backend, capacities):
 def take(backend, number=None, **options):
     """Take a lease; return its key and the answer."""
     key = f"{backend.owner.name}-{next(_serial) if number is None else number:x}"
-    return key, backend.call(ops.Take(key=key, **options)).result
+    return key, backend.call(ops.Acquire(key=key, **options)).result
 
 
 def granted(backend, **options):
@@ -79,7 +79,7 @@ def granted(backend, **options):
 
 def rows(backend):
     """Return the live leases by key."""
-    return {row.key: row for row in backend.call(ops.Dump()).result.rows}
+    return {row.key: row for row in backend.call(ops.ReadAll()).result.rows}
 
 
 def name_of(backend, key):

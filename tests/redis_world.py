@@ -8,9 +8,9 @@ from functools import cache
 
 from redis_server import RedisServer
 
-from balancer.store import operations as ops
-from balancer.store.redis import open_backend
-from balancer.store.redis.scripts import KEYS, base_of
+from balancer.stores import operations as ops
+from balancer.stores.redis import open_backend
+from balancer.stores.redis.scripts import KEYS, base_of
 from balancer.testing import ManualClock
 
 FULL, PAUSING = 1 << 24, 1 << 25
@@ -42,7 +42,7 @@ class RedisWorld:
 
         self._settings = settings_for(**changes)
         if not self._opened:  # a store that is there before anybody listens is one that never was another
-            self._backend("founder").call(ops.Beat())
+            self._backend("founder").call(ops.Heartbeat())
         return Attentive(self._backend(name))
 
     def _backend(self, name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from balancer import Service, Verdict
-from balancer.verdict import judge
+from balancer.useapi.verdicts import judge
 
 PLAIN = Service(key="plain", path="/v1/plain")
 NOW = 1_792_000_000.0  # 2026-10-14 17:46:40 UTC

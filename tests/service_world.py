@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import requests
 
-from balancer import SERVICES, AccountPool, Load, Service, Verdict
-from balancer.parse import job_id
+from balancer import SERVICES, AccountPool, JobsEndpoint, Service, Verdict
 from balancer.testing import FakeUseapi, ManualClock
+from balancer.useapi.parsing import job_id
 
 IDS = {"email": ("a-b@example.com", "c@example.com"), "user_id": ("12345", "67890")}
 CREATES = {"riffusion": "music/create-prompt", "mureka": "music/create", "midjourney": "jobs/imagine"}
@@ -23,7 +23,7 @@ TOMORROW = Service(
     error=("trouble",),
     health=None,
     reply_ref=True,
-    load=Load(path="live?all=1", rows=("seats.*.now.#",), ref="mark"),
+    load=JobsEndpoint(path="live?all=1", rows=("seats.*.now.#",), ref="mark"),
     job_id=("made.ticket",),
     final={"phase": ("over", "lost")},
 )

@@ -10,7 +10,7 @@ from ledger_backend import Shelf
 from stepping import until
 
 from balancer import AccountPool
-from balancer.store import asking, keeping, reading, serving, shared
+from balancer.stores import asking, keeping, reading, serving, shared
 
 PATIENCE = 20.0
 

@@ -17,12 +17,12 @@ import time
 from collections import Counter
 
 from balancer.errors import StoreUnavailable
-from balancer.store import operations as ops
-from balancer.store.sqlite import SqliteBackend
-from balancer.store.sqlite.database import Session
+from balancer.stores import operations as ops
+from balancer.stores.sqlite import SqliteBackend
+from balancer.stores.sqlite.database import Session
 
 START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["balancer.store.sqlite"])
+START.set_forkserver_preload(["balancer.stores.sqlite"])
 USUAL = {
     "namespace": "customer/service",
     "strategy": "random",
@@ -93,7 +93,7 @@ class Worker:
         end = time.monotonic() + patience
         offered = False
         while time.monotonic() < end:
-            reply = self.ask(ops.Take(key=key, draw=random.random(), offered=offered, else_wants=()))
+            reply = self.ask(ops.Acquire(key=key, draw=random.random(), offered=offered, else_wants=()))
             if reply.result is not None:
                 self.log.write("+", key, reply.result.account)
                 return key, reply.result.account
@@ -104,7 +104,7 @@ class Worker:
     def give_back(self, key, account):
         """End a lease."""
         self.log.write("-", key, account)
-        assert self.ask(ops.End(key=key)).result is not None
+        assert self.ask(ops.Release(key=key)).result is not None
 
     def hammer(self, seconds, most=0.002):
         """Take and give back as often as it goes."""
@@ -154,7 +154,7 @@ def ask_as_nobody(path, answer):
         os.setgid(65534)
         os.setuid(65534)
     try:
-        connect(path, "nobody").call(ops.Dump())
+        connect(path, "nobody").call(ops.ReadAll())
     except StoreUnavailable as error:
         answer.send(str(error))
 
@@ -162,11 +162,11 @@ def ask_as_nobody(path, answer):
 def take_in_child(path, answer):
     """Take a slot, fork a child that goes on for ever, tell its process id, and wait to be killed."""
     backend = connect(path, "parent", lease_ttl=0.05)
-    assert backend.call(ops.Take(key="parent-1")).result is not None
+    assert backend.call(ops.Acquire(key="parent-1")).result is not None
     child = os.fork()
     if child == 0:
         backend.after_fork(ops.Owner("child", "host:2"))
-        backend.call(ops.Beat())
+        backend.call(ops.Heartbeat())
     else:
         answer.send(child)
     signal.pause()
@@ -175,7 +175,7 @@ def take_in_child(path, answer):
 def crash_at(path, name, last, **options):
     """Be killed before the statement of that number, counted from the beginning of a grant."""
     backend = connect(path, name, lease_ttl=0.05)
-    backend.call(ops.Wait(() if options else None))
+    backend.call(ops.SetWanted(() if options else None))
     connection = backend._database._session.connection
     left = last
 
@@ -196,7 +196,7 @@ def crash_at(path, name, last, **options):
 
     backend._database._session = Session.of(Fatal())
     backend._acts = None
-    backend.call(ops.Take(key=f"{name}-1", draw=0.5, **options))
+    backend.call(ops.Acquire(key=f"{name}-1", draw=0.5, **options))
 
 
 def keep_the_queue(path, answer):

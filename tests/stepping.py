@@ -41,7 +41,7 @@ class HeldSource:
 
     def hold(self, pool):
         """Have the pool's requests wait here, in place of threads of their own."""
-        pool._core.upkeep._send = lambda errand, *_: self.asked.append(errand)
+        pool._core.refresher._send = lambda errand, *_: self.asked.append(errand)
         return pool
 
     def land(self):
@@ -89,7 +89,7 @@ def full_pool(**options):
 
 def in_flight(pool):
     """Return how many leases are live, whatever else is wrong with the pool."""
-    return len(pool._core.store.ledger.rows)
+    return len(pool._core.store.ledger.records)
 
 
 def two_faces(**accounts):

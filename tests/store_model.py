@@ -5,10 +5,10 @@ Where a store may choose, the model is told what it chose, and says whether it w
 
 from __future__ import annotations
 
-from balancer.ledger import Changes, Ledger
-from balancer.model import Account
-from balancer.store import operations as ops
-from balancer.tally import AMBIGUOUS, BOUND, HELD, Row, Tally, Ticket
+from balancer.models import Account
+from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.records import AMBIGUOUS, BOUND, HELD, AccountState, LeaseRecord, SlotRequest
+from balancer.stores import operations as ops
 
 
 class Claim:
@@ -38,7 +38,7 @@ class StoreModel:
         self.now = now
         if joins and (self.beats or caller not in self.look_at):
             self.look_at[caller] = now + self.settings.lease_ttl
-        states = {row.key: row.state for row in self.ledger.rows.values()}
+        states = {row.key: row.state for row in self.ledger.records.values()}
         gone = [self.gone(row, states[row.key]) for row in self.ledger.due(now)[0]]
         for name in [name for name, at in self.look_at.items() if at <= now]:
             if self.beats or name in self.dead:
@@ -56,7 +56,7 @@ class StoreModel:
         gone = []
         while True:
             for name in sorted(self.line, key=lambda name: self.line[name][0]):
-                free = self.room(self.line[name][1])
+                free = self.selector(self.line[name][1])
                 if name not in self.offers and free:
                     break
             else:
@@ -66,22 +66,24 @@ class StoreModel:
                 continue
             id = told(name)
             assert id in free, f"{name} was offered {id}, and could have been offered {free}"
-            row = Row(f"{name}-offer")
+            row = LeaseRecord(f"{name}-offer")
             row.adverse = True
-            assert self.ledger.take(Ticket(row, accounts=frozenset({id})), self.now)
+            assert self.ledger.take(SlotRequest(row, accounts=frozenset({id})), self.now)
             self.offers[name] = (row, self.now + ops.OFFER_SECONDS)
 
     def room(self, wants):
         """Return the accounts that may be offered to somebody who wants these."""
         return {
-            id for id, tally in self.ledger.tallies.items() if tally.fits() and (not wants or id in wants)
+            id
+            for id, account_state in self.ledger.account_states.items()
+            if account_state.fits() and (not wants or id in wants)
         }
 
     @property
     def due(self):
         """How long until the next thing ends by itself."""
         ends = [
-            self.ledger.agenda.next,
+            self.ledger.timers.next,
             *self.look_at.values(),
             *(until for _, until in self.offers.values()),
         ]
@@ -91,7 +93,7 @@ class StoreModel:
     @property
     def loose(self):
         """For how long the oldest bound or ambiguous lease has been so."""
-        since = self.ledger.loose.next
+        since = self.ledger.detached_since.next
         return None if since == float("inf") else self.now - since
 
     # -- owners -------------------------------------------------------------------------------------
@@ -103,7 +105,9 @@ class StoreModel:
         self.look_at.pop(name, None)
         self.forgotten.add(name)
         self.unheard.pop(name, None)
-        held = [row for row in self.ledger.rows.values() if row.state is HELD and owner_of(row.key) == name]
+        held = [
+            row for row in self.ledger.records.values() if row.state is HELD and owner_of(row.key) == name
+        ]
         for claim in self.claims.values():
             if claim.owner == name and not self.beats:
                 claim.owner = claim.void_at = None
@@ -136,18 +140,22 @@ class StoreModel:
     def eligible(self, take):
         """Return the accounts that the lease may be granted on, in the order of ``take.accounts``."""
         accounts = None if take.accounts is None else frozenset(take.accounts)
-        ticket = Ticket(Row(take.key, scope=take.scope), 0.0, accounts, take.max_jobs)
-        fitting = [tally for tally in self.ledger.candidates(ticket) if self.ledger.fits(ticket, tally)]
-        best = [tally.id for tally in self.ledger.room.prefer(fitting)]
+        slot_request = SlotRequest(LeaseRecord(take.key, scope=take.scope), 0.0, accounts, take.max_jobs)
+        fitting = [
+            account_state
+            for account_state in self.ledger.candidates(slot_request)
+            if self.ledger.fits(slot_request, account_state)
+        ]
+        best = [account_state.id for account_state in self.ledger.selector.prefer(fitting)]
         return best if take.accounts is None else [id for id in take.accounts if id in best]
 
     def take(self, name, take, granted):
         """Take over what was granted, if it was rightly."""
         if take.offered:
             self.end_offer(name)
-        live = self.ledger.rows.get(take.key)
+        live = self.ledger.records.get(take.key)
         if live is not None:
-            assert granted == live.tally.id
+            assert granted == live.account_state.id
         elif self.is_buried(take.key):
             assert granted is None
         else:
@@ -161,13 +169,13 @@ class StoreModel:
         else:
             assert granted == (eligible[0] if eligible else None)
         if granted is not None:
-            row = Row(take.key, take.label, take.scope)
-            assert self.ledger.take(Ticket(row, 0.0, frozenset({granted}), take.max_jobs), self.now), (
+            row = LeaseRecord(take.key, take.label, take.scope)
+            assert self.ledger.take(SlotRequest(row, 0.0, frozenset({granted}), take.max_jobs), self.now), (
                 "the store granted what the ledger would not"
             )
 
     def end(self, name, end):
-        row = self.ledger.rows.get(end.key) if end.job_id is None else self.ledger.forget_job(end.job_id)
+        row = self.ledger.records.get(end.key) if end.job_id is None else self.ledger.forget_job(end.job_id)
         if row is None:
             if end.job_id is None:
                 self.tombs[end.key] = self.now
@@ -181,7 +189,7 @@ class StoreModel:
         return gone
 
     def bind(self, bind):
-        row = self.ledger.rows.get(bind.key)
+        row = self.ledger.records.get(bind.key)
         return "lost" if row is None else self._tie(row, bind.job_id, bind.ttl)
 
     def _tie(self, row, job, ttl):
@@ -194,7 +202,7 @@ class StoreModel:
         return "bound" if bound else "over"
 
     def renew(self, renew):
-        rows = self.ledger.rows if renew.job_id is None else self.ledger.jobs
+        rows = self.ledger.records if renew.job_id is None else self.ledger.jobs
         row = rows.get(renew.key if renew.job_id is None else renew.job_id)
         if row is not None and row.state is not HELD:
             usual = self.settings.job_ttl if row.state is BOUND else self.settings.ambiguous_ttl
@@ -202,7 +210,7 @@ class StoreModel:
         return row is not None
 
     def judge(self, judge):
-        row = self.ledger.rows.get(judge.key)
+        row = self.ledger.records.get(judge.key)
         if row is None:
             return False
         if judge.accepted:
@@ -212,20 +220,22 @@ class StoreModel:
         row.adverse = row.adverse or judge.adverse
         if judge.seconds is not None:
             until = self.now + judge.seconds
-            self.ledger.cool(row.tally, judge.scope, until, judge.reason, judge.worth_waiting)
+            self.ledger.cool(row.account_state, judge.scope, until, judge.reason, judge.worth_waiting)
         return True
 
     def cool(self, cool):
-        tally = self.ledger.tallies.get(cool.account)
-        if tally is not None:
-            self.ledger.cool(tally, cool.scope, self.now + cool.seconds, cool.reason, cool.worth_waiting)
-        return tally is not None
+        account_state = self.ledger.account_states.get(cool.account)
+        if account_state is not None:
+            self.ledger.cool(
+                account_state, cool.scope, self.now + cool.seconds, cool.reason, cool.worth_waiting
+            )
+        return account_state is not None
 
     def reset(self, reset):
-        tally = self.ledger.tallies.get(reset.account)
-        if tally is not None:
-            self.ledger.reset(tally)
-        return tally is not None
+        account_state = self.ledger.account_states.get(reset.account)
+        if account_state is not None:
+            self.ledger.reset(account_state)
+        return account_state is not None
 
     def claim(self, name, asked, number):
         claim = self.claims[asked.what]
@@ -274,7 +284,9 @@ class StoreModel:
         ledger.set_external(dict(plan.external))
 
         def rows(keys, state):
-            return [row for key in keys if (row := ledger.rows.get(key)) is not None and row.state is state]
+            return [
+                row for key in keys if (row := ledger.records.get(key)) is not None and row.state is state
+            ]
 
         ended = set()
         for key, job in plan.bind:
@@ -298,7 +310,7 @@ class StoreModel:
         heard = self.unheard.pop(name, {})
         fresh = tuple(key for key, at in heard.items() if self.now - at < ops.TOMBSTONE_SECONDS)
         self.told_late = heard.keys() - set(fresh)
-        return ops.Beaten(known, fresh)
+        return ops.HeartbeatReply(known, fresh)
 
     def register(self, name, register):
         self.look_at[name] = self.now + self.settings.lease_ttl
@@ -307,28 +319,33 @@ class StoreModel:
         for state in register.rows:
             if self.is_buried(state.key):
                 ended.append(state.key)
-            elif state.key not in self.ledger.rows:
+            elif state.key not in self.ledger.records:
                 self._revive(state)
         return tuple(ended)
 
     def _revive(self, state):
-        tally = self.ledger.tallies.get(state.account)
-        if tally is None:
-            tally = self.ledger.tallies[state.account] = Tally(Account(state.account))
-            tally.draining = True
-            tally.measure()
-        row = Row(state.key, state.label, state.scope)
-        row.tally, row.held_since, row.state, row.adverse = tally, self.now - state.age, HELD, state.adverse
-        self.ledger.rows[row.key] = tally.held[row.key] = row
-        tally.left -= 1
-        self.ledger.refile(tally)
+        account_state = self.ledger.account_states.get(state.account)
+        if account_state is None:
+            account_state = self.ledger.account_states[state.account] = AccountState(Account(state.account))
+            account_state.draining = True
+            account_state.compute_left()
+        row = LeaseRecord(state.key, state.label, state.scope)
+        row.account_state, row.held_since, row.state, row.adverse = (
+            account_state,
+            self.now - state.age,
+            HELD,
+            state.adverse,
+        )
+        self.ledger.records[row.key] = account_state.held[row.key] = row
+        account_state.left -= 1
+        self.ledger.update_selector(account_state)
 
     def is_buried(self, key):
         return key in self.tombs and self.now - self.tombs[key] < ops.TOMBSTONE_SECONDS
 
     def gone(self, row, state):
         job = row.job_id
-        return ops.Gone(row.key, row.tally.id, state, job, row.label, self.now - row.held_since)
+        return ops.EndedLease(row.key, row.account_state.id, state, job, row.label, self.now - row.held_since)
 
 
 def owner_of(key):

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.agenda import Agenda
+from balancer.rules.timer_queue import TimerQueue
 
 KEYS = st.integers(0, 9)
 STEPS = st.lists(
@@ -23,7 +23,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_an_agenda_equals_a_dict_that_is_sorted_when_asked(steps):
     """Set anew, taken out, due: the order is that of the numbers, and nobody is forgotten or kept."""
-    agenda, naive = Agenda(), {}
+    agenda, naive = TimerQueue(), {}
     for step in steps:
         if step[0] == "set":
             agenda.set(step[1], step[2])
@@ -45,7 +45,7 @@ def test_an_agenda_equals_a_dict_that_is_sorted_when_asked(steps):
 
 def test_those_with_equal_numbers_come_in_the_order_they_were_set():
     """First come, first served."""
-    agenda = Agenda()
+    agenda = TimerQueue()
     for key in "cab":
         agenda.set(key, 1.0)
     assert agenda.due(1.0) == ["c", "a", "b"]
@@ -53,7 +53,7 @@ def test_those_with_equal_numbers_come_in_the_order_they_were_set():
 
 def test_an_agenda_whose_members_all_leave_early_does_not_grow():
     """What was taken out is swept away in time, and stays out of the way of a set that comes back."""
-    agenda = Agenda()
+    agenda = TimerQueue()
     agenda.set("stays", -1.0)
     for number in range(100_000):
         agenda.set("leaves", float(number))
@@ -64,7 +64,7 @@ def test_an_agenda_whose_members_all_leave_early_does_not_grow():
 
 def test_an_end_that_never_comes_is_kept_and_never_due():
     """Infinity is a number like any other."""
-    agenda = Agenda()
+    agenda = TimerQueue()
     agenda.set("never", math.inf)
     assert agenda.due(1e300) == []
     assert (agenda.first(), agenda.next) == ("never", math.inf)
@@ -84,7 +84,7 @@ def test_the_cost_of_an_entry_hardly_grows_with_their_number():
     """A thousand times as many cost at most a few times as many comparisons each, out of order as well."""
     each = {}
     for size in (100, 100_000):
-        agenda, Counted.compared = Agenda(), 0
+        agenda, Counted.compared = TimerQueue(), 0
         for n in range(size):
             agenda.set(n, Counted((n * 7919) % size))
         for n in range(0, size, 2):

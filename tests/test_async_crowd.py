@@ -69,12 +69,12 @@ def time_out(size, time, prepare, watch=nullcontext):
         with watch() as watched:
             tasks = [asyncio.ensure_future(pool.acquire(timeout=5), loop=loop) for _ in range(size)]
             loop.tick(3)
-            assert len(sync._core.store.lines.waiters) == size
+            assert len(sync._core.store.wait_queue.waiters) == size
             move(6)
         assert all(isinstance(task.exception(), AcquireTimeout) for task in tasks)
-        assert not sync._core.store.lines.waiters
-        assert not sync._core.upkeep.watching
-        assert len(sync._core.store.ledger.rows) == (held is not None)
+        assert not sync._core.store.wait_queue.waiters
+        assert not sync._core.refresher.watching
+        assert len(sync._core.store.ledger.records) == (held is not None)
         return watched
 
 
@@ -101,7 +101,7 @@ def test_one_release_wakes_one_of_a_crowd():
         lease = sync.acquire()
         tasks = [asyncio.ensure_future(pool.acquire(), loop=loop) for _ in range(200)]
         loop.tick(3)
-        parked = {waiter for waiter in sync._core.store.lines.waiters if waiter._future is not None}
+        parked = {waiter for waiter in sync._core.store.wait_queue.waiters if waiter._future is not None}
         assert len(parked) == 200
         lease.release()
         loop.tick(3)

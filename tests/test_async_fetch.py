@@ -44,7 +44,7 @@ def test_a_request_that_a_task_waits_for_outlives_the_task(method):
         task.cancel()
         loop.tick(2)
         assert task.cancelled()
-        assert not sync._core.upkeep.watching
+        assert not sync._core.refresher.watching
         source.table, source.running = {"a": 2}, [{"id": "j", "account": "a"}]
         while source.asked:
             source.land()

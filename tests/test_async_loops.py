@@ -10,8 +10,8 @@ from crew import result, start
 from stepping import SteppedLoop, at_once, two_faces, until
 
 from balancer import AccountPool, AsyncAccountPool, PoolClosed
-from balancer.tally import Row
-from balancer.tasks import TaskWaiter
+from balancer.rules.records import LeaseRecord
+from balancer.waiting.tasks import TaskWaiter
 
 
 def test_one_pool_serves_loops_one_after_another():
@@ -37,13 +37,13 @@ def test_a_task_left_behind_by_a_loop_holds_up_nobody_in_the_next():
     async def abandon():
         asyncio.ensure_future(pool.acquire())  # noqa: RUF006  # nobody waits for it: that is the case
         await asyncio.sleep(0)
-        assert sync._core.store.lines.waiters
+        assert sync._core.store.wait_queue.waiters
 
     async def next_one():
         return await pool.acquire(timeout=20)
 
     asyncio.run(abandon())
-    assert not sync._core.store.lines.waiters
+    assert not sync._core.store.wait_queue.waiters
     holder.release()
     assert at_once(asyncio.run(next_one()).release())
 
@@ -106,7 +106,7 @@ def test_loops_and_threads_at_once_never_share_one_slot_too_many():
     assert not meter.over
     assert meter.passed == rounds * (2 * 6 + 4)
     assert sync.stats().free == 3
-    assert not sync._core.store.lines.waiters
+    assert not sync._core.store.wait_queue.waiters
 
 
 def test_closing_sends_the_waiting_tasks_of_every_loop_away():
@@ -140,7 +140,7 @@ def test_closing_sends_the_waiting_tasks_of_every_loop_away():
 
 def test_a_task_that_was_woken_before_it_fell_asleep_does_not_sleep():
     """P-28: a hand-over between the look at the queue and the sleep is not missed, from any thread."""
-    waiter = TaskWaiter(Row(None))
+    waiter = TaskWaiter(LeaseRecord(None))
     thread = threading.Thread(target=waiter.wake)
     thread.start()
     thread.join()

@@ -118,5 +118,5 @@ def test_a_thread_that_runs_a_loop_is_never_put_to_sleep():
                 sync.acquire(timeout=0)
 
     asyncio.run(use_the_wrong_face())
-    assert not sync._core.store.lines.waiters
+    assert not sync._core.store.wait_queue.waiters
     assert sync.stats().in_flight == 0

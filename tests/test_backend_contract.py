@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from backends import configure, dump, rows, world
 
-from balancer.store import operations as ops
+from balancer.stores import operations as ops
 
 __all__ = ["world"]
 
@@ -27,7 +27,7 @@ def two(world):
 
 def take(backend, key, **options):
     """Take a lease; return its account or None."""
-    granted = backend.call(ops.Take(key=key, **options)).result
+    granted = backend.call(ops.Acquire(key=key, **options)).result
     return granted and granted.account
 
 
@@ -51,12 +51,12 @@ def test_choice_is_uniform_whatever_was_taken_and_given_back(world, strategy):
         for key in held:
             take(backend, key, draw=chance.random())
         for key in chance.sample(held, len(held)):
-            backend.call(ops.End(key=key))
+            backend.call(ops.Release(key=key))
     picked = Counter()
     for _ in range(1500):
         key = f"one-{next(keys):x}"
         picked[take(backend, key, draw=chance.random())] += 1
-        backend.call(ops.End(key=key))
+        backend.call(ops.Release(key=key))
     assert 0.3 < chi_square(picked, 20, 1500) < 2.0, picked
 
 
@@ -67,7 +67,7 @@ def test_least_loaded_is_told_by_shares_after_leases_have_ended(world):
     taken = {key: take(backend, key, accounts=("large",)) for key in ("one-1", "one-2")}
     assert set(taken.values()) == {"large"}
     assert take(backend, "one-3", accounts=("small",)) == "small"
-    backend.call(ops.End(key="one-1"))
+    backend.call(ops.Release(key="one-1"))
     assert take(backend, "one-4", draw=0.9) == "large"
 
 
@@ -81,7 +81,7 @@ def test_scoped_choice_is_uniform_over_all_that_fit(one):
     chance, picked = random.Random(6), Counter()
     for number in range(1000):
         picked[take(one, f"one-{number:x}", draw=chance.random(), scope="mine")] += 1
-        one.call(ops.End(key=f"one-{number:x}"))
+        one.call(ops.Release(key=f"one-{number:x}"))
     assert set(picked) == set("abcef")
     assert chi_square(picked, 5, 1000) < 3.0, picked
 
@@ -95,7 +95,7 @@ def test_slots_are_offered_to_the_oldest_waiting_process_first(world, one):
         assert take(backend, f"w{number}-0", else_wants=()) is None
     last, order = (one, "one-0"), []
     for turn in range(6):
-        last[0].call(ops.End(key=last[1]))
+        last[0].call(ops.Release(key=last[1]))
         told = [number for number, backend in enumerate(waiting) if backend.listen(0) == ("a",)]
         assert len(told) == 1, "one slot, one offer"
         key = f"w{told[0]}-{turn + 1:x}"
@@ -110,7 +110,7 @@ def test_reserved_slot_is_nobody_elses(one, two):
     configure(one, {"a": 1})
     assert take(one, "one-1") == "a"
     assert take(two, "two-1", else_wants=()) is None
-    one.call(ops.End(key="one-1"))
+    one.call(ops.Release(key="one-1"))
     assert take(one, "one-2") is None
     assert dump(one).offers == {"a": 1}
     assert take(two, "two-1", offered=True) == "a"
@@ -124,10 +124,10 @@ def test_offer_that_is_not_taken_passes_on(world, one, two):
     third = world.open("three")
     assert take(two, "two-1", else_wants=()) is None
     assert take(third, "three-1", else_wants=()) is None
-    one.call(ops.End(key="one-1"))
+    one.call(ops.Release(key="one-1"))
     assert two.listen(0) == ("a",)
     world.clock.advance(ops.OFFER_SECONDS)
-    one.call(ops.Beat())
+    one.call(ops.Heartbeat())
     assert third.listen(0) == ("a",)
     assert take(third, "three-1", offered=True) == "a"
 
@@ -139,8 +139,8 @@ def test_late_release_of_an_ended_lease_frees_nobody_elses_slot(one, two):
     one.call(ops.Bind("one-1", "job", 5.0))
     assert one.call(ops.Renew(job_id="job", ttl=0.0)).result is True
     assert take(two, "two-1") == "a"
-    assert one.call(ops.End(key="one-1")).result is None
-    assert one.call(ops.End(job_id="job")).result is None
+    assert one.call(ops.Release(key="one-1")).result is None
+    assert one.call(ops.Release(job_id="job")).result is None
     assert set(rows(one)) == {"two-1"}
 
 
@@ -151,9 +151,9 @@ def test_release_and_bind_in_either_order(one, two):
         assert take(one, key) == "a"
         if job == "late":
             assert one.call(ops.Bind(key, job, 60.0)).result == "bound"
-            assert two.call(ops.End(job_id=job)).result.key == key
+            assert two.call(ops.Release(job_id=job)).result.key == key
         else:
-            assert two.call(ops.End(job_id=job)).result is None
+            assert two.call(ops.Release(job_id=job)).result is None
             assert one.call(ops.Bind(key, job, 60.0)).result == "over"
     assert not rows(one)
     assert set(dump(one).done) == {"late", "early"}
@@ -163,21 +163,21 @@ def test_early_releases_are_the_last_ten_thousand(one):
     """Callbacks of strangers cannot fill the store: the oldest are dropped."""
     configure(one, {"a": 3})
     for number in range(10_002):
-        one.call(ops.End(job_id=f"job{number}"))
+        one.call(ops.Release(job_id=f"job{number}"))
     said = {}
     for number in (0, 1, 2, 10_001):
         key = f"one-{number:x}"
         assert take(one, key) == "a"
         said[number] = one.call(ops.Bind(key, f"job{number}", 60.0)).result
-        one.call(ops.End(key=key))
+        one.call(ops.Release(key=key))
     assert said == {0: "bound", 1: "bound", 2: "over", 10_001: "over"}
 
 
 def test_memories_fade_after_ten_minutes(world, one):
     """What is over is not remembered for ever, however little happens."""
     configure(one, {"a": 5})
-    one.call(ops.End(job_id="job"))
-    one.call(ops.End(key="one-1"))
+    one.call(ops.Release(job_id="job"))
+    one.call(ops.Release(key="one-1"))
     world.clock.advance(599.0)
     assert take(one, "one-1") is None
     world.clock.advance(2.0)
@@ -191,11 +191,11 @@ def test_owner_learns_once_what_others_ended(one, two):
     for key in ("one-1", "one-2", "one-3"):
         assert take(one, key) == "a"
     one.call(ops.Bind("one-3", "job", 60.0))
-    one.call(ops.End(key="one-1"))
-    two.call(ops.End(key="one-2"))
-    two.call(ops.End(key="one-3"))
-    assert one.call(ops.Beat()).result == ops.Beaten(True, ("one-2",))
-    assert one.call(ops.Beat()).result == ops.Beaten(True, ())
+    one.call(ops.Release(key="one-1"))
+    two.call(ops.Release(key="one-2"))
+    two.call(ops.Release(key="one-3"))
+    assert one.call(ops.Heartbeat()).result == ops.HeartbeatReply(True, ("one-2",))
+    assert one.call(ops.Heartbeat()).result == ops.HeartbeatReply(True, ())
 
 
 def test_accounts_of_any_name_and_number_are_told_apart(one, two):
@@ -207,7 +207,7 @@ def test_accounts_of_any_name_and_number_are_told_apart(one, two):
     assert take(one, "one-more") is None
     for number, id in enumerate(ids):
         assert take(two, "two-1", else_wants=(id,)) is None
-        one.call(ops.End(key=f"one-{number:x}"))
+        one.call(ops.Release(key=f"one-{number:x}"))
         assert two.listen(0) == (id,)
         assert take(two, f"two-2{number:x}", offered=True, accounts=(id,)) == id
     assert set(dump(one).table.accounts) == set(ids)
@@ -242,9 +242,9 @@ def test_a_claim_is_given_again_to_who_holds_it(world, one, two):
     assert two.call(ops.Claim("fetch", 60, 30)).result.go
 
 
-def pauses(backend):
+def cooldowns(backend):
     """Return the pauses: account, whether it cools still, and the lease that tries it out."""
-    return [(pause.account, pause.left > 0, pause.probe) for pause in dump(backend).pauses]
+    return [(pause.account, pause.left > 0, pause.probe) for pause in dump(backend).cooldowns]
 
 
 def test_account_comes_back_one_lease_at_a_time(world, one, two):
@@ -255,13 +255,13 @@ def test_account_comes_back_one_lease_at_a_time(world, one, two):
     world.clock.advance(10.0)
     assert take(two, "two-1") == "a"
     assert take(one, "one-1") is None
-    assert pauses(one) == [("a", False, "two-1")]
-    two.call(ops.Judge(key="two-1", adverse=True))
-    two.call(ops.End(key="two-1"))
-    assert pauses(one) == [("a", False, None)]
+    assert cooldowns(one) == [("a", False, "two-1")]
+    two.call(ops.Report(key="two-1", adverse=True))
+    two.call(ops.Release(key="two-1"))
+    assert cooldowns(one) == [("a", False, None)]
     assert take(one, "one-2") == "a"
-    one.call(ops.Judge(key="one-2", accepted=True))
-    assert pauses(one) == []
+    one.call(ops.Report(key="one-2", accepted=True))
+    assert cooldowns(one) == []
     assert take(two, "two-2") == take(two, "two-3") == "a"
 
 
@@ -271,9 +271,9 @@ def test_cooldown_that_begins_while_a_lease_tries_the_account_out_stays(world, o
     one.call(ops.Cool(account="a", seconds=10.0))
     world.clock.advance(10.0)
     assert take(one, "one-1", scope="s") == "a"
-    one.call(ops.Judge(key="one-1", seconds=50.0, reason="again"))
-    one.call(ops.End(key="one-1"))
-    assert pauses(one) == [("a", True, None)]
+    one.call(ops.Report(key="one-1", seconds=50.0, reason="again"))
+    one.call(ops.Release(key="one-1"))
+    assert cooldowns(one) == [("a", True, None)]
     assert one.call(ops.Cool(account="a", seconds=5.0)).result is True
     world.clock.advance(49.0)
     assert take(one, "one-2") is None
@@ -287,11 +287,11 @@ def test_offer_that_lapses_says_nothing_about_an_account(world, one, two):
     one.call(ops.Cool(account="a", seconds=10.0))
     assert take(two, "two-1", else_wants=()) is None
     world.clock.advance(10.0)
-    one.call(ops.Wait(None))
+    one.call(ops.SetWanted(None))
     assert two.listen(0) == ("a",)
     assert take(one, "one-1") is None
-    two.call(ops.Wait(None))
-    assert pauses(one) == [("a", False, None)]
+    two.call(ops.SetWanted(None))
+    assert cooldowns(one) == [("a", False, None)]
     assert take(one, "one-2") == "a"
     assert take(one, "one-3") is None
 
@@ -303,7 +303,7 @@ def test_account_that_is_mended_is_tried_out_at_once(world, one):
     assert take(one, "one-1") is None
     configure(one, {"a": 2})
     assert take(one, "one-1") == "a"
-    assert pauses(one) == [("a", False, "one-1")]
+    assert cooldowns(one) == [("a", False, "one-1")]
     assert take(one, "one-2") is None
 
 
@@ -322,6 +322,6 @@ def test_lease_that_two_others_ended_is_still_told_to_its_owner(world, one, two)
     """A second release by a stranger does not hide the first one from the owner."""
     configure(one, {"a": 1})
     assert take(one, "one-1") == "a"
-    two.call(ops.End(key="one-1"))
-    world.open("three").call(ops.End(key="one-1"))
-    assert one.call(ops.Beat()).result.ended == ("one-1",)
+    two.call(ops.Release(key="one-1"))
+    world.open("three").call(ops.Release(key="one-1"))
+    assert one.call(ops.Heartbeat()).result.ended == ("one-1",)

@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from store_model import StoreModel
 
-from balancer.model import Account, Table
-from balancer.store import operations as ops
-from balancer.tally import HELD
+from balancer.models import Account, AccountTable
+from balancer.rules.records import HELD
+from balancer.stores import operations as ops
 
 IDS = ("a", "b", "c", "d")
 ids = st.sampled_from(IDS)
@@ -68,7 +68,7 @@ class Lockstep(RuleBasedStateMachine):
 
     def some_key(self, number):
         """Return the key of a live lease, and now and then of one that has ended."""
-        keys = [key for key in self.model.ledger.rows if not key.endswith("-offer")]
+        keys = [key for key in self.model.ledger.records if not key.endswith("-offer")]
         keys += self.ended[-2:]
         return keys[number % len(keys)]
 
@@ -76,7 +76,7 @@ class Lockstep(RuleBasedStateMachine):
 
     def ask(self, name, operation):
         """Carry out an operation; return its answer once all that comes with it is as in the model."""
-        model, joins = self.model, not isinstance(operation, ops.Beat | ops.Register)
+        model, joins = self.model, not isinstance(operation, ops.Heartbeat | ops.Register)
         reply = self.owners[name].call(operation)
         self.expected_expired = model.settle(self.now, name, joins=joins)
         self.reply, self.caller = reply, name
@@ -116,7 +116,7 @@ class Lockstep(RuleBasedStateMachine):
     def acquire(self, who, key=None, **options):
         name = self.someone(who)
         self.keys += 1
-        take = ops.Take(key=key or f"{name}-{self.keys:x}", label="l", **options)
+        take = ops.Acquire(key=key or f"{name}-{self.keys:x}", label="l", **options)
         result = self.ask(name, take)
         self.model.take(name, take, None if result is None else result.account)
         self.check()
@@ -134,16 +134,16 @@ class Lockstep(RuleBasedStateMachine):
                 break
         key = self.some_key(number)
         owner = key.rpartition("-")[0]
-        self.over(owner if owner in self.owners else self.someone(number), ops.End(key=key))
+        self.over(owner if owner in self.owners else self.someone(number), ops.Release(key=key))
         self.acquire(who, draw=draw, offered=True, then_wants=then, else_wants=())
 
     @rule(who=pick, number=pick)
     def end(self, who, number):
-        self.over(self.someone(who), ops.End(key=self.some_key(number)))
+        self.over(self.someone(who), ops.Release(key=self.some_key(number)))
 
     @rule(who=pick, job=jobs)
     def end_by_job(self, who, job):
-        self.over(self.someone(who), ops.End(job_id=job))
+        self.over(self.someone(who), ops.Release(job_id=job))
 
     def over(self, name, end):
         result = self.ask(name, end)
@@ -172,7 +172,7 @@ class Lockstep(RuleBasedStateMachine):
     )  # fmt: skip
     def judge(self, number, seconds, **said):
         length = None if seconds is None else self.until(seconds)
-        judge = ops.Judge(key=self.some_key(number), seconds=length, reason="because", **said)
+        judge = ops.Report(key=self.some_key(number), seconds=length, reason="because", **said)
         result = self.ask(self.someone(number), judge)
         assert result is self.model.judge(judge)
         self.check()
@@ -224,7 +224,7 @@ class Lockstep(RuleBasedStateMachine):
         }
         put = tuple(account for account in new.values() if old.get(account.id) != account)
         gone = tuple(id for id in old if id not in new)
-        operation = ops.Configure(number, self.version - stale, Table(new), put, gone)
+        operation = ops.Configure(number, self.version - stale, AccountTable(new), put, gone)
         result = self.ask(name, operation)
         before = self.model.changes
         done = self.model.configure(operation, base_is_current=not stale)
@@ -258,7 +258,7 @@ class Lockstep(RuleBasedStateMachine):
     @rule(who=pick)
     def beat(self, who):
         name = self.someone(who)
-        result = self.ask(name, ops.Beat())
+        result = self.ask(name, ops.Heartbeat())
         expected = self.model.beat(name)
         self.check()
         assert result.known is expected.known
@@ -268,10 +268,10 @@ class Lockstep(RuleBasedStateMachine):
     def register(self, who, numbers, account, scope):
         name = self.someone(who)
         self.keys += 1
-        known = [account for account in IDS if account in self.model.ledger.tallies]
+        known = [account for account in IDS if account in self.model.ledger.account_states]
         keys = {self.some_key(n): 0 for n in numbers} | {f"{name}-{self.keys:x}": 0}
         states = tuple(
-            ops.RowState(key=key, account=account, state="held", age=3.0, label="again", scope=scope)
+            ops.LeaseState(key=key, account=account, state="held", age=3.0, label="again", scope=scope)
             for key in keys
             if account in known
         )
@@ -283,7 +283,7 @@ class Lockstep(RuleBasedStateMachine):
     @rule(who=pick, wanted=wants)
     def wait(self, who, wanted):
         name = self.someone(who)
-        result = self.ask(name, ops.Wait(wanted))
+        result = self.ask(name, ops.SetWanted(wanted))
         assert result is None
         self.model.want(name, wanted)
         self.check()
@@ -304,30 +304,31 @@ class Lockstep(RuleBasedStateMachine):
         if len(self.owners) < 4:
             self.names += 1
             self.open(f"o{self.names}")
-            self.ask(f"o{self.names}", ops.Wait(None))
+            self.ask(f"o{self.names}", ops.SetWanted(None))
             self.check()
 
     # -- what must hold after each --------------------------------------------------------------------
 
     @invariant()
     def same_state(self):
-        state = self.ask("watcher", ops.Dump())
+        state = self.ask("watcher", ops.ReadAll())
         ledger, now = self.model.ledger, self.now
-        real = [row for row in ledger.rows.values() if not row.key.endswith("-offer")]
+        real = [row for row in ledger.records.values() if not row.key.endswith("-offer")]
         assert {row.key: row for row in state.rows} == {row.key: as_state(row, now) for row in real}
         assert {
-            (p.account, p.scope, max(0.0, p.left), p.reason, p.worth_waiting, p.probe) for p in state.pauses
+            (p.account, p.scope, max(0.0, p.left), p.reason, p.worth_waiting, p.probe)
+            for p in state.cooldowns
         } == {
             (id, p.scope, max(0.0, p.until - now) if p.cooling else 0.0, p.reason, p.worth_waiting, p.probe)
-            for id, tally in ledger.tallies.items()
-            for p in tally.pauses.values()
+            for id, account_state in ledger.account_states.items()
+            for p in account_state.cooldowns.values()
         }
         assert state.table == self.model.table
-        assert {a.id for a in state.draining} == {id for id, t in ledger.tallies.items() if t.draining}
+        assert {a.id for a in state.draining} == {id for id, t in ledger.account_states.items() if t.draining}
         assert dict(state.external) == dict(ledger.external)
         assert dict(state.done) == {job: now - at for job, at in ledger.done.items()}
         assert set(state.owners) == {row.key.rpartition("-")[0] for row in real}
-        offered = [row.tally.id for row, _ in self.model.offers.values()]
+        offered = [row.account_state.id for row, _ in self.model.offers.values()]
         assert dict(state.offers) == {id: offered.count(id) for id in offered}
         assert state.version == self.version == self.reply.version
         self.check()
@@ -340,9 +341,9 @@ class Lockstep(RuleBasedStateMachine):
 def as_state(row, now):
     """Return a lease of the model as a store tells of it."""
     held = row.state is HELD
-    return ops.RowState(
+    return ops.LeaseState(
         key=row.key,
-        account=row.tally.id,
+        account=row.account_state.id,
         state=row.state,
         age=now - row.held_since,
         label=row.label,

@@ -48,7 +48,7 @@ def assert_nothing_is_left(world, tasks):
     """No slot taken, nobody in the queue, and every slot can be had."""
     assert all(task.done() for task in tasks)
     assert not world.waiters()
-    assert not world.sync._core.store.ledger.rows
+    assert not world.sync._core.store.ledger.records
     if not world.sync._core.closed:
         slots = world.source.table["a"]
         assert len([world.sync.acquire(timeout=0) for _ in range(slots)]) == slots

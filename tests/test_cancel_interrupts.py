@@ -130,8 +130,8 @@ def test_an_interrupted_release_strands_nobody_who_waits():
             loop.tick(3)
             at_once(second.result().release())
             assert in_flight(sync) == 0
-            assert not sync._core.store.lines.waiters
-            assert sync._core.store.lines.keeper is None
+            assert not sync._core.store.wait_queue.waiters
+            assert sync._core.store.wait_queue.keeper is None
         if not came:
             break
     assert moment > 10
@@ -168,7 +168,7 @@ def test_a_waiter_that_is_interrupted_leaves_its_place_and_its_slot_to_the_next(
                 assert task.done(), f"moment {moment}"
                 at_once(task.result().release())
             assert in_flight(sync) == 0
-            assert not sync._core.store.lines.waiters
+            assert not sync._core.store.wait_queue.waiters
         if not came:
             break
     assert moment > 3

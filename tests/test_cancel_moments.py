@@ -40,7 +40,7 @@ def test_wait_for_gives_a_lease_or_an_error_and_never_both(timed_out, released, 
         got = None if task.exception() else task.result()
         assert isinstance(task.exception(), TimeoutError | None)
         assert in_flight(sync) == (got is not None)
-        assert not sync._core.store.lines.waiters
+        assert not sync._core.store.wait_queue.waiters
         if got is not None:
             at_once(got.release())
         assert sync.acquire(timeout=0).release()
@@ -86,7 +86,7 @@ def test_a_coroutine_that_is_closed_while_it_waits_leaves_the_queue(served):
         if served:
             holder.release()
         waiting.close()
-        assert not sync._core.store.lines.waiters
+        assert not sync._core.store.wait_queue.waiters
         assert in_flight(sync) == (0 if served else 1)
         holder.release()
         assert sync.acquire(timeout=0).release()
@@ -124,14 +124,14 @@ def test_a_crowd_whose_loop_was_closed_passes_the_slot_on_to_the_living(told):
         loop.tick(2)
         if told == "all at once":
             clock.advance(1)
-            assert len(sync._core.store.lines.waiters) == 1
+            assert len(sync._core.store.wait_queue.waiters) == 1
         holder.release()
         loop.tick(3)
         assert at_once(task.result().release())
     for coroutine in lost:
         coroutine.close()
     assert in_flight(sync) == 0
-    assert not sync._core.store.lines.waiters
+    assert not sync._core.store.wait_queue.waiters
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -173,7 +173,7 @@ def test_a_crowd_that_is_cancelled_at_random_loses_no_slot(seed):
         ]
         assert all(lease.release() for lease in leases)
         assert in_flight(sync) == 0
-        assert not sync._core.store.lines.waiters
+        assert not sync._core.store.wait_queue.waiters
         assert len([sync.acquire(timeout=0) for _ in range(3)]) == 3
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from catalogs import AWAY, NEW, OLD, STALE, TTL, Clocked
 
-from balancer.catalog import Advice
 from balancer.errors import InvalidConfiguration, SourceUnavailable
+from balancer.rules.freshness import Freshness
 
-USE, START, WAIT, RAISE = Advice.USE, Advice.START, Advice.WAIT, Advice.RAISE
+USE, START, WAIT, RAISE = Freshness.USE, Freshness.START, Freshness.WAIT, Freshness.RAISE
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_first_caller_starts_one_fetch_and_the_others_wait_for_it(catalog):
     for _ in range(500):
         advice.append(catalog.at(0))
         if advice[-1] is START:
-            number = catalog.flight.start(0)
+            number = catalog.single_flight.start(0)
     assert advice == [START] + [WAIT] * 499
     assert catalog.land(number, OLD, 0.0)
     assert (catalog.at(0), catalog.table) == (USE, OLD)
@@ -44,7 +44,7 @@ def test_at_expiry_one_caller_asks_and_the_others_go_on_with_the_old_table(catal
     """No herd on the source, and nobody but the one waits (P-55)."""
     catalog.fetch(OLD)
     assert catalog.at(TTL) is START
-    catalog.flight.start(TTL)
+    catalog.single_flight.start(TTL)
     assert [catalog.at(TTL) for _ in range(500)] == [USE] * 500
     assert catalog.table is OLD
 
@@ -77,7 +77,7 @@ def test_with_no_table_left_callers_wait_for_the_fetch_that_runs(catalog):
     """Once the old one is too old there is nothing to go on with."""
     catalog.fetch(OLD)
     assert catalog.at(TTL + STALE) is START
-    catalog.flight.start(catalog.now)
+    catalog.single_flight.start(catalog.now)
     assert catalog.advise(catalog.now) is WAIT
 
 
@@ -93,7 +93,7 @@ def test_a_failure_does_not_drop_the_table(catalog):
 def test_a_table_that_another_process_fetched_is_as_old_as_it_is(catalog):
     """Its ttl and its stale window count from when it was read, not from when it was taken over."""
     catalog.now = 100.0
-    catalog.land(catalog.flight.start(100.0), OLD, 100.0, age=50.0)
+    catalog.land(catalog.single_flight.start(100.0), OLD, 100.0, age=50.0)
     assert (catalog.age(100.0), catalog.next_due()) == (50.0, 50.0 + TTL)
     assert catalog.at(50 + TTL) is START
     catalog.fetch(AWAY, 50 + TTL + STALE - 0.5)
@@ -113,12 +113,12 @@ def test_a_table_too_old_to_be_used_is_not_taken_over(catalog):
 
 def test_failures_are_backed_off_from_one_second_doubling_to_thirty(catalog):
     """A source in trouble is not hammered (P-56)."""
-    pauses = []
+    cooldowns = []
     for _ in range(8):
         catalog.fetch(AWAY)
-        pauses.append(catalog.retry_at - catalog.now)
+        cooldowns.append(catalog.retry_at - catalog.now)
         catalog.now = catalog.retry_at
-    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert cooldowns == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_a_failed_first_load_is_told_to_all_and_not_repeated_by_each(catalog):

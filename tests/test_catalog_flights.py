@@ -7,10 +7,10 @@ import math
 import pytest
 from catalogs import AWAY, NEW, OLD, TTL, Clocked
 
-from balancer.catalog import FETCH_DEADLINE, Advice, Flight
 from balancer.errors import SourceUnavailable, SubscriptionRequired, Unauthorized
+from balancer.rules.freshness import FETCH_DEADLINE, Freshness, SingleFlight
 
-USE, START, WAIT, RAISE = Advice.USE, Advice.START, Advice.WAIT, Advice.RAISE
+USE, START, WAIT, RAISE = Freshness.USE, Freshness.START, Freshness.WAIT, Freshness.RAISE
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_refused_token_is_tried_again_at_intervals_by_one_caller(catalog):
     catalog.fetch(Unauthorized("401"))
     assert catalog.at(0.5) is RAISE
     assert catalog.at(1.0) is START
-    number = catalog.flight.start(1.0)
+    number = catalog.single_flight.start(1.0)
     assert [catalog.at(1.0) for _ in range(10)] == [RAISE] * 10
     catalog.land(number, OLD, 1.0)
     assert (catalog.at(1.0), catalog.denied) == (USE, False)
@@ -57,7 +57,7 @@ def test_an_outage_after_a_refused_token_is_an_outage(catalog):
 def test_a_fetch_that_hangs_is_given_up_at_its_deadline(catalog):
     """A dead fetcher does not block the next fetch, and counts as a failure."""
     assert catalog.at(0) is START
-    catalog.flight.start(0)
+    catalog.single_flight.start(0)
     assert catalog.at(FETCH_DEADLINE - 0.1) is WAIT
     assert catalog.at(FETCH_DEADLINE) is RAISE
     assert isinstance(catalog.trouble, SourceUnavailable)
@@ -68,12 +68,12 @@ def test_a_fetch_that_hangs_is_given_up_at_its_deadline(catalog):
 @pytest.mark.parametrize("late", [OLD, AWAY])
 def test_what_a_fetch_brings_after_it_was_given_up_is_void(catalog, late):
     """Late news of an old attempt never overwrites that of a newer one (P-55)."""
-    first = catalog.flight.start(0)
+    first = catalog.single_flight.start(0)
     catalog.at(FETCH_DEADLINE)
     assert catalog.land(first, late, FETCH_DEADLINE) is False
-    second = catalog.flight.start(100.0)
+    second = catalog.single_flight.start(100.0)
     assert catalog.land(first, late, 100.0) is False
-    assert catalog.flight.running
+    assert catalog.single_flight.running
     assert catalog.land(second, NEW, 100.0) is True
     assert catalog.land(first, late, 101.0) is False
     assert (catalog.table, catalog.trouble) == (NEW, None)
@@ -82,7 +82,7 @@ def test_what_a_fetch_brings_after_it_was_given_up_is_void(catalog, late):
 
 def test_a_fetch_lands_once(catalog):
     """The same outcome twice is counted once."""
-    number = catalog.flight.start(0)
+    number = catalog.single_flight.start(0)
     assert catalog.land(number, OLD, 0.0) is True
     assert catalog.land(number, OLD, 0.0) is False
     assert catalog.refreshes == 1
@@ -90,10 +90,10 @@ def test_a_fetch_lands_once(catalog):
 
 def test_a_fetch_left_behind_by_a_fork_does_not_block_the_child(catalog):
     """Its thread exists in the parent only; the child asks for itself (P-45)."""
-    left_behind = catalog.flight.start(0)
+    left_behind = catalog.single_flight.start(0)
     catalog.abandon()
     assert catalog.at(0) is START
-    own = catalog.flight.start(0)
+    own = catalog.single_flight.start(0)
     assert catalog.land(left_behind, OLD, 0.0) is False
     assert catalog.land(own, NEW, 0.0) is True
     assert catalog.refresh_failures == 0
@@ -101,10 +101,14 @@ def test_a_fetch_left_behind_by_a_fork_does_not_block_the_child(catalog):
 
 def test_a_flight_is_overdue_once():
     """Whoever notices gives it up; the next one finds nothing under way."""
-    flight = Flight(10.0)
-    flight.start(0.0)
-    assert [flight.overdue(9.9), flight.overdue(10.0), flight.overdue(10.0)] == [False, True, False]
-    assert flight.deadline == math.inf
+    single_flight = SingleFlight(10.0)
+    single_flight.start(0.0)
+    assert [single_flight.overdue(9.9), single_flight.overdue(10.0), single_flight.overdue(10.0)] == [
+        False,
+        True,
+        False,
+    ]
+    assert single_flight.deadline == math.inf
 
 
 # -- confirming -----------------------------------------------------------------------------------------

@@ -122,9 +122,9 @@ def test_max_jobs_may_only_be_lower_where_requests_lack_the_field(clock):
 
 def test_a_scoped_cooldown_hits_its_scope_and_those_without_one(clock):
     """What one model's limit says is no matter of another model."""
-    from balancer import Rule, Service
+    from balancer import Service, VerdictRule
 
-    row = Service(key="own", path="/own", rules=(Rule(status=429, verdict="BUSY", scoped=True),))
+    row = Service(key="own", path="/own", rules=(VerdictRule(status=429, verdict="BUSY", scoped=True),))
     pool = AccountPool(row, source={"a": 5}, clock=clock)
     with pool.acquire(scope="veo") as lease:
         lease.report((429, {"Retry-After": "60"}, ""))

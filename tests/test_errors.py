@@ -11,7 +11,7 @@ import pytest
 
 import balancer
 from balancer import errors
-from balancer.errors import BalancerError, foreign
+from balancer.errors import BalancerError, sanitized
 
 OURS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BalancerError)]
 
@@ -64,13 +64,13 @@ def test_an_error_survives_a_pickle(kind):
 @pytest.mark.parametrize("kind", OURS)
 def test_one_failure_told_to_many_is_told_to_each_afresh(kind):
     """An exception object gathers the frames of everybody who raises it, so each gets its own."""
-    cause = foreign(OSError("no route"))
+    cause = sanitized(OSError("no route"))
     first = kind("away", retry_after=5)
     first.__cause__ = cause
 
     def frames():
         try:
-            raise first.afresh()
+            raise first.copy_for_raise()
         except BalancerError as error:
             return error, len(traceback.extract_tb(error.__traceback__))
 
@@ -90,7 +90,7 @@ def test_a_foreign_error_is_reduced_to_type_and_text():
 
     with pytest.raises(Theirs) as caught:
         raise Theirs("what they said") from OSError("their cause")
-    stand_in = foreign(caught.value)
+    stand_in = sanitized(caught.value)
     assert str(stand_in).endswith("Theirs: what they said")
     assert not hasattr(stand_in, "request")
     assert (stand_in.__traceback__, stand_in.__cause__, stand_in.__context__) == (None, None, None)
@@ -99,4 +99,4 @@ def test_a_foreign_error_is_reduced_to_type_and_text():
 
 def test_a_long_foreign_text_is_cut():
     """Some libraries put whole bodies into their messages."""
-    assert len(str(foreign(ValueError("x" * 100_000)))) <= 200
+    assert len(str(sanitized(ValueError("x" * 100_000)))) <= 200

@@ -8,7 +8,7 @@ import pytest
 from faces import both_faces
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, Job
-from balancer.face import Given
+from balancer.base_pool import PoolOptions
 from balancer.testing import ManualClock
 
 
@@ -176,6 +176,6 @@ def test_both_constructors_take_the_same_arguments():
     """What one face is checked for by a type checker is checked for the other."""
     parameters = inspect.signature(AccountPool).parameters.values()
     named = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert set(typing.get_type_hints(Given)) == named
+    assert set(typing.get_type_hints(PoolOptions)) == named
     with pytest.raises(TypeError, match="lease_tll"):
         AsyncAccountPool(source={"a": 1}, lease_tll=5)

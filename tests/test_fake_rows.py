@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 from api import Api
 
-from balancer.model import Job
-from balancer.parse import final, job_id, listing, table
-from balancer.service import Load, Service
+from balancer.models import Job
+from balancer.services.schema import JobsEndpoint, Service
 from balancer.testing import FakeUseapi
+from balancer.useapi.parsing import final, job_id, listing, table
 
 LOADS = [
-    Load(path="live"),
-    Load(path="live?all=1", rows=("running",), job=("ticket",), account=("seat",)),
-    Load(path="live", rows=("seats.*",), ref="mark"),
-    Load(path="live", rows=("seats.*.now.#",)),
-    Load(path="live", rows=("now.#",), account=("seat",)),
-    Load(path="live", rows=(), counts="seats.*.running", covers=False),
+    JobsEndpoint(path="live"),
+    JobsEndpoint(path="live?all=1", rows=("running",), job=("ticket",), account=("seat",)),
+    JobsEndpoint(path="live", rows=("seats.*",), ref="mark"),
+    JobsEndpoint(path="live", rows=("seats.*.now.#",)),
+    JobsEndpoint(path="live", rows=("now.#",), account=("seat",)),
+    JobsEndpoint(path="live", rows=(), counts="seats.*.running", covers=False),
 ]
 
 

@@ -8,9 +8,9 @@ import pytest
 from api import Api
 from bodies import BODIES
 
-from balancer.parse import final, job_id, listing, table
 from balancer.services import SERVICES
 from balancer.testing import CANARY, FakeUseapi, ManualClock
+from balancer.useapi.parsing import final, job_id, listing, table
 
 IDS = {"email": ("a-b@example.com", "c@example.com"), "user_id": ("12345", "67890")}
 CREATES = {"riffusion": "music/create-prompt", "mureka": "music/create", "midjourney": "jobs/imagine"}

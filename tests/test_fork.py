@@ -144,14 +144,14 @@ def test_a_fork_during_a_fetch_does_not_block_the_childs_own():
     source.hold()
     pool = AccountPool(source=source)
     caller = start(pool.acquire)
-    until(lambda: source.calls == 1 and pool._core.upkeep.watching)
+    until(lambda: source.calls == 1 and pool._core.refresher.watching)
 
     def use():
-        source.let_go()
+        source.detached()
         return pool.acquire(timeout=5).account.id
 
     assert in_child(use) == "a"
-    source.let_go()
+    source.detached()
     assert caller.result(20).account.id == "a"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledgers import Desk
 
-from balancer.tally import HELD, Row, Ticket
+from balancer.rules.records import HELD, LeaseRecord, SlotRequest
 
 # -- capacity ---------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ def test_more_jobs_of_others_than_the_capacity_leave_nothing_to_give():
     """Free is never negative: one job less of theirs does not make a slot of ours."""
     desk = Desk(a=2)
     desk.ledger.set_external({"a": 5})
-    assert desk.ledger.tallies["a"].free == 0
+    assert desk.ledger.account_states["a"].free == 0
     desk.ledger.set_external({"a": 2})
     assert desk.take() is None
 
@@ -81,7 +81,10 @@ def test_max_jobs_does_not_open_an_account_that_is_broken_or_draining_or_cooling
 def test_only_the_named_accounts_are_used():
     """A ticket for some accounts never gets another, and one for unknown accounts gets none."""
     desk = Desk(a=1, b=1, c=1)
-    assert {desk.take("a", "b", draw=0.99).tally.id, desk.take("a", "b").tally.id} == {"a", "b"}
+    assert {desk.take("a", "b", draw=0.99).account_state.id, desk.take("a", "b").account_state.id} == {
+        "a",
+        "b",
+    }
     assert desk.take("a", "b") is None
     assert desk.take("nobody") is None
     assert desk.take("c") is not None
@@ -90,11 +93,11 @@ def test_only_the_named_accounts_are_used():
 def test_a_lease_that_is_live_is_not_granted_twice():
     """Asking again for a granted lease leaves it where it is and takes no second slot."""
     desk = Desk(a=1, b=1)
-    ticket = Ticket(Row("key"))
-    assert desk.ledger.take(ticket, 0.0)
-    account = ticket.row.tally.id
-    assert desk.ledger.take(ticket, 0.0)
-    assert (desk.in_flight("a") + desk.in_flight("b"), ticket.row.tally.id) == (1, account)
+    slot_request = SlotRequest(LeaseRecord("key"))
+    assert desk.ledger.take(slot_request, 0.0)
+    account = slot_request.row.account_state.id
+    assert desk.ledger.take(slot_request, 0.0)
+    assert (desk.in_flight("a") + desk.in_flight("b"), slot_request.row.account_state.id) == (1, account)
 
 
 def test_least_loaded_goes_by_share_of_capacity_and_counts_jobs_of_others():
@@ -102,14 +105,14 @@ def test_least_loaded_goes_by_share_of_capacity_and_counts_jobs_of_others():
     desk = Desk("least_loaded", small=2, large=4)
     desk.take("small")
     desk.take("large")
-    assert desk.take().tally.id == "large"
+    assert desk.take().account_state.id == "large"
     desk.ledger.set_external({"large": 1})
-    assert desk.take().tally.id == "small"
+    assert desk.take().account_state.id == "small"
 
 
 def test_least_loaded_obeys_constraints_before_load():
     """The least loaded of those that may be used, not the least loaded of all."""
     desk = Desk("least_loaded", a=2, b=2, c=4)
     desk.take("a")
-    assert desk.take("a", "b").tally.id == "b"
-    assert desk.take("a", "b", "c", draw=0.99).tally.id == "c"
+    assert desk.take("a", "b").account_state.id == "b"
+    assert desk.take("a", "b", "c", draw=0.99).account_state.id == "c"

@@ -48,7 +48,7 @@ def test_an_account_that_is_gone_is_forgotten_with_its_last_lease():
     desk.release(first)
     assert desk.state("a") == "draining"
     desk.release(second)
-    assert list(desk.ledger.tallies) == ["b"]
+    assert list(desk.ledger.account_states) == ["b"]
 
 
 def test_an_account_that_comes_back_brings_its_jobs_of_others_and_its_cooldown():
@@ -57,7 +57,7 @@ def test_an_account_that_comes_back_brings_its_jobs_of_others_and_its_cooldown()
     desk.ledger.set_external({"a": 1, "b": 1})
     desk.cool("a", 60)
     desk.configure()
-    assert list(desk.ledger.tallies) == ["a"]
+    assert list(desk.ledger.account_states) == ["a"]
     desk.configure(a=2, b=2)
     assert desk.state("a") == "cooldown"
     assert [desk.take("b") is not None for _ in range(2)] == [True, False]
@@ -71,7 +71,7 @@ def test_a_cooldown_does_not_keep_a_gone_account_for_ever():
     desk.cool("a", 60)
     desk.configure()
     desk.at(60)
-    assert desk.ledger.tallies == {}
+    assert desk.ledger.account_states == {}
 
 
 # -- when waiting cannot help -----------------------------------------------------------------------

@@ -18,12 +18,12 @@ def test_a_longer_cooldown_wins_and_a_shorter_one_never_shortens():
     desk = Desk(a=1)
     desk.cool("a", 30, reason="first")
     desk.cool("a", 10, reason="shorter")
-    assert desk.ledger.tallies["a"].pauses[None].reason == "first"
+    assert desk.ledger.account_states["a"].cooldowns[None].reason == "first"
     desk.cool("a", 60, reason="longer", worth_waiting=False)
     assert desk.hopeless() is True
     desk.at(59.9)
     assert desk.take() is None
-    assert "longer" in desk.ledger.tallies["a"].why_not(None, None)
+    assert "longer" in desk.ledger.account_states["a"].why_not(None, None)
     desk.at(60)
     assert desk.take() is not None
 
@@ -67,7 +67,7 @@ def test_reset_ends_cooldowns_and_probing_but_not_what_the_configuration_says():
     desk.cool("a", 99, "veo")
     desk.cool("b", 99)
     for account in "ab":
-        desk.ledger.reset(desk.ledger.tallies[account])
+        desk.ledger.reset(desk.ledger.account_states[account])
     assert desk.take() is not None
     assert desk.take() is not None
     assert (desk.state("a"), desk.state("b")) == ("full", "broken")
@@ -117,5 +117,5 @@ def test_our_own_full_count_is_not_held_against_an_account():
     assert [desk.take() for _ in range(100)] == [None] * 100
     for row in rows:
         desk.release(row)
-    assert desk.ledger.tallies["a"].pauses == {}
-    assert desk.ledger.tallies["a"].free == 2
+    assert desk.ledger.account_states["a"].cooldowns == {}
+    assert desk.ledger.account_states["a"].free == 2

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from ledgers import Desk
 
-from balancer import ledger as module
-from balancer.ledger import Changes
-from balancer.model import Account
-from balancer.room import OUT
-from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD, NEW, Row, Ticket
+from balancer.models import Account
+from balancer.rules import ledger as module
+from balancer.rules.ledger import Changes
+from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD, NEW, LeaseRecord, SlotRequest
+from balancer.rules.selection import OUT
 
 MODULES = ("ledger", "accounts", "tally", "room", "agenda")
 FILES = {str(Path(module.__file__).with_name(f"{name}.py")) for name in MODULES}
@@ -64,7 +64,7 @@ class Scene:
         desk.at(10)
         desk.cool("b", 50)
         desk.release_job("early")
-        self.new = Ticket(Row("new"), draw=0.5)
+        self.new = SlotRequest(LeaseRecord("new"), draw=0.5)
 
     @property
     def ledger(self):
@@ -88,7 +88,7 @@ def take_scoped(scene):
 
 def exchange(scene):
     """Hand the slot of a full account without a pause to somebody else."""
-    scene.ledger.reset(scene.held.tally)
+    scene.ledger.reset(scene.held.account_state)
     scene.ledger.set_external({"a": 1})
     assert scene.ledger.exchange(scene.held, scene.new.row, 10.0)
 
@@ -106,9 +106,9 @@ OPERATIONS = {
     "doubt": lambda s: s.ledger.doubt(s.held, 600.0, 10.0),
     "renew": lambda s: s.ledger.set_end(s.bound, 800.0),
     "accept": lambda s: s.ledger.accept(s.held),
-    "cool": lambda s: s.ledger.cool(s.held.tally, None, 90.0, "why", worth_waiting=True),
-    "cool longer": lambda s: s.ledger.cool(s.unsure.tally, None, 90.0, "why", worth_waiting=True),
-    "reset": lambda s: s.ledger.reset(s.unsure.tally),
+    "cool": lambda s: s.ledger.cool(s.held.account_state, None, 90.0, "why", worth_waiting=True),
+    "cool longer": lambda s: s.ledger.cool(s.unsure.account_state, None, 90.0, "why", worth_waiting=True),
+    "reset": lambda s: s.ledger.reset(s.unsure.account_state),
     "configure": configure,
     "external": lambda s: s.ledger.set_external({"a": 1}),
     "due": lambda s: s.ledger.due(700.0),
@@ -117,36 +117,48 @@ OPERATIONS = {
 
 def check_whole(ledger):
     """Everything derived agrees with the rows, the pauses and the configuration."""
-    assert all(row.state in (HELD, BOUND, AMBIGUOUS) for row in ledger.rows.values())
-    held = {key: row for tally in ledger.tallies.values() for key, row in tally.held.items()}
-    assert held == ledger.rows
-    assert all(row.key in row.tally.held for row in ledger.rows.values())
-    assert ledger.jobs == {row.job_id: row for row in ledger.rows.values() if row.state == BOUND}
-    ending = {row: row.end for row in ledger.rows.values() if row.state != HELD}
-    pauses = [pause for tally in ledger.tallies.values() for pause in tally.pauses.values()]
-    cooling = {pause: pause.until for pause in pauses if pause.cooling}
-    assert dict(ledger.agenda._number) == {**ending, **cooling}
-    assert dict(ledger.loose._number) == {row: row.state_since for row in ending}
-    assert all(pause.probe is None or pause.probe in pause.tally.held for pause in pauses)
-    for tally in ledger.tallies.values():
-        usable = not tally.draining and tally.account.broken is None
-        external = ledger.external.get(tally.id, 0)
-        assert tally.left == (max(0, tally.account.capacity - external) if usable else 0) - len(tally.held)
-        assert (OUT < tally.place < getattr(ledger.room, "size", math.inf)) is tally.fits()
+    assert all(row.state in (HELD, BOUND, AMBIGUOUS) for row in ledger.records.values())
+    held = {
+        key: row
+        for account_state in ledger.account_states.values()
+        for key, row in account_state.held.items()
+    }
+    assert held == ledger.records
+    assert all(row.key in row.account_state.held for row in ledger.records.values())
+    assert ledger.jobs == {row.job_id: row for row in ledger.records.values() if row.state == BOUND}
+    ending = {row: row.end for row in ledger.records.values() if row.state != HELD}
+    cooldowns = [
+        pause
+        for account_state in ledger.account_states.values()
+        for pause in account_state.cooldowns.values()
+    ]
+    cooling = {pause: pause.until for pause in cooldowns if pause.cooling}
+    assert dict(ledger.timers._number) == {**ending, **cooling}
+    assert dict(ledger.detached_since._number) == {row: row.state_since for row in ending}
+    assert all(pause.probe is None or pause.probe in pause.account_state.held for pause in cooldowns)
+    for account_state in ledger.account_states.values():
+        usable = not account_state.draining and account_state.account.broken is None
+        external = ledger.external.get(account_state.id, 0)
+        assert account_state.left == (
+            max(0, account_state.account.capacity - external) if usable else 0
+        ) - len(account_state.held)
+        assert (
+            OUT < account_state.place < getattr(ledger.selector, "size", math.inf)
+        ) is account_state.fits()
 
 
 def check_no_slot_lost(desk):
     """Once all has ended, every account takes exactly its capacity."""
     desk.ledger.set_external({})
-    for row in list(desk.ledger.rows.values()):
+    for row in list(desk.ledger.records.values()):
         desk.release(row)
     desk.at(10_000.0)
-    for id, tally in sorted(desk.ledger.tallies.items()):
-        assert not tally.draining
-        desk.ledger.reset(tally)
-        granted = [desk.take(id) is not None for _ in range(tally.account.capacity + 1)]
-        assert granted == [True] * tally.account.capacity + [False]
-        assert desk.in_flight(id) == tally.account.capacity
+    for id, account_state in sorted(desk.ledger.account_states.items()):
+        assert not account_state.draining
+        desk.ledger.reset(account_state)
+        granted = [desk.take(id) is not None for _ in range(account_state.account.capacity + 1)]
+        assert granted == [True] * account_state.account.capacity + [False]
+        assert desk.in_flight(id) == account_state.account.capacity
 
 
 @pytest.mark.parametrize(
@@ -162,14 +174,17 @@ def test_an_operation_cut_short_anywhere_leaves_a_ledger_that_a_recount_makes_wh
         scene.ledger.recount()
         check_whole(scene.ledger)
         for row in scene.rows():
-            assert (row.key in scene.ledger.rows) is (row.state not in (NEW, ENDED))
+            assert (row.key in scene.ledger.records) is (row.state not in (NEW, ENDED))
         if name.startswith("take"):
             granted = scene.new.row.state == HELD
             assert scene.ledger.take(scene.new, 10.0) or not granted
-            assert sum("new" in tally.held for tally in scene.ledger.tallies.values()) <= 1
+            assert (
+                sum("new" in account_state.held for account_state in scene.ledger.account_states.values())
+                <= 1
+            )
         if name == "configure":
             configure(scene)
-            assert scene.ledger.tallies["a"].draining
+            assert scene.ledger.account_states["a"].draining
             assert scene.desk.take("c") is not None
         check_whole(scene.ledger)
         check_no_slot_lost(scene.desk)
@@ -184,6 +199,6 @@ def test_a_recount_can_be_cut_short_and_repeated():
             break
         scene.ledger.recount()
         check_whole(scene.ledger)
-        assert len(scene.ledger.rows) == 3
+        assert len(scene.ledger.records) == 3
         check_no_slot_lost(scene.desk)
     assert at > 1, "nothing was cut short"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ledgers import Desk
 
-from balancer.ledger import EARLY_RELEASE_TTL, EARLY_RELEASES
-from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD
+from balancer.rules.ledger import EARLY_RELEASE_TTL, EARLY_RELEASES
+from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD
 
 
 def test_an_unbound_lease_does_not_end_by_itself():

@@ -28,10 +28,10 @@ def test_a_cooling_account_gets_nothing_until_its_time():
 def test_after_a_cooldown_one_lease_is_out_at_a_time():
     """No herd on an account that has just recovered (P-54)."""
     desk = cooled()
-    assert desk.ledger.tallies["a"].free == 1
+    assert desk.ledger.account_states["a"].free == 1
     probe = desk.take()
     assert (desk.take(), desk.state("a")) == (None, "full")
-    assert "probing" in desk.ledger.tallies["a"].why_not(None, None)
+    assert "probing" in desk.ledger.account_states["a"].why_not(None, None)
     assert probe is not None
 
 
@@ -43,7 +43,7 @@ def test_after_a_cooldown_one_lease_is_out_at_a_time():
         lambda desk, probe: desk.release(probe),
         lambda desk, probe: (desk.release_job("job"), desk.bind(probe, "job")),
         lambda desk, probe: desk.ledger.end(probe),
-        lambda desk, probe: desk.ledger.reset(probe.tally),
+        lambda desk, probe: desk.ledger.reset(probe.account_state),
     ],
     ids=["accepted", "bound", "released", "bound when over", "abandoned", "reset"],
 )
@@ -132,7 +132,7 @@ def test_a_job_without_scope_probes_every_cooldown_at_once():
     probe = desk.take()
     assert [desk.take(scope=scope) for scope in (None, "veo", "imagen", "other")] == [None] * 4
     desk.ledger.accept(probe)
-    assert desk.ledger.tallies["a"].pauses == {}
+    assert desk.ledger.account_states["a"].cooldowns == {}
 
 
 def test_proof_for_one_scope_is_none_for_another():
@@ -142,7 +142,7 @@ def test_proof_for_one_scope_is_none_for_another():
     desk.cool("a", 10, "imagen")
     desk.at(10)
     desk.release(desk.take(scope="veo"))
-    assert list(desk.ledger.tallies["a"].pauses) == ["imagen"]
+    assert list(desk.ledger.account_states["a"].cooldowns) == ["imagen"]
 
 
 def test_cooldowns_of_different_scopes_end_each_at_its_own_time():

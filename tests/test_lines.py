@@ -8,18 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.lines import LONG_WAIT, Lines
-from balancer.tally import Row, Ticket
-from balancer.waiting import ThreadWaiter
+from balancer.rules.records import LeaseRecord, SlotRequest
+from balancer.waiting.queue import LONG_WAIT, WaitQueue
+from balancer.waiting.threads import ThreadWaiter
 
 ACCOUNTS = st.none() | st.frozensets(st.sampled_from("abc"))
 
 
 def waiter(lines=None, accounts=None, *, scope=None, max_jobs=None):
     """Return a waiter for some accounts, and have it join."""
-    row = Row(object(), scope=scope)
+    row = LeaseRecord(object(), scope=scope)
     new = ThreadWaiter(row)
-    new.ticket = Ticket(row, accounts=None if accounts is None else frozenset(accounts), max_jobs=max_jobs)
+    new.slot_request = SlotRequest(
+        row, accounts=None if accounts is None else frozenset(accounts), max_jobs=max_jobs
+    )
     if lines is not None:
         lines.join(new)
     return new
@@ -32,7 +34,7 @@ def queue(lines, account):
 
 def test_those_who_want_the_same_stand_in_one_line_in_order_of_arrival():
     """Only the first of a line is ever looked at, so a long queue costs no more than a short one (P-17)."""
-    lines = Lines()
+    lines = WaitQueue()
     waiters = [waiter(lines) for _ in range(1000)]
     (line,) = lines.serving("a")
     for expected in waiters:
@@ -43,7 +45,7 @@ def test_those_who_want_the_same_stand_in_one_line_in_order_of_arrival():
 
 def test_an_account_serves_those_without_constraints_those_pinned_to_it_and_those_who_listed_it():
     """And nobody else, oldest first over all lines (P-34)."""
-    lines = Lines()
+    lines = WaitQueue()
     listed, pinned, anybody, other = (waiter(lines, x) for x in ("ab", "a", None, "b"))
     waiter(lines, "")
     assert queue(lines, "a") == [listed, pinned, anybody]
@@ -54,27 +56,27 @@ def test_an_account_serves_those_without_constraints_those_pinned_to_it_and_thos
 @pytest.mark.parametrize("different", [{"scope": "veo"}, {"max_jobs": 3}, {"accounts": "a"}])
 def test_those_who_can_be_served_differently_stand_in_different_lines(different):
     """One that cannot be served does not hold up another that can."""
-    lines = Lines()
+    lines = WaitQueue()
     first, second = waiter(lines), waiter(lines, **different)
     assert queue(lines, "a") == [first, second]
 
 
 def test_a_waiter_that_changes_lines_keeps_its_place_in_time():
     """New accounts change what it may use, not since when it waits (P-34)."""
-    lines = Lines()
+    lines = WaitQueue()
     old, young = waiter(lines, "a"), waiter(lines)
     lines.step_aside(old)
     assert queue(lines, "a") == [young]
-    old.ticket = Ticket(old.row, accounts=frozenset("ab"))
+    old.slot_request = SlotRequest(old.row, accounts=frozenset("ab"))
     lines.join(old)
     assert queue(lines, "b") == [old, young]
 
 
 def test_a_waiter_that_joins_anew_without_leaving_stands_in_one_line():
     """It is not left behind in the line of its former ticket, to be served twice."""
-    lines = Lines()
+    lines = WaitQueue()
     moved = waiter(lines, "a")
-    moved.ticket = Ticket(moved.row, accounts=frozenset("b"))
+    moved.slot_request = SlotRequest(moved.row, accounts=frozenset("b"))
     lines.join(moved)
     assert (queue(lines, "a"), queue(lines, "b")) == ([], [moved])
     lines.leave(moved)
@@ -83,7 +85,7 @@ def test_a_waiter_that_joins_anew_without_leaving_stands_in_one_line():
 
 def test_counting_follows_whoever_leaves():
     """Counted once however often it is asked, and no longer once it has left, twice or not."""
-    lines = Lines()
+    lines = WaitQueue()
     one, two = waiter(lines), waiter(lines, "a")
     for _ in range(3):
         lines.count(one)
@@ -98,7 +100,7 @@ def test_counting_follows_whoever_leaves():
 
 def test_a_keeper_that_leaves_keeps_time_no_more():
     """Somebody else has to; the last to come is there the longest."""
-    lines = Lines()
+    lines = WaitQueue()
     first, second, third = (waiter(lines) for _ in range(3))
     lines.keeper = first
     lines.leave(second)
@@ -109,7 +111,7 @@ def test_a_keeper_that_leaves_keeps_time_no_more():
 
 def test_those_who_wait_for_long_are_named_and_when_the_next_one_will_be():
     """P-59: each is told of about when its own wait has become long, not when the keeper's has."""
-    lines = Lines()
+    lines = WaitQueue()
     first, second, third = (waiter(lines) for _ in range(3))
     for each, begun in ((first, 0.0), (second, 0.5), (third, 30.0)):
         each.begin(begun)
@@ -128,7 +130,7 @@ def test_those_who_wait_for_long_are_named_and_when_the_next_one_will_be():
 )
 def test_lines_equal_a_list_of_waiters(steps):
     """Whoever comes and goes: each account finds the oldest of every kind that it could serve."""
-    lines, naive, arrived = Lines(), {}, 0
+    lines, naive, arrived = WaitQueue(), {}, 0
     waiters = {}
     for what, name, accounts in steps:
         if what == "join" and name not in waiters:
@@ -139,7 +141,7 @@ def test_lines_equal_a_list_of_waiters(steps):
             lines.leave(waiters.pop(name))
             del naive[name]
         elif what == "change" and name in waiters:
-            waiters[name].ticket = Ticket(waiters[name].row, accounts=accounts)
+            waiters[name].slot_request = SlotRequest(waiters[name].row, accounts=accounts)
             lines.join(waiters[name])
             naive[name] = (naive[name][0], accounts)
         for account in "abc":

@@ -15,7 +15,8 @@ from crew import Played, in_line, result
 from stepping import until
 from structlog.testing import capture_logs
 
-from balancer import SERVICES, AccountPool, AcquireTimeout, HttpSource, SourceUnavailable, core
+from balancer import SERVICES, AccountPool, AcquireTimeout, HttpSource, SourceUnavailable
+from balancer.engine import pool_core as core
 
 
 @pytest.fixture

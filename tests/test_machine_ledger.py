@@ -13,9 +13,9 @@ from hypothesis.stateful import (
 )
 from in_step import InStep
 
-from balancer.ledger import Changes
-from balancer.model import Account, Table
-from balancer.tally import Row, Ticket
+from balancer.models import Account, AccountTable
+from balancer.rules.ledger import Changes
+from balancer.rules.records import LeaseRecord, SlotRequest
 
 IDS = ("a", "b", "c")
 JOBS = ("j1", "j2", "j3")
@@ -33,8 +33,8 @@ pick = st.integers(0, 100)
 
 
 class LedgerMachine(InStep):
-    def row(self, number: int) -> Row:
-        return self.ledger.rows[self.model.leases[number % len(self.model.leases)].key]
+    def row(self, number: int) -> LeaseRecord:
+        return self.ledger.records[self.model.leases[number % len(self.model.leases)].key]
 
     @initialize(config=tables, cooled=st.booleans(), scope=scopes)
     def load(self, config, cooled, scope):
@@ -61,23 +61,26 @@ class LedgerMachine(InStep):
 
     def acquire(self, draw, accounts, max_jobs, scope):
         self.keys += 1
-        row = Row(self.keys, scope=scope)
-        ticket = Ticket(row, draw, accounts, max_jobs)
+        row = LeaseRecord(self.keys, scope=scope)
+        slot_request = SlotRequest(row, draw, accounts, max_jobs)
         expected = self.model.eligible(accounts, max_jobs, scope)
-        assert self.ledger.hopeless(ticket) is self.model.hopeless(accounts, scope)
-        taken = {id: len(tally.held) + tally.external for id, tally in self.ledger.tallies.items()}
-        granted = self.ledger.take(ticket, self.now)
+        assert self.ledger.hopeless(slot_request) is self.model.hopeless(accounts, scope)
+        taken = {
+            id: len(account_state.held) + account_state.external
+            for id, account_state in self.ledger.account_states.items()
+        }
+        granted = self.ledger.take(slot_request, self.now)
         assert granted is bool(expected)
         if not granted:
             return
-        account = row.tally.id
+        account = row.account_state.id
         assert account in expected
         assert taken[account] < self.model.capacity(account, max_jobs)
         if (accounts, max_jobs, scope) != (None, None, None):
             assert account == expected[int(draw * len(expected))]
         self.model.grant(self.keys, account, scope)
-        assert self.ledger.take(ticket, self.now), "a live lease is granted already"
-        assert row.tally.id == account
+        assert self.ledger.take(slot_request, self.now), "a live lease is granted already"
+        assert row.account_state.id == account
 
     @precondition(lambda self: self.model.leases)
     @rule(number=pick, abandoned=st.booleans())
@@ -123,7 +126,7 @@ class LedgerMachine(InStep):
     def renew(self, number, ttl, listed):
         ending = [lease for lease in self.model.leases if lease.end is not None]
         lease = ending[number % len(ending)]
-        row, end = self.ledger.rows[lease.key], self.now + ttl
+        row, end = self.ledger.records[lease.key], self.now + ttl
         if listed:
             self.ledger.prolong(row, end)
         else:
@@ -141,15 +144,15 @@ class LedgerMachine(InStep):
         else:
             row.adverse = lease.adverse = True
 
-    @precondition(lambda self: self.ledger.tallies)
+    @precondition(lambda self: self.ledger.account_states)
     @rule(number=pick, scope=scopes, seconds=lengths, worth_waiting=st.booleans())
     def cool_down(self, number, scope, seconds, worth_waiting):
         self.cool(number, scope, seconds, worth_waiting=worth_waiting)
 
     def cool(self, number, scope, seconds, *, worth_waiting):
-        account = sorted(self.ledger.tallies)[number % len(self.ledger.tallies)]
+        account = sorted(self.ledger.account_states)[number % len(self.ledger.account_states)]
         until = self.now + seconds
-        self.ledger.cool(self.ledger.tallies[account], scope, until, "because", worth_waiting)
+        self.ledger.cool(self.ledger.account_states[account], scope, until, "because", worth_waiting)
         self.model.cool(account, scope, until, worth_waiting)
 
     @precondition(lambda self: any(not c.over for c in self.model.cooldowns))
@@ -164,13 +167,13 @@ class LedgerMachine(InStep):
         cooldown = probing[number % len(probing)]
         self.acquire(draw, frozenset({cooldown.account}), None, cooldown.scope)
         if self.model.leases and self.model.leases[-1].key == self.keys:
-            self.ledger.rows[self.keys].adverse = self.model.leases[-1].adverse = adverse
+            self.ledger.records[self.keys].adverse = self.model.leases[-1].adverse = adverse
 
-    @precondition(lambda self: self.ledger.tallies)
+    @precondition(lambda self: self.ledger.account_states)
     @rule(number=pick)
     def reset(self, number):
-        account = sorted(self.ledger.tallies)[number % len(self.ledger.tallies)]
-        self.ledger.reset(self.ledger.tallies[account])
+        account = sorted(self.ledger.account_states)[number % len(self.ledger.account_states)]
+        self.ledger.reset(self.ledger.account_states[account])
         self.model.reset(account)
 
     @rule(config=tables)
@@ -179,7 +182,7 @@ class LedgerMachine(InStep):
 
     def configure(self, config):
         entries = {id: Account(id, capacity, broken=bad) for id, (capacity, bad) in config.items()}
-        table = Table(entries)
+        table = AccountTable(entries)
         self.ledger.configure(Changes.between(self.table, table))
         self.table = table
         self.model.configure(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ledgers import INTERVAL, Matching, ours
 
-from balancer.model import Job
+from balancer.models import Job
 
 # -- external jobs --------------------------------------------------------------------------------
 
@@ -107,5 +107,5 @@ def test_a_restarted_process_finds_the_jobs_that_run_already():
     desk.apply(desk.compare(ours("one"), ours("two"), Job("three", "b")))
     assert desk.take() is None
     desk.apply(desk.compare(ours("one"), Job("three", "b")))
-    assert desk.take().tally.id == "a"
+    assert desk.take().account_state.id == "a"
     assert desk.take() is None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ledgers import INTERVAL, TTL, Matching, ours
 
-from balancer.model import Job
-from balancer.tally import AMBIGUOUS, BOUND
+from balancer.models import Job
+from balancer.rules.records import AMBIGUOUS, BOUND
 
 # -- reclaiming bound leases ------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 from ledgers import INTERVAL, Matching
 
-from balancer.model import Job
-from balancer.tally import AMBIGUOUS, BOUND, ENDED, HELD
+from balancer.models import Job
+from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD
 
 ACCOUNTS = ("a", "b")
 accounts = st.sampled_from(ACCOUNTS)
@@ -52,14 +52,14 @@ class MatchingMachine(RuleBasedStateMachine):
         """Row -> its job, once it was submitted."""
         self.strangers = []
         self.numbers = 0
-        self.flight = None
+        self.single_flight = None
 
     @initialize(lag=st.sampled_from((0.0, 1.0, INTERVAL - 1)))
     def choose_the_lag(self, lag):
         self.lag = lag
 
     def live(self, *states):
-        return [row for row in self.desk.ledger.rows.values() if row.state in states]
+        return [row for row in self.desk.ledger.records.values() if row.state in states]
 
     def start(self, account, ref):
         self.numbers += 1
@@ -135,19 +135,19 @@ class MatchingMachine(RuleBasedStateMachine):
     def running(self):
         return [job for job in self.jobs.values() if job.finished is None]
 
-    @precondition(lambda self: self.flight is None)
+    @precondition(lambda self: self.single_flight is None)
     @rule()
     def request(self):
         seen_at = self.desk.now - self.lag
         listed = [job for job in (*self.jobs.values(), *self.strangers) if job.listed(seen_at)]
         rows = tuple(Job(job.id, job.account, job.ref) for job in listed)
-        self.flight = (self.desk.snapshot(), rows, seen_at)
+        self.single_flight = (self.desk.snapshot(), rows, seen_at)
 
-    @precondition(lambda self: self.flight is not None)
+    @precondition(lambda self: self.single_flight is not None)
     @rule()
     def land(self):
-        before, rows, seen_at = self.flight
-        self.flight = None
+        before, rows, seen_at = self.single_flight
+        self.single_flight = None
         bound = {row: row.state_since for row in self.live(BOUND)}
         plan = self.desk.compare(*rows, before=before)
         self.desk.apply(plan)
@@ -156,7 +156,7 @@ class MatchingMachine(RuleBasedStateMachine):
         for row, since in bound.items():
             self.count_lists_that_could_free(row, before.requested_at - since >= INTERVAL, seen_at)
 
-    @precondition(lambda self: self.flight is None)
+    @precondition(lambda self: self.single_flight is None)
     @rule(times=st.integers(1, 3))
     def reconcile_at_once(self, times):
         for _ in range(times):
@@ -170,7 +170,7 @@ class MatchingMachine(RuleBasedStateMachine):
         strange = [job for job in (*self.running(), *self.strangers) if job.id not in self.desk.ledger.jobs]
         for account in ACCOUNTS:
             expected = sum(job.account == account and job.finished is None for job in strange)
-            assert self.desk.ledger.tallies[account].external == expected
+            assert self.desk.ledger.account_states[account].external == expected
 
     def count_lists_that_could_free(self, row, had_its_time, seen_at):
         job = self.jobs[row]
@@ -184,15 +184,15 @@ class MatchingMachine(RuleBasedStateMachine):
     def every_running_job_of_ours_has_its_slot(self):
         for account in ACCOUNTS:
             running = sum(job.account == account for job in self.running())
-            tally = self.desk.ledger.tallies[account]
-            assert running <= len(tally.held) + tally.external
-            assert len(tally.held) <= tally.account.capacity
+            account_state = self.desk.ledger.account_states[account]
+            assert running <= len(account_state.held) + account_state.external
+            assert len(account_state.held) <= account_state.account.capacity
 
     def teardown(self):
         """Once all jobs are over and two lists have said so, nothing but unbound leases is left."""
         for job in (*self.running(), *self.strangers):
             job.finished = self.desk.now if job.finished is None else job.finished
-        self.flight = None
+        self.single_flight = None
         for _ in range(2):
             self.desk.at(self.desk.now + 2 * INTERVAL)
             self.request()

@@ -10,7 +10,7 @@ from crew import result, start
 from stepping import until
 
 from balancer import SERVICES, Account, AccountPool, HttpSource, Service
-from balancer.options import Options, seconds, whole
+from balancer.config import PoolConfig, check_int, seconds
 from balancer.testing import ManualClock
 
 HERE = {"token": "user:1-x", "base_url": "http://127.0.0.1:9"}
@@ -251,7 +251,7 @@ def test_default_capacity_is_for_those_that_state_none():
 def test_options_are_frozen():
     """What was checked stays as it was."""
     options = pool()._core.options
-    assert isinstance(options, Options)
+    assert isinstance(options, PoolConfig)
     with pytest.raises(AttributeError):
         options.ttl = 5
 
@@ -260,7 +260,7 @@ def test_the_checks_return_what_they_checked():
     """Seconds are floats, whole numbers stay whole, None stays None."""
     assert seconds("x", 5) == 5.0
     assert isinstance(seconds("x", 5), float)
-    assert whole("x", 5, 1, 5) == 5
-    assert whole("x", None, 1, 5) is None
+    assert check_int("x", 5, 1, 5) == 5
+    assert check_int("x", None, 1, 5) is None
     with pytest.raises(ValueError, match="from 1 to 5, not 6"):
-        whole("x", 6, 1, 5)
+        check_int("x", 6, 1, 5)

@@ -8,11 +8,11 @@ from types import MappingProxyType
 import pytest
 from bodies import BODIES
 
-from balancer import parse
 from balancer.errors import InvalidConfiguration
-from balancer.model import Account
-from balancer.service import Service
+from balancer.models import Account
 from balancer.services import GENERIC, SERVICES
+from balancer.services.schema import Service
+from balancer.useapi import parsing
 
 FLOW = SERVICES["flowmusic"]
 CANARY = "s3cr3t-canary-0001"
@@ -21,7 +21,7 @@ A, B = "a@example.com", "b@example.com"
 
 def one(entry, service=FLOW, default=None):
     """Return the account of a map that has one entry."""
-    return parse.table({A: entry}, service, default).accounts[A]
+    return parsing.table({A: entry}, service, default).accounts[A]
 
 
 class TestTable:
@@ -31,20 +31,20 @@ class TestTable:
     def test_only_a_map_is_a_table(self, body):
         """An array, a sentence, null and numbers are no account configuration."""
         with pytest.raises(InvalidConfiguration, match=r"not a map of accounts"):
-            parse.table(body, FLOW, None)
+            parsing.table(body, FLOW, None)
 
     def test_an_error_report_is_no_table(self):
         """An error under a good status is refused, not read as accounts named error and code."""
         with pytest.raises(InvalidConfiguration, match="error report"):
-            parse.table(BODIES["_common/401"], FLOW, None)
+            parsing.table(BODIES["_common/401"], FLOW, None)
 
     def test_an_empty_map_is_no_accounts(self):
         """No account is a configuration like any other."""
-        assert len(parse.table({}, FLOW, None)) == 0
+        assert len(parsing.table({}, FLOW, None)) == 0
 
     def test_the_map_key_is_the_id(self):
         """What an entry says about its own id does not count, nor need it be there."""
-        assert list(parse.table({A: {"email": B}, B: {}}, FLOW, None).accounts) == [A, B]
+        assert list(parsing.table({A: {"email": B}, B: {}}, FLOW, None).accounts) == [A, B]
 
     @pytest.mark.parametrize("stated", [6, 6.0, "6", " 6 ", "6.0"])
     def test_a_whole_number_is_a_capacity(self, stated):
@@ -74,7 +74,7 @@ class TestTable:
     )
     def test_any_other_capacity_breaks_that_account_only(self, stated):
         """A capacity that is none is the reason of one account; its neighbour works."""
-        accounts = parse.table({A: {"maxJobs": stated}, B: {"maxJobs": 2}}, FLOW, None).accounts
+        accounts = parsing.table({A: {"maxJobs": stated}, B: {"maxJobs": 2}}, FLOW, None).accounts
         assert "maxJobs" in accounts[A].broken
         assert "from 1 to 1,000,000" in accounts[A].broken
         assert (accounts[B].capacity, accounts[B].broken) == (2, None)
@@ -99,21 +99,21 @@ class TestTable:
     @pytest.mark.parametrize("entry", [None, 6, "6", [], True])
     def test_an_entry_that_is_no_object_breaks_that_account_only(self, entry):
         """A fetched entry must be an object."""
-        accounts = parse.table({A: entry, B: {"maxJobs": 2}}, FLOW, None).accounts
+        accounts = parsing.table({A: entry, B: {"maxJobs": 2}}, FLOW, None).accounts
         assert "not an object" in accounts[A].broken
         assert accounts[B].broken is None
 
     @pytest.mark.parametrize("id", ["", "a\n", "\ud800"])
     def test_an_id_that_cannot_be_written_is_broken(self, id):
         """An empty id, a control character and half a character cannot name an account in a request."""
-        (account,) = parse.table({id: {"maxJobs": 2}}, FLOW, None).accounts.values()
+        (account,) = parsing.table({id: {"maxJobs": 2}}, FLOW, None).accounts.values()
         assert "id" in account.broken
         assert account.id.isprintable()
 
     @pytest.mark.parametrize("odd", ["a\nb", "a\x00b", "a\u2028b"])
     def test_an_id_that_cannot_be_written_takes_no_other_accounts_place(self, odd):
         """Made readable, it must not read like the id of an account that works."""
-        accounts = parse.table({"a b": {"maxJobs": 2}, "ab": {"maxJobs": 2}, odd: {}}, FLOW, None).accounts
+        accounts = parsing.table({"a b": {"maxJobs": 2}, "ab": {"maxJobs": 2}, odd: {}}, FLOW, None).accounts
         assert len(accounts) == 3
         assert [id for id, account in accounts.items() if account.broken is None] == ["a b", "ab"]
         assert all(id == account.id for id, account in accounts.items())
@@ -175,7 +175,7 @@ class TestTable:
             "credits_remaining": 5000,
             "tokens_remaining": 60000,
         }
-        flags = parse.table(BODIES["minimax/accounts"], SERVICES["minimax"], None).accounts["55555"].fields
+        flags = parsing.table(BODIES["minimax/accounts"], SERVICES["minimax"], None).accounts["55555"].fields
         assert flags == {"maxJobs": 1, "supportVideo": False, "supportChat": True, "supportAudio": True}
 
     def test_fields_that_nobody_can_compare_are_left_out(self):
@@ -197,22 +197,24 @@ class TestEntry:
 
     def test_a_bare_capacity_is_an_entry(self):
         """``{"a": 6}`` says all that is needed."""
-        assert parse.entry("a", 6, GENERIC, None) == Account("a", 6)
+        assert parsing.entry("a", 6, GENERIC, None) == Account("a", 6)
 
     def test_a_bare_capacity_is_checked_like_any_other(self):
         """0 and True are no capacities by hand either."""
-        assert "capacity is 0" in parse.entry("a", 0, GENERIC, None).broken
-        assert "capacity is a boolean" in parse.entry("a", True, GENERIC, None).broken
+        assert "capacity is 0" in parsing.entry("a", 0, GENERIC, None).broken
+        assert "capacity is a boolean" in parsing.entry("a", True, GENERIC, None).broken
 
     def test_an_entry_map_is_read_like_a_fetched_one(self):
         """A mapping of entries works as if the service had sent it."""
-        account = parse.entry("a", MappingProxyType({"maxJobs": "3", "beta": True}), GENERIC, None)
+        account = parsing.entry("a", MappingProxyType({"maxJobs": "3", "beta": True}), GENERIC, None)
         assert (account.capacity, account.fields["beta"]) == (3, True)
 
     def test_an_account_is_taken_under_the_key_it_stands_at(self):
         """An Account passes through; the key of the mapping names it, and its capacity is checked."""
-        assert parse.entry("a", Account("z", 3, {"hd": True}), GENERIC, None) == Account("a", 3, {"hd": True})
-        assert parse.entry("a", Account("a", 0), GENERIC, None).broken
+        assert parsing.entry("a", Account("z", 3, {"hd": True}), GENERIC, None) == Account(
+            "a", 3, {"hd": True}
+        )
+        assert parsing.entry("a", Account("a", 0), GENERIC, None).broken
 
 
 class TestSecrets:

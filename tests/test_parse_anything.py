@@ -8,9 +8,9 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer import parse
 from balancer.errors import InvalidConfiguration
 from balancer.services import SERVICES
+from balancer.useapi import parsing
 
 FLOW = SERVICES["flowmusic"]
 CANARY = "s3cr3t-canary-0001"
@@ -57,11 +57,11 @@ class TestAnything:
     @given(body=ANYTHING, service=SERVICE)
     def test_no_body_raises_anything_else(self, body, service):
         """Missing, extra, null, mistyped and renamed fields are read, skipped or refused by one error."""
-        for read in (parse.listing, lambda body, service: parse.table(body, service, None)):
+        for read in (parsing.listing, lambda body, service: parsing.table(body, service, None)):
             error = refusal(lambda read=read: read(body, service))
             assert CANARY not in str(error)
-        assert parse.job_id(body, service) != ""
-        assert parse.final(body, service) in (True, False)
+        assert parsing.job_id(body, service) != ""
+        assert parsing.final(body, service) in (True, False)
 
     @given(
         secret=st.sampled_from(
@@ -74,7 +74,7 @@ class TestAnything:
     def test_no_table_keeps_a_secret(self, secret, around, deep, service):
         """A canary under a secret name is nowhere in the table, even where other fields repeat it."""
         value = {"list": [{"value": CANARY}]} if deep else CANARY
-        table = parse.table({A: {**around, secret: value}}, service, None)
+        table = parsing.table({A: {**around, secret: value}}, service, None)
         (account,) = table.accounts.values()
         assert CANARY not in repr(account)
         assert account.broken is None or (len(account.broken) <= 200 and account.broken.isprintable())
@@ -84,7 +84,7 @@ class TestAnything:
     @given(raw=st.binary(max_size=60) | ANYTHING.map(lambda body: json.dumps(body).encode()[:80]))
     def test_no_bytes_raise_anything_else(self, raw):
         """Any bytes are JSON, or one error without a cause."""
-        error = refusal(lambda: parse.body(raw, None))
+        error = refusal(lambda: parsing.body(raw, None))
         if error is not None:
             assert error.__context__ is None
             assert CANARY not in str(pickle.loads(pickle.dumps(error)))

@@ -8,9 +8,9 @@ import traceback
 import pytest
 from bodies import BODIES, TEXTS
 
-from balancer import parse
 from balancer.errors import InvalidConfiguration
 from balancer.services import SERVICES
+from balancer.useapi import parsing
 
 FLOW = SERVICES["flowmusic"]
 CANARY = "s3cr3t-canary-0001"
@@ -24,7 +24,7 @@ class TestBody:
     def test_every_example_comes_through(self, name):
         """Each example body survives the way over the wire."""
         raw = json.dumps(BODIES[name], ensure_ascii=False).encode()
-        assert parse.body(raw, "application/json; charset=utf-8") == BODIES[name]
+        assert parsing.body(raw, "application/json; charset=utf-8") == BODIES[name]
 
     @pytest.mark.parametrize(
         ("raw", "words"),
@@ -46,17 +46,17 @@ class TestBody:
     def test_what_is_no_json_is_named(self, raw, words):
         """P-52: HTML, truncated, malformed, empty, too deep and not UTF-8 each have words of their own."""
         with pytest.raises(InvalidConfiguration) as caught:
-            parse.body(raw, None)
+            parsing.body(raw, None)
         assert words in str(caught.value)
 
     def test_the_content_type_tells_of_html(self):
         """A sentence that is declared as HTML is called an HTML page."""
         with pytest.raises(InvalidConfiguration, match="HTML page"):
-            parse.body(b"Bad Gateway", "text/html; charset=utf-8")
+            parsing.body(b"Bad Gateway", "text/html; charset=utf-8")
 
     def test_json_counts_whatever_it_is_declared_as(self):
         """A wrong content type does not make valid JSON unusable."""
-        assert parse.body(b"\xef\xbb\xbf{}", "text/html") == {}
+        assert parsing.body(b"\xef\xbb\xbf{}", "text/html") == {}
 
     @pytest.mark.parametrize(
         "raw",
@@ -70,17 +70,17 @@ class TestBody:
     def test_an_error_shows_nothing_of_the_body(self, raw):
         """P-60: neither message, chain nor attributes of what is raised carry the document."""
         with pytest.raises(InvalidConfiguration) as caught:
-            parse.body(raw, None)
+            parsing.body(raw, None)
         error = caught.value
         assert error.__cause__ is None
         assert error.__context__ is None
         shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-        frames = [frame for frame in shown.stack if frame.filename == parse.__file__]
+        frames = [frame for frame in shown.stack if frame.filename == parsing.__file__]
         assert frames
         assert CANARY not in "".join([str(error), repr(vars(error)), *(str(f.locals) for f in frames)])
 
     def test_absurd_numbers_cost_one_account(self):
         """A number of a million digits is over the limit of the account that states it, and no more."""
         raw = b'{"a": {"maxJobs": ' + b"9" * 1_000_000 + b'}, "b": {"maxJobs": 1e999}, "c": {"maxJobs": 2}}'
-        accounts = parse.table(parse.body(raw, None), FLOW, None).accounts
+        accounts = parsing.table(parsing.body(raw, None), FLOW, None).accounts
         assert [accounts[id].broken is None for id in "abc"] == [False, False, True]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from bodies import BODIES
 
-from balancer import parse
 from balancer.errors import InvalidConfiguration
-from balancer.model import Account, Job
-from balancer.service import Load, Service
+from balancer.models import Account, Job
 from balancer.services import SERVICES
+from balancer.services.schema import JobsEndpoint, Service
+from balancer.useapi import parsing
 
 FLOW = SERVICES["flowmusic"]
 CANARY = "s3cr3t-canary-0001"
@@ -21,59 +21,59 @@ class TestListing:
 
     def test_bare_strings_are_ids_that_tell_the_account(self):
         """Midjourney's second version lists ids, with the channel inside."""
-        (job,) = parse.listing(BODIES["midjourney-v2/jobs"], SERVICES["midjourney-v2"]).jobs
+        (job,) = parsing.listing(BODIES["midjourney-v2/jobs"], SERVICES["midjourney-v2"]).jobs
         assert (job.id, job.account) == (BODIES["midjourney-v2/jobs"][0], "1234567890123456789")
 
     def test_numbers_are_ids(self):
         """Kling's ids are numbers on the wire and text with us."""
-        jobs = parse.listing(BODIES["kling/scheduler"], SERVICES["kling"]).jobs
+        jobs = parsing.listing(BODIES["kling/scheduler"], SERVICES["kling"]).jobs
         assert jobs == (Job("123456789", A, "r"), Job("987654321", B))
 
     def test_an_email_with_dashes_is_found_in_an_id(self):
         """The account between known markers may itself contain the separator."""
         id = "user:1-runwayml:a-task-b@ex-ample.com-task:0-1"
-        (job,) = parse.listing([{"taskId": id}], SERVICES["runwayml"]).jobs
+        (job,) = parsing.listing([{"taskId": id}], SERVICES["runwayml"]).jobs
         assert job.account == "a-task-b@ex-ample.com"
 
     def test_a_map_of_jobs_is_read_by_its_keys(self):
         """Google Flow's executing view is keyed by job id; where nothing is named its summary counts."""
         body = BODIES["google-flow/jobs_executing"]
-        listing = parse.listing(body, SERVICES["google-flow"])
+        listing = parsing.listing(body, SERVICES["google-flow"])
         assert listing.jobs == (Job("j1014v-u1234-email:a@example.com-bot:google-flow", A),)
         assert listing.complete
         assert listing.counts == {A: 2}  # one more than it names
-        summary = parse.listing(BODIES["google-flow/jobs_summary"], SERVICES["google-flow"])
+        summary = parsing.listing(BODIES["google-flow/jobs_summary"], SERVICES["google-flow"])
         assert (summary.jobs, summary.counts, summary.complete) == ((), {A: 2, B: 0}, False)
 
     def test_inline_counts_are_read_where_there_are_no_rows(self):
         """Luma's account list says how many run, and not which: none is ever called missing."""
         body = {"a": {"executing": 2}, "b": {"executing": "1"}, "c": {}, "d": {"executing": -1}, "e": None}
-        listing = parse.listing(body, SERVICES["luma"])
+        listing = parsing.listing(body, SERVICES["luma"])
         assert (listing.jobs, listing.counts, listing.complete) == ((), {"a": 2, "b": 1}, False)
 
     @pytest.mark.parametrize(("running", "counts"), [(0, {}), (1, {}), (2, {A: 2}), (None, {}), ("x", {})])
     def test_a_number_counts_where_it_is_more_than_the_rows(self, running, counts):
         """Rows that the list leaves out take slots as well; a number that lags behind takes none away."""
         body = {"accounts": {A: {"running": running, "jobs": [{"jobid": "1"}]}}}
-        listing = parse.listing(body, SERVICES["gemini-notebook"])
+        listing = parsing.listing(body, SERVICES["gemini-notebook"])
         assert (listing.jobs, listing.counts) == ((Job("1", A),), counts)
 
     def test_a_job_without_id_counts_and_leaves_the_list_incomplete(self):
         """Somebody runs a job there; which one, and whether it is ours, the row does not say."""
-        listing = parse.listing([{"email": A}, {"id": 1, "email": B}], SERVICES["kling"])
+        listing = parsing.listing([{"email": A}, {"id": 1, "email": B}], SERVICES["kling"])
         assert listing.jobs == (Job(None, A), Job("1", B))
         assert not listing.complete
 
     def test_odd_rows_are_passed_over(self):
         """Null, empty and foreign rows raise nothing, and make nobody's job count as missing."""
         rows = [None, {}, [], True, 1.5, {"job_id": None}, {"job_id": "1", "user_id": "u"}, {"job_id": "1"}]
-        listing = parse.listing(rows, SERVICES["riffusion"])
+        listing = parsing.listing(rows, SERVICES["riffusion"])
         assert (listing.jobs, listing.complete) == ((Job("1", "u"),), False)
 
     @pytest.mark.parametrize("body", [{}, {"running": None}, {"running": {}}, {"accounts": {}, "Running": 5}])
     def test_a_list_that_is_not_there_calls_no_job_missing(self, body):
         """Without rows where they belong nothing is known about any job."""
-        listing = parse.listing(body, SERVICES["muse"])
+        listing = parsing.listing(body, SERVICES["muse"])
         assert (listing.jobs, listing.complete) == ((), False)
 
     @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ class TestListing:
     def test_a_body_of_another_shape_is_refused(self, key, body):
         """An error report is not an empty list of jobs."""
         with pytest.raises(InvalidConfiguration):
-            parse.listing(body, SERVICES[key])
+            parsing.listing(body, SERVICES[key])
 
     def test_a_service_without_a_list_knows_nothing(self):
         """Face swaps block, so none is listed, and none is ever missing."""
-        assert not parse.listing({}, SERVICES["faceswap"]).complete
+        assert not parsing.listing({}, SERVICES["faceswap"]).complete
 
 
 class TestJobs:
@@ -123,29 +123,29 @@ class TestJobs:
     def test_an_answer_names_its_job_and_says_whether_it_is_over(self, key, name, job, over):
         """Each example of a create or status body, read by its row."""
         body = BODIES[f"{key}/{name}"]
-        assert (parse.job_id(body, SERVICES[key]), parse.final(body, SERVICES[key])) == (job, over)
+        assert (parsing.job_id(body, SERVICES[key]), parsing.final(body, SERVICES[key])) == (job, over)
 
     @pytest.mark.parametrize("name", ["job_completed", "job_failed", "create_201"])
     def test_flow_music_is_over_when_completed_or_failed(self, name):
         """Pending is the only status that is not final."""
-        assert parse.final(BODIES[f"flowmusic/{name}"], FLOW) is (name != "create_201")
+        assert parsing.final(BODIES[f"flowmusic/{name}"], FLOW) is (name != "create_201")
 
     @pytest.mark.parametrize("value", [1, "true", None, False, [True]])
     def test_only_true_is_true(self, value):
         """A final flag is a boolean: 1 and "true" are something else."""
-        assert not parse.final({"status_final": value}, SERVICES["kling"])
+        assert not parsing.final({"status_final": value}, SERVICES["kling"])
 
     def test_a_status_word_counts_in_any_case(self):
         """Callbacks of one service have been seen in capitals and not."""
-        assert parse.final({"STATUS": "Completed"}, FLOW)
+        assert parsing.final({"STATUS": "Completed"}, FLOW)
 
     def test_of_several_jobs_all_must_be_over(self):
         """A list is final when each of its items is; it names no single job; an empty one says nothing."""
         done, busy = {"jobid": "1", "status": "failed"}, {"jobid": "2", "status": "pending"}
-        assert parse.final([done, done], FLOW)
-        assert not parse.final([done, busy], FLOW)
-        assert not parse.final([], FLOW)
-        assert parse.job_id([done, busy], FLOW) is None
+        assert parsing.final([done, done], FLOW)
+        assert not parsing.final([done, busy], FLOW)
+        assert not parsing.final([], FLOW)
+        assert parsing.job_id([done, busy], FLOW) is None
 
 
 def test_a_new_service_is_one_row():
@@ -156,14 +156,14 @@ def test_a_new_service_is_one_row():
         selector="seat",
         capacity="limits",
         strings=("plan",),
-        load=Load(path="live", rows=("seats.*.now.#",), ref="mark"),
+        load=JobsEndpoint(path="live", rows=("seats.*.now.#",), ref="mark"),
         job_id=("made.ticket",),
         final={"phase": ("over",)},
     )
-    assert parse.table({A: {"Limits": "2", "plan": "x"}}, service, None).accounts[A] == Account(
+    assert parsing.table({A: {"Limits": "2", "plan": "x"}}, service, None).accounts[A] == Account(
         A, 2, {"plan": "x"}
     )
-    listing = parse.listing({"seats": {A: {"now": {"t1": {"mark": "L1"}, "t2": None}}}}, service)
+    listing = parsing.listing({"seats": {A: {"now": {"t1": {"mark": "L1"}, "t2": None}}}}, service)
     assert (listing.jobs, listing.complete) == ((Job("t1", A, "L1"), Job("t2", A)), True)
-    assert parse.job_id({"made": {"ticket": 7}}, service) == "7"
-    assert parse.final({"phase": "over"}, service)
+    assert parsing.job_id({"made": {"ticket": 7}}, service) == "7"
+    assert parsing.final({"phase": "over"}, service)

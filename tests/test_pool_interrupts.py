@@ -16,7 +16,7 @@ import structlog
 from crew import in_line, queued, result, start
 
 import balancer
-from balancer import AccountPool, AcquireTimeout, log
+from balancer import AccountPool, AcquireTimeout, events
 from balancer.testing import ManualClock
 
 INSIDE = str(pathlib.Path(balancer.__file__).parent)
@@ -247,7 +247,7 @@ def test_a_refresh_may_be_interrupted_while_leases_are_out():
         core = pool._core
         try:
             with strike:
-                core.upkeep._put_in_force(core.upkeep._read_table())
+                core.refresher._put_in_force(core.refresher._read_table())
         except KeyboardInterrupt:
             pass
         pool.refresh()
@@ -327,7 +327,7 @@ def test_an_interrupted_event_leaves_the_floor_to_others():
     """P-1: what one thread was struck in saying holds up nobody else."""
 
     def free():
-        turn = log._floor._turn
+        turn = events._floor._turn
         got = turn.acquire(timeout=0.1)
         if got:
             turn.release()
@@ -336,7 +336,7 @@ def test_an_interrupted_event_leaves_the_floor_to_others():
     def act(strike):
         try:
             with strike:
-                log.emit("info", "anything")
+                events.emit("info", "anything")
         except KeyboardInterrupt:
             pass
         assert result(start(free))

@@ -55,7 +55,7 @@ def test_in_real_time_the_only_caller_asks_once_its_wait_makes_that_due(constrai
     pool = AccountPool(source=Source(), ttl=1e9, reconcile_every=0.05)
     assert pool.stats().free == 0
     waiting = start(pool.acquire, **constraint)
-    until(lambda: pool._core.store.lines.counted)  # stats() would have everybody look around
+    until(lambda: pool._core.store.wait_queue.counted)  # stats() would have everybody look around
     strangers.clear()
     assert result(waiting).release()
 
@@ -92,7 +92,7 @@ def test_a_list_that_takes_long_holds_up_no_grant_and_is_the_only_one():
         slow = world.fake.fault(LIST, delay=30.0)
         leases = [world.pool.acquire(timeout=0) for _ in range(4)]
         assert slow.hit.wait(10)
-        assert world.pool._core.upkeep.in_flight
+        assert world.pool._core.refresher.in_flight
         assert all(lease.release() for lease in leases)
         slow.lift()
         world.landed()
@@ -144,7 +144,7 @@ def test_a_list_that_hangs_is_given_up_and_what_it_brings_is_void():
         hanging = world.fake.fault(LIST, hang=True)
         waiting = start(world.pool.acquire, timeout=1_000)
         assert hanging.hit.wait(10)
-        until(lambda: world.pool._core.upkeep.watching)
+        until(lambda: world.pool._core.refresher.watching)
         world.clock.advance(30)
         lease = result(waiting)
         world.fake.start_stranger("flowmusic", "a")

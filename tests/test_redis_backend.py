@@ -14,10 +14,10 @@ from redis_backends import backends, commands, configure, granted, name_of, rows
 from redis_server import GROWN
 from stepping import until
 
-from balancer.store import operations as ops
-from balancer.store.redis.packing import Packer
-from balancer.store.redis.scripts import ALWAYS, KEYS, base_of
-from balancer.store.redis.wire import FORMS
+from balancer.stores import operations as ops
+from balancer.stores.redis.packing import Packer
+from balancer.stores.redis.scripts import ALWAYS, KEYS, base_of
+from balancer.stores.redis.wire import FORMS
 from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]
@@ -32,10 +32,10 @@ def test_a_pair_is_two_script_calls_of_less_than_a_kilobyte_each(server, backend
     configure(backend, {f"somebody{n}@example.com": 3 for n in range(20)})
     granted(backend)
     client = server.client()
-    backend.call(ops.End(key=granted(backend)))  # from now on the scripts are known
+    backend.call(ops.Release(key=granted(backend)))  # from now on the scripts are known
 
     def pair():
-        backend.call(ops.End(key=granted(backend, draw=random.random())))
+        backend.call(ops.Release(key=granted(backend, draw=random.random())))
 
     used = spent(client, pair)
     assert used["cmdstat_evalsha"] == 2
@@ -56,7 +56,7 @@ def test_the_cost_of_a_pair_does_not_depend_on_accounts_or_foreign_keys(server, 
             for n in range(size * 2):
                 pipe.set(f"foreign:{size}:{n}", n)
             pipe.execute()
-        used.append(spent(client, lambda one=backend: one.call(ops.End(key=granted(one, draw=0.5)))))
+        used.append(spent(client, lambda one=backend: one.call(ops.Release(key=granted(one, draw=0.5)))))
     assert used[0] == used[1]
     assert sum(used[0].values()) < 60
 
@@ -85,9 +85,11 @@ def test_a_hot_call_stays_below_a_kilobyte_with_the_longest_names():
     key = "f" * 12 + "-1234567"
     job = "user:1234-minimax:someone@example.com-job:0123456789abcdef"
     for hot in (
-        ops.Take(key=key, draw=1 / 3, label="nightly batch", scope="model-x", then_wants=(), else_wants=()),
-        ops.End(key=key),
-        ops.End(job_id=job),
+        ops.Acquire(
+            key=key, draw=1 / 3, label="nightly batch", scope="model-x", then_wants=(), else_wants=()
+        ),
+        ops.Release(key=key),
+        ops.Release(job_id=job),
         ops.Bind(key, job, 3600.0),
     ):
         assert len(packer.call(hot).packed) < 1024
@@ -140,7 +142,7 @@ def test_every_account_with_room_is_equally_likely(backends, size, removed):
     for _ in range(rounds):
         key, answer = take(backend, draw=draw())
         picks[answer.account] += 1
-        backend.call(ops.End(key=key))
+        backend.call(ops.Release(key=key))
     mean = rounds / left
     chi = sum((picks[f"a{n}"] - mean) ** 2 / mean for n in range(removed, size))
     assert sum(picks.values()) == rounds
@@ -159,7 +161,7 @@ def test_scripts_are_loaded_again_after_a_script_flush(server, backends):
     key = granted(backend)
     client = server.client()
     client.script_flush()
-    used = spent(client, lambda: backend.call(ops.End(key=key)))
+    used = spent(client, lambda: backend.call(ops.Release(key=key)))
     assert (used["cmdstat_evalsha"], used["cmdstat_eval"]) == (1, 1)
     assert rows(backend) == {}
 
@@ -175,14 +177,14 @@ def test_a_forgotten_owner_is_told_and_brings_its_leases_back_over_capacity(serv
     configure(other, {"a": 2})
     clock.advance(GROWN)
     late = granted(other)
-    assert not one.call(ops.Beat()).result.known
-    assert not one.call(ops.Beat()).result.known, "the answer may have been lost"
+    assert not one.call(ops.Heartbeat()).result.known
+    assert not one.call(ops.Heartbeat()).result.known, "the answer may have been lost"
     assert one.call(ops.Register(saved)).result == ()
-    assert one.call(ops.Beat()).result.known
+    assert one.call(ops.Heartbeat()).result.known
     assert set(rows(one)) == {*keys, late}
     assert [take(other)[1] for _ in range(3)] == [None] * 3
     for key in (*keys[:1], late):
-        assert one.call(ops.End(key=key)).result.key == key
+        assert one.call(ops.Release(key=key)).result.key == key
     assert take(other)[1] == ops.Granted("a")
 
 
@@ -196,7 +198,7 @@ def test_an_operation_between_a_flush_and_a_beat_does_not_hide_the_loss(server, 
     configure(backend, {"a": 2})
     clock.advance(GROWN)
     granted(backend)
-    assert not backend.call(ops.Beat()).result.known
+    assert not backend.call(ops.Heartbeat()).result.known
 
 
 @pytest.mark.parametrize("lost", KEYS)
@@ -210,8 +212,8 @@ def test_any_one_key_may_vanish_without_lasting_harm(server, backends, lost):
     backend.call(ops.Bind(bound, "job", 600.0))
     saved = rows(backend)
     server.client().delete(name_of(backend, lost))
-    other.call(ops.Beat())
-    if not backend.call(ops.Beat()).result.known:
+    other.call(ops.Heartbeat())
+    if not backend.call(ops.Heartbeat()).result.known:
         backend.call(ops.Register((saved[held],)))
     configure(other, {"a": 2, "b": 1})
     live = rows(other)
@@ -220,9 +222,9 @@ def test_any_one_key_may_vanish_without_lasting_harm(server, backends, lost):
     clock.advance(GROWN)
     if lost != "rows":
         assert take(other, accounts=("a",))[1] is None
-        assert other.call(ops.End(job_id="job")).result.key == bound
-    assert other.call(ops.End(key=held)).result.key == held
-    assert backend.call(ops.End(key=held)).result is None
+        assert other.call(ops.Release(job_id="job")).result.key == bound
+    assert other.call(ops.Release(key=held)).result.key == held
+    assert backend.call(ops.Release(key=held)).result is None
     got = [take(other)[1] for _ in range(4)]
     assert Counter(answer and answer.account for answer in got) == {"a": 2, "b": 1, None: 1}
 
@@ -272,7 +274,7 @@ def test_ten_thousand_dead_leases_do_not_slow_a_call(server, backends):
     clock.advance(61)
     sizes, calls = [], 0
     while True:
-        count = sum(spent(client, lambda: sizes.append(living.call(ops.Beat()))).values())
+        count = sum(spent(client, lambda: sizes.append(living.call(ops.Heartbeat()))).values())
         calls += 1
         assert count < 1_200
         assert len(sizes[-1].expired) <= 50
@@ -292,7 +294,7 @@ def test_traffic_of_others_does_not_prolong_a_dead_lease_and_it_comes_back_once(
     expired = []
     for _ in range(180):
         clock.advance(1)
-        expired += living.call(ops.End(key=key)).expired
+        expired += living.call(ops.Release(key=key)).expired
         key = granted(living)
     assert set(rows(living)) == {key}
     assert [row.key for row in expired] == [lost]
@@ -308,7 +310,7 @@ def test_an_end_that_comes_late_does_not_free_a_newer_lease(backends):
     old = granted(slow)
     clock.advance(61)
     new = granted(quick)
-    assert slow.call(ops.End(key=old)).result is None
+    assert slow.call(ops.Release(key=old)).result is None
     assert take(third)[1] is None
     assert set(rows(third)) == {new}
 
@@ -349,7 +351,7 @@ def test_of_two_contenders_for_one_slot_exactly_one_wins(backends):
             results.append(answer)
             barrier.wait(30)
             if answer:
-                backend.call(ops.End(key=key))
+                backend.call(ops.Release(key=key))
 
     threads = [threading.Thread(target=contend, args=(backend,)) for backend in both]
     for thread in threads:

@@ -16,7 +16,7 @@ from redis_server import RedisServer, free_port
 from stepping import until
 
 from balancer.errors import StoreUnavailable
-from balancer.store import operations as ops
+from balancer.stores import operations as ops
 
 __all__ = ["backends", "server"]
 
@@ -60,7 +60,7 @@ def _pool_cycle(backend, other):
     key = granted(backend)
     assert take(other)[1] is None
     backend.call(ops.Bind(key, "job", 60.0))
-    assert other.call(ops.End(job_id="job")).result.key == key
+    assert other.call(ops.Release(job_id="job")).result.key == key
     assert take(other)[1] == ops.Granted("a")
 
 
@@ -87,7 +87,7 @@ def test_offers_reach_processes_on_any_node_of_a_cluster(cluster, backends):
         key = granted(holder)
         waiting.listen(0.0)
         take(waiting, else_wants=())
-        holder.call(ops.End(key=key))
+        holder.call(ops.Release(key=key))
         assert waiting.listen(10) == ("a",)
 
 
@@ -96,14 +96,15 @@ def test_event_loops_reach_a_cluster_with_and_without_an_asynchronous_client(nod
 
     async def use(backend):
         tasks = [
-            asyncio.create_task(backend.acall(ops.Take(key=f"{backend.owner.name}-{n:x}"))) for n in range(50)
+            asyncio.create_task(backend.acall(ops.Acquire(key=f"{backend.owner.name}-{n:x}")))
+            for n in range(50)
         ]
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(r, asyncio.CancelledError | ops.Reply) for r in results)
-        return (await backend.acall(ops.Take(key=f"{backend.owner.name}-ffff"))).result
+        return (await backend.acall(ops.Acquire(key=f"{backend.owner.name}-ffff"))).result
 
     async def with_client(namespace):
         async with redis.asyncio.cluster.RedisCluster("127.0.0.1", nodes[1].port) as client:
@@ -155,7 +156,7 @@ def test_a_failover_keeps_what_the_replica_knew_and_brings_held_leases_back(fail
 
     def again():
         try:
-            return backend.call(ops.Beat())
+            return backend.call(ops.Heartbeat())
         except StoreUnavailable:
             time.sleep(0.05)
             return None

@@ -25,10 +25,10 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer.errors import StoreUnavailable
-from balancer.store import operations as ops
-from balancer.store.redis import RedisStore
-from balancer.store.redis.scripts import KEYS
-from balancer.store.redis.wire import FORMS
+from balancer.stores import operations as ops
+from balancer.stores.redis import RedisStore
+from balancer.stores.redis.scripts import KEYS
+from balancer.stores.redis.wire import FORMS
 from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]
@@ -49,7 +49,7 @@ def test_a_server_that_is_away_is_an_error_and_nothing_is_guessed(backends):
     with pytest.raises(StoreUnavailable):
         take(backend)
     with pytest.raises(StoreUnavailable):
-        asyncio.run(backend.acall(ops.Beat()))
+        asyncio.run(backend.acall(ops.Heartbeat()))
     with pytest.raises(StoreUnavailable):
         backend.listen(0.0)
 
@@ -84,9 +84,9 @@ def test_a_connection_that_breaks_costs_one_error_and_no_slot(proxy, backends, t
         proxy.cut()
     key = f"{backend.owner.name}-ffff"
     with pytest.raises(StoreUnavailable):
-        backend.call(ops.Take(key=key))
+        backend.call(ops.Acquire(key=key))
     proxy.delay, proxy.hanging, proxy.away = 0.0, False, False
-    assert backend.call(ops.Take(key=key)).result == ops.Granted("a")
+    assert backend.call(ops.Acquire(key=key)).result == ops.Granted("a")
     assert set(rows(backend)) == {held, key}
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_may_evict_is_warned_of_and_blocks_nobody(backends):
         client.config_set("maxmemory", 0)
         configure(backend, {"a": 3})
         for key in list(rows(backend)):
-            backend.call(ops.End(key=key))
+            backend.call(ops.Release(key=key))
         clock.advance(GROWN)
         assert [take(backend)[1] is not None for _ in range(4)] == [True, True, True, False]
 
@@ -154,7 +154,7 @@ def test_no_warning_of_policies_that_cannot_concern_us(backends):
     """Keys of a pool never expire, so volatile policies cannot evict them."""
     for policy in ("noeviction", "volatile-lru"):
         with RedisServer("--maxmemory-policy", policy) as own, capture_logs() as logs:
-            backends(own.url).call(ops.Beat())
+            backends(own.url).call(ops.Heartbeat())
         assert logs == []
 
 
@@ -169,7 +169,7 @@ def test_an_offer_is_heard_by_the_process_it_is_made_to(backends):
     for waiting in (first, second):
         assert waiting.listen(0.0) == ()  # it subscribes
         assert take(waiting, else_wants=())[1] is None
-    holder.call(ops.End(key=key))
+    holder.call(ops.Release(key=key))
     assert first.listen(10) == ("a",)
     assert second.listen(0.05) == ()
     assert take(second)[1] is None
@@ -198,13 +198,13 @@ def test_a_cut_subscription_is_made_again(proxy, backends):
     proxy.cut()
     assert waiting.listen(10) == ()
     assert waiting.listen(0.0) == ()
-    holder.call(ops.End(key=key))
+    holder.call(ops.Release(key=key))
     assert waiting.listen(10) == ("a",)
 
 
 def test_a_subscription_that_went_dead_silently_is_found_out(proxy, backends, monkeypatch):
     """P-28: a connection that only looks open is asked after a while, and given up without an answer."""
-    from balancer.store.redis import ears
+    from balancer.stores.redis import ears
 
     monkeypatch.setattr(ears, "QUIET", 0.05)
     backend = backends(f"{proxy.url}?socket_timeout=0.1")
@@ -235,9 +235,9 @@ def test_threads_and_event_loops_share_a_few_connections(server, backends):
     async def pairs():
         for _ in range(5):
             keys = [f"{backend.owner.name}-{next(serial):x}" for _ in range(5)]
-            got = await asyncio.gather(*(backend.acall(ops.Take(key=key)) for key in keys))
+            got = await asyncio.gather(*(backend.acall(ops.Acquire(key=key)) for key in keys))
             assert all(reply.result == ops.Granted("a") for reply in got)
-            ended = await asyncio.gather(*(backend.acall(ops.End(key=key)) for key in keys))
+            ended = await asyncio.gather(*(backend.acall(ops.Release(key=key)) for key in keys))
             assert [reply.result.key for reply in ended] == keys
             await asyncio.sleep(0)
 
@@ -267,8 +267,8 @@ def test_what_a_loop_keeps_is_there_for_the_next_one(server, backends):
     backend, client = backends(server.url), server.client()
     before = len(client.client_list())
     for _ in range(100):
-        asyncio.run(_fresh(lambda: backend.acall(ops.Beat())))
-        backend.call(ops.Beat())
+        asyncio.run(_fresh(lambda: backend.acall(ops.Heartbeat())))
+        backend.call(ops.Heartbeat())
     assert len(client.client_list()) <= before + 1
 
 
@@ -279,12 +279,12 @@ def test_a_loop_that_keeps_connections_leaves_some_to_others(server, backends, m
     before = len(client.client_list())
 
     async def call():
-        await asyncio.gather(*(backend.acall(ops.Beat()) for _ in range(2 * most)))
-        backend.call(ops.Beat())
-        thread = threading.Thread(target=asyncio.run, args=(_fresh(lambda: backend.acall(ops.Beat())),))
+        await asyncio.gather(*(backend.acall(ops.Heartbeat()) for _ in range(2 * most)))
+        backend.call(ops.Heartbeat())
+        thread = threading.Thread(target=asyncio.run, args=(_fresh(lambda: backend.acall(ops.Heartbeat())),))
         thread.start()
         thread.join(30)
-        await backend.acall(ops.Beat())
+        await backend.acall(ops.Heartbeat())
 
     asyncio.run(call())
     assert len(client.client_list()) <= before + most
@@ -295,14 +295,14 @@ def test_a_loop_notices_that_the_server_has_hung_up(proxy, server, backends):
     backend = backends(proxy.url)
 
     async def call():
-        await backend.acall(ops.Beat())
+        await backend.acall(ops.Heartbeat())
         proxy.cut()
         while backend._road.link._keep._idle[asyncio.get_running_loop()]:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.001)
-        await backend.acall(ops.Beat())
+        await backend.acall(ops.Heartbeat())
         proxy.cut()
         time.sleep(0.02)  # noqa: ASYNC251  # the loop sees nothing
-        await backend.acall(ops.Beat())
+        await backend.acall(ops.Heartbeat())
 
     asyncio.run(asyncio.wait_for(call(), 30))
 
@@ -313,12 +313,12 @@ def test_closing_closes_what_loops_keep(server, backends):
     before = len(client.client_list())
 
     async def call():
-        await backend.acall(ops.Beat())
+        await backend.acall(ops.Heartbeat())
         assert len(client.client_list()) > before
         threading.Thread(target=backend.close).start()
         while len(client.client_list()) > before:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.001)
-        await backend.acall(ops.Beat())
+        await backend.acall(ops.Heartbeat())
 
     asyncio.run(asyncio.wait_for(call(), 30))
 
@@ -330,7 +330,7 @@ def test_cancelled_calls_do_not_use_up_the_connections(server, backends, given):
     async def storm(backend):
         tasks = []
         for n in range(1_000):
-            tasks.append(asyncio.create_task(backend.acall(ops.Take(key=f"{backend.owner.name}-{n:x}"))))
+            tasks.append(asyncio.create_task(backend.acall(ops.Acquire(key=f"{backend.owner.name}-{n:x}"))))
             if n % 7 == 0:
                 await asyncio.sleep(0)
             tasks[n // 2].cancel()
@@ -339,7 +339,7 @@ def test_cancelled_calls_do_not_use_up_the_connections(server, backends, given):
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(r, asyncio.CancelledError | ops.Reply) for r in results)
         assert sum(isinstance(r, asyncio.CancelledError) for r in results) > 500
-        return (await backend.acall(ops.Take(key=f"{backend.owner.name}-ffff"))).result
+        return (await backend.acall(ops.Acquire(key=f"{backend.owner.name}-ffff"))).result
 
     client = f"{server.url}?max_connections=5" if given == "url" else server.client(max_connections=5)
     backend = backends(client)
@@ -370,8 +370,8 @@ def test_a_sync_client_alone_serves_event_loops_too(server, backends):
     configure(backend, {"ä": 1})
 
     async def one():
-        first = await backend.acall(ops.Take(key=f"{backend.owner.name}-1"))
-        second = await backend.acall(ops.Take(key=f"{backend.owner.name}-2"))
+        first = await backend.acall(ops.Acquire(key=f"{backend.owner.name}-1"))
+        second = await backend.acall(ops.Acquire(key=f"{backend.owner.name}-2"))
         return first.result, second.result
 
     assert asyncio.run(one()) == (ops.Granted("ä"), None)
@@ -391,7 +391,7 @@ def test_a_forked_child_has_connections_of_its_own(server, backends):
         code = 1
         try:
             backend.after_fork(ops.Owner("child", "host:2"))
-            answer = backend.call(ops.Take(key="child-1")).result
+            answer = backend.call(ops.Acquire(key="child-1")).result
             os.write(writer, answer.account.encode())
             gc.collect()
             code = 0
@@ -402,7 +402,7 @@ def test_a_forked_child_has_connections_of_its_own(server, backends):
     with os.fdopen(reader) as told:
         assert told.read() == "a"
     assert set(rows(backend)) == {mine, "child-1"}
-    assert backend.call(ops.End(key=mine)).result.key == mine
+    assert backend.call(ops.Release(key=mine)).result.key == mine
 
 
 # -- rights -----------------------------------------------------------------------------------------------
@@ -422,25 +422,25 @@ def test_the_documented_rights_suffice(server, backends):
     backend.listen(0.0)
     survey = backend.call(ops.Claim("survey", 0, 60)).result
     for operation in (
-        ops.Judge(key=key, doubt=True, seconds=5.0, scope="m", reason="x"),
+        ops.Report(key=key, doubt=True, seconds=5.0, scope="m", reason="x"),
         ops.Bind(key, "job", 5.0),
         ops.Renew(job_id="job"),
         ops.Cool(account="a", seconds=1.0),
         ops.Reset("a"),
         ops.Apply(number=survey.number, external={"a": 1}, prolong=(key,), missed={key: 1}),
-        ops.Wait(("a",)),
-        ops.Wait(()),
-        ops.Dump(),
+        ops.SetWanted(("a",)),
+        ops.SetWanted(()),
+        ops.ReadAll(),
         ops.Register(tuple(rows(backend).values())),
-        ops.End(job_id="job"),
-        ops.End(job_id="unknown"),
+        ops.Release(job_id="job"),
+        ops.Release(job_id="unknown"),
         ops.Fail("fetch", 1, "x", "y", 1.0),
         ops.ReadTable(),
     ):
         backend.call(operation)
     server.client().delete(backend.base + "room")
-    backend.call(ops.Beat())
-    asyncio.run(backend.acall(ops.Beat()))
+    backend.call(ops.Heartbeat())
+    asyncio.run(backend.acall(ops.Heartbeat()))
 
 
 def test_every_command_of_a_script_is_among_the_documented_rights():
@@ -509,7 +509,7 @@ def test_calls_and_offers_travel_encrypted(encrypted, backends):
     key = granted(backend)
     waiting.listen(0.0)
     assert take(waiting, else_wants=())[1] is None
-    assert asyncio.run(backend.acall(ops.End(key=key))).result.key == key
+    assert asyncio.run(backend.acall(ops.Release(key=key))).result.key == key
     assert waiting.listen(10) == ("a",)
     assert take(waiting, offered=True)[1] == ops.Granted("a")
 
@@ -528,7 +528,7 @@ def test_without_redis_py_the_error_names_the_extra():
     code = (
         "import sys; sys.modules['redis'] = None\n"
         "import balancer\n"
-        "from balancer.store.redis import RedisStore\n"
+        "from balancer.stores.redis import RedisStore\n"
         "try: RedisStore(object()).open(None, None)\n"
         "except ImportError as error: print(error)\n"
     )

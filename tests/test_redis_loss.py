@@ -10,7 +10,7 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AccountPool, AcquireTimeout
-from balancer.store import operations as ops
+from balancer.stores import operations as ops
 from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]
@@ -98,9 +98,9 @@ def test_who_waits_is_offered_a_slot_as_soon_as_grants_begin_again(server, backe
     configure(first, {"a": 1, "b": 1})
     heard(first), heard(second)
     for backend in (first, second):
-        assert backend.call(ops.Wait(())).due == GROWN
+        assert backend.call(ops.SetWanted(())).due == GROWN
     clock.advance(GROWN)
-    second.call(ops.Beat())
+    second.call(ops.Heartbeat())
     assert {*first.listen(10), *second.listen(10)} == {"a", "b"}
 
 
@@ -138,7 +138,7 @@ def test_the_first_connection_to_another_run_of_a_server_has_everybody_asked(ser
         clock.advance(GROWN)
         granted(backend)
         backend.close()
-        backend.call(ops.End(key=held))
+        backend.call(ops.Release(key=held))
         granted(backend)  # another connection to the same run is no news
 
 

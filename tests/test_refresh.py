@@ -68,7 +68,7 @@ def test_five_hundred_callers_cause_one_request(over_http, clock, age):
     callers = crew(500, pool.acquire)
     assert fault.hit.wait(30)
     if age is None:
-        until(lambda: len(pool._core.upkeep.watching) == 500)
+        until(lambda: len(pool._core.refresher.watching) == 500)
     fault.lift()
     assert {result(caller).account.id for caller in callers} == {"a"}
     assert fetches(fake) - before == 1
@@ -86,7 +86,7 @@ def test_the_others_do_not_wait_for_a_refresh(play, clock):
     others = [pool.acquire(timeout=0), pool.acquire(account="a", timeout=0)]
     assert len(others) == 2
     assert not leader.done()
-    source.let_go()
+    source.detached()
     assert result(leader).account.id == "a"
     assert source.calls == 2
 
@@ -98,12 +98,12 @@ def test_who_awaits_a_refresh_goes_on_after_five_seconds(play, clock):
     clock.advance(60)
     source.hold()
     leader = start(pool.acquire)
-    until(lambda: pool._core.upkeep.watching)
+    until(lambda: pool._core.refresher.watching)
     clock.advance(4.9)
     assert not leader.done()
     clock.advance(0.1)
     assert result(leader).account.id == "a"
-    source.let_go()
+    source.detached()
 
 
 def test_who_awaits_a_refresh_waits_no_longer_than_its_timeout(play, clock):
@@ -113,10 +113,10 @@ def test_who_awaits_a_refresh_waits_no_longer_than_its_timeout(play, clock):
     clock.advance(60)
     source.hold()
     leader = start(pool.acquire, timeout=2)
-    until(lambda: pool._core.upkeep.watching)
+    until(lambda: pool._core.refresher.watching)
     clock.advance(2)
     assert result(leader).account.id == "a"
-    source.let_go()
+    source.detached()
 
 
 def test_those_who_wait_for_a_slot_start_the_refresh_that_is_due(play, clock):
@@ -162,12 +162,12 @@ def test_the_first_load_is_awaited_by_all_within_their_timeouts(play, clock):
     source, pool = play(Played(a=9))
     source.hold()
     patient, hasty = start(pool.acquire), start(pool.acquire, timeout=2)
-    until(lambda: len(pool._core.upkeep.watching) == 2)
+    until(lambda: len(pool._core.refresher.watching) == 2)
     clock.advance(2)
     assert isinstance(error(hasty), AcquireTimeout)
     assert hasty.exception().timeout == 2
     assert not patient.done()
-    source.let_go()
+    source.detached()
     assert result(patient).account.id == "a"
 
 
@@ -176,10 +176,10 @@ def test_a_timeout_of_zero_awaits_the_first_load(play, clock):
     source, pool = play()
     source.hold()
     caller = start(pool.acquire, timeout=0)
-    until(lambda: pool._core.upkeep.watching)
+    until(lambda: pool._core.refresher.watching)
     clock.advance(59)
     assert not caller.done()
-    source.let_go()
+    source.detached()
     assert result(caller).account.id == "a"
 
 
@@ -188,10 +188,10 @@ def test_a_first_load_that_never_ends_is_given_up(play, clock):
     source, pool = play()
     source.hold()
     caller = start(pool.acquire, timeout=0)
-    until(lambda: pool._core.upkeep.watching)
+    until(lambda: pool._core.refresher.watching)
     clock.advance(60)
     assert isinstance(error(caller), SourceUnavailable)
-    source.let_go()
+    source.detached()
 
 
 def test_a_failed_first_load_is_not_repeated_for_each_caller(over_http, clock):

@@ -186,7 +186,7 @@ def test_caps_hold_when_the_clock_passes_every_end(over_http, clock):
     _, pool = over_http({"a": 2}, ttl=60, stale_if_error=600, lease_ttl=60)
     held = [pool.acquire(), pool.acquire()]
     for seconds in (59, 61, 301, 601, 3601, 90_000):
-        until(lambda: not pool._core.upkeep.in_flight)
+        until(lambda: not pool._core.refresher.in_flight)
         clock.advance(seconds)
         with pytest.raises(AcquireTimeout):
             pool.acquire(timeout=0)

@@ -171,10 +171,10 @@ def test_a_fetcher_that_died_does_not_block_the_next_fetch(play, clock, monkeypa
     source, pool = play()
     died = threading.Event()
     with monkeypatch.context() as patch:
-        patch.setattr(pool._core.upkeep, "_land_fetch", lambda *_: died.set())
+        patch.setattr(pool._core.refresher, "_land_fetch", lambda *_: died.set())
         caller = start(pool.acquire)
         assert died.wait(30)
-    until(lambda: source.calls == 1 and pool._core.upkeep.watching)
+    until(lambda: source.calls == 1 and pool._core.refresher.watching)
     clock.advance(60)
     assert isinstance(error(caller), SourceUnavailable)
     clock.advance(1)
@@ -188,7 +188,7 @@ def test_what_an_attempt_given_up_brings_at_last_changes_nothing(play, clock, la
     source.trouble = late
     source.hold()
     caller = start(pool.acquire)
-    until(lambda: source.calls == 1 and pool._core.upkeep.watching)
+    until(lambda: source.calls == 1 and pool._core.refresher.watching)
     hung = next(thread for thread in threading.enumerate() if thread.name == "balancer-fetch")
     clock.advance(60)
     error(caller)
@@ -216,9 +216,9 @@ def test_interrupting_the_leader_does_not_harm_the_others(play, clock):
         raise Interrupted
 
     def strike():
-        until(lambda: len(pool._core.upkeep.watching) == 1)
+        until(lambda: len(pool._core.refresher.watching) == 1)
         followers = crew(5, pool.acquire)
-        until(lambda: len(pool._core.upkeep.watching) == 6)
+        until(lambda: len(pool._core.refresher.watching) == 6)
         os.kill(os.getpid(), signal.SIGUSR1)
         return followers
 
@@ -229,7 +229,7 @@ def test_interrupting_the_leader_does_not_harm_the_others(play, clock):
             pool.acquire()
     finally:
         signal.signal(signal.SIGUSR1, before)
-    source.let_go()
+    source.detached()
     assert {result(caller).account.id for caller in result(striker)} == {"a"}
     assert source.calls == 1
     assert pool.stats().in_flight == 5
@@ -240,8 +240,8 @@ def test_closing_the_pool_sends_those_away_who_wait_for_the_table(play):
     source, pool = play()
     source.hold()
     callers = [start(pool.acquire), start(pool.acquire, timeout=0), start(pool.acquire, account="a")]
-    until(lambda: len(pool._core.upkeep.watching) == 3)
+    until(lambda: len(pool._core.refresher.watching) == 3)
     pool.close()
     for caller in callers:
         assert isinstance(error(caller), PoolClosed)
-    source.let_go()
+    source.detached()

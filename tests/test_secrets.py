@@ -26,10 +26,10 @@ from balancer import (
     SourceUnavailable,
     Unauthorized,
 )
-from balancer.errors import foreign
-from balancer.model import Table
-from balancer.source import Token
+from balancer.errors import sanitized
+from balancer.models import AccountTable
 from balancer.testing import CANARY
+from balancer.useapi.sources import Token
 
 pytest_plugins = ["balancer.testing.plugin"]
 
@@ -72,7 +72,7 @@ def everything_shown(pool, lease):
         pool.holders(),
         pool._core.options,
         pool._core.options.source,
-        pool._core.upkeep.catalog.table,
+        pool._core.refresher.configuration.table,
         [vars_of(thing) for thing in (pool._core, pool._core.options.source, pool._core.store)],
     ]
     return [show(value) for value in values for show in (repr, str)] + [f"{pool} {lease} {account}"]
@@ -241,7 +241,7 @@ def test_foreign_causes_lose_request_response_and_body(make):
     response = requests.Response()
     response._content = CANARY.encode()
     request = requests.Request("GET", "http://127.0.0.1", headers={"Authorization": TOKEN}).prepare()
-    stand_in = foreign(requests.HTTPError(f"refused {TOKEN} {JWT}", request=request, response=response))
+    stand_in = sanitized(requests.HTTPError(f"refused {TOKEN} {JWT}", request=request, response=response))
     clean(shown(stand_in))
     assert "requests.exceptions.HTTPError: refused" in str(stand_in)
     source = Played()
@@ -273,8 +273,8 @@ def test_no_memory_of_the_list_outlives_the_fetch(make):
     _, pool = make()
     pool.refresh()
     gc.collect()
-    assert isinstance(pool._core.store.table, Table)
-    seen, stack = set(), [pool._core.store, pool._core.upkeep, pool._core.options.source.service]
+    assert isinstance(pool._core.store.table, AccountTable)
+    seen, stack = set(), [pool._core.store, pool._core.refresher, pool._core.options.source.service]
     while stack:
         thing = stack.pop()
         if id(thing) in seen or isinstance(thing, type(sys)) or callable(thing):
@@ -313,10 +313,10 @@ def test_nothing_is_written_to_files_or_streams(tmp_path, fake_useapi):
 
 def test_invalid_configuration_chains_nothing_of_the_body():
     """P-60: JSONDecodeError keeps the whole document; it is not in the chain."""
-    from balancer import parse
+    from balancer.useapi import parsing
 
     with pytest.raises(InvalidConfiguration) as caught:
-        parse.body(f'{{"a": "{CANARY}'.encode(), "application/json")
+        parsing.body(f'{{"a": "{CANARY}'.encode(), "application/json")
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
     clean(shown(caught.value))

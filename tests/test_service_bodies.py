@@ -8,9 +8,10 @@ from bodies import BODIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer import SERVICES, AccountPool, AcquireTimeout, NoAccounts, SourceError, Verdict, parse
+from balancer import SERVICES, AccountPool, AcquireTimeout, NoAccounts, SourceError, Verdict
 from balancer.errors import InvalidConfiguration
 from balancer.testing import CANARY, FakeUseapi, ManualClock
+from balancer.useapi import parsing
 
 A, B = "a@example.com", "b@example.com"
 USER, CHANNEL = "22222222-bbbb-4bbb-8bbb-000000000002", "1234567890123456789"
@@ -109,7 +110,7 @@ def test_the_examples_of_a_service_are_enough_to_work_by(fake, key):
         with pool.acquire(timeout=0) as lease:
             answer = script.create(lease)
             assert lease.report(answer) is Verdict.ACCEPTED
-            lease.bind(parse.job_id(answer.json(), script.row))
+            lease.bind(parsing.job_id(answer.json(), script.row))
         assert lease.job_id == (job or "j-1")
         done = pool.reconcile()
         assert (dict(done.adopted), done.kept) == (external, (lease.id,))
@@ -216,10 +217,10 @@ def test_names_in_another_case_are_the_same_names(key, change):
     row = SERVICES[key]
 
     def read(value):
-        table = parse.table(value[0], row, None).accounts.values()
-        listing = parse.listing(value[1], row)
+        table = parsing.table(value[0], row, None).accounts.values()
+        listing = parsing.listing(value[1], row)
         told = [(account.id, account.capacity, account.broken) for account in table]
-        return told, listing.jobs, listing.counts, listing.complete, parse.job_id(value[2], row)
+        return told, listing.jobs, listing.counts, listing.complete, parsing.job_id(value[2], row)
 
     bodies = [body(key, accounts), body(key, jobs), body(key, create) if create else None]
     assert read([cased(one, change) for one in bodies]) == read(bodies)
@@ -234,9 +235,9 @@ def test_a_mangled_account_harms_no_other(data):
     changed = {**entries, victim: data.draw(mangled(entries[victim]) | SCALARS)}
     row = SERVICES[key]
     try:
-        read = parse.table(changed, row, None).accounts
+        read = parsing.table(changed, row, None).accounts
     except InvalidConfiguration:
         pytest.fail("one entry made the whole list unusable")
     assert set(read) == set(entries)
-    whole = parse.table(entries, row, None).accounts
+    whole = parsing.table(entries, row, None).accounts
     assert all(read[id] == whole[id] for id in entries if id != victim)

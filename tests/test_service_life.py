@@ -14,7 +14,7 @@ from balancer.testing import FakeUseapi
 @pytest.mark.parametrize("key", [key for key, row in SERVICES.items() if not row.alive])
 def test_a_retired_service_is_named_once_and_works(key, monkeypatch):
     """Old data still names it, so it is a warning, the first time in a process, and no error."""
-    monkeypatch.setattr("balancer.core._announced", set())
+    monkeypatch.setattr("balancer.engine.pool_core._announced", set())
     with structlog.testing.capture_logs() as events:
         for _ in range(2):
             with AccountPool(key, source={"a": 1}) as pool, pool.acquire():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.service import Load, Rule, Service
 from balancer.services import GENERIC, SERVICES, find, table_markdown
+from balancer.services.schema import JobsEndpoint, Service, VerdictRule
 
 
 class TestFind:
@@ -54,8 +54,8 @@ class TestForm:
         """A service that is not known to take replyRef or maxJobs is not sent them."""
         row = Service(key="x", path="/x")
         assert (row.reply_ref, row.max_jobs, row.load, row.alive) == (False, None, None, True)
-        assert Load(path="jobs").covers
-        assert Rule(status=400, verdict="REFUSED").match is None
+        assert JobsEndpoint(path="jobs").covers
+        assert VerdictRule(status=400, verdict="REFUSED").match is None
         assert GENERIC.key not in SERVICES
 
 

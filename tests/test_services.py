@@ -8,10 +8,10 @@ import re
 import pytest
 from bodies import BODIES
 
-from balancer import parse
-from balancer.model import Job
+from balancer.models import Job
 from balancer.services import SERVICES
-from balancer.verdict import Verdict
+from balancer.useapi import parsing
+from balancer.useapi.verdicts import Verdict
 
 A, B = "a@example.com", "b@example.com"
 
@@ -119,7 +119,7 @@ ACCOUNTS = {
 @pytest.mark.parametrize("name", sorted(ACCOUNTS))
 def test_the_example_accounts_are_read(name):
     """Ids, capacities and broken accounts of every example configuration; none keeps a secured value."""
-    table = parse.table(BODIES[name], SERVICES[name.partition("/")[0]], None)
+    table = parsing.table(BODIES[name], SERVICES[name.partition("/")[0]], None)
     assert {a.id: None if a.broken else a.capacity for a in table.accounts.values()} == ACCOUNTS[name]
     assert "secured" not in repr(table)
     assert "redacted" not in repr(table)
@@ -127,7 +127,7 @@ def test_the_example_accounts_are_read(name):
 
 def test_strings_that_choose_an_account_are_kept():
     """Dreamina's regions have different models, so ``where`` may ask for one."""
-    table = parse.table(BODIES["dreamina/accounts_inferred"], SERVICES["dreamina"], None)
+    table = parsing.table(BODIES["dreamina/accounts_inferred"], SERVICES["dreamina"], None)
     assert table.accounts["CA:a@example.com"].fields["region"] == "CA"
 
 
@@ -135,7 +135,7 @@ def test_kinds_have_limits_of_their_own():
     """Midjourney states a maximum for images and one for videos beside that for all."""
     body = {"1": {"maxJobs": 12, "maxImageJobs": 9, "maxVideoJobs": 3}}
     keys = ("midjourney", "midjourney/images", "midjourney/videos")
-    assert [parse.table(body, SERVICES[key], None).accounts["1"].capacity for key in keys] == [12, 9, 3]
+    assert [parsing.table(body, SERVICES[key], None).accounts["1"].capacity for key in keys] == [12, 9, 3]
 
 
 # service, body -> (id's end, account) of each job listed
@@ -169,7 +169,7 @@ JOBS = {
 @pytest.mark.parametrize(("key", "name"), sorted(JOBS))
 def test_the_example_jobs_are_read(key, name):
     """Id and account of every job in every example list, in order; a list of our kind only."""
-    listing = parse.listing(BODIES[name], SERVICES[key])
+    listing = parsing.listing(BODIES[name], SERVICES[key])
     expected = JOBS[key, name]
     assert len(listing.jobs) == len(expected)
     for job, (end, account) in zip(listing.jobs, expected, strict=True):
@@ -193,13 +193,13 @@ def test_the_example_jobs_are_read(key, name):
 )
 def test_lists_without_an_example_are_read_as_the_pages_tell(key, body):
     """The shapes that the pages describe in words only."""
-    listing = parse.listing(body, SERVICES[key])
+    listing = parsing.listing(body, SERVICES[key])
     assert (listing.jobs, listing.complete) == ((Job("1", A),), True)
 
 
 @pytest.mark.parametrize("name", ["riffusion", "kling", "runwayml", "tempolor", "pixverse"])
 def test_the_reply_reference_comes_back(name):
     """Services that list ``replyRef`` give each of our jobs back under its lease's id."""
-    jobs = parse.listing(BODIES[f"{name}/scheduler"], SERVICES[name]).jobs
+    jobs = parsing.listing(BODIES[f"{name}/scheduler"], SERVICES[name]).jobs
     assert jobs[0].ref
     assert SERVICES[name].reply_ref

@@ -11,7 +11,7 @@ from shelves import Gate, owner
 from stepping import until
 
 from balancer import AcquireTimeout, Job, SourceUnavailable, Unauthorized
-from balancer.store import operations as ops
+from balancer.stores import operations as ops
 
 
 class Played:
@@ -101,7 +101,7 @@ def test_a_refused_token_is_met_by_all_and_asked_about_once(pools):
     with pytest.raises(Unauthorized):
         one.refresh()
     before = source.fetches
-    two._core.upkeep.expire()
+    two._core.refresher.expire()
     with pytest.raises(Unauthorized):
         two.acquire(timeout=5)
     assert source.fetches == before
@@ -147,7 +147,7 @@ def test_an_older_table_that_lands_late_is_not_kept(pools, shelf):
     one.refresh()
     two.stats()
     gate = Gate(shelf, ops.Claim, two)
-    usual = two._core.upkeep._land_fetch
+    usual = two._core.refresher._land_fetch
     read, land = threading.Event(), threading.Event()
 
     def late(*landed):
@@ -155,8 +155,8 @@ def test_an_older_table_that_lands_late_is_not_kept(pools, shelf):
         assert land.wait(20)
         usual(*landed)
 
-    two._core.upkeep._land_fetch = late
-    two._core.upkeep.expire()
+    two._core.refresher._land_fetch = late
+    two._core.refresher.expire()
     caller = start(two.acquire, timeout=20)
     assert gate.reached.wait(10)
     gate.open.set()

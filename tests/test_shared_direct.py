@@ -12,8 +12,8 @@ from stepping import until
 from test_cancel_interrupts import Interrupter
 
 from balancer import AsyncAccountPool, StoreUnavailable
-from balancer.store import operations as ops
-from balancer.tally import HELD
+from balancer.rules.records import HELD
+from balancer.stores import operations as ops
 
 TWO = {"a": 2}
 
@@ -28,7 +28,7 @@ def pool(pools):
 
 def asked(shelf):
     """Return the kinds of the operations that were asked for since this was called last, but for beats."""
-    calls = [type(operation) for _, operation in shelf.calls if not isinstance(operation, ops.Beat)]
+    calls = [type(operation) for _, operation in shelf.calls if not isinstance(operation, ops.Heartbeat)]
     shelf.calls.clear()
     return calls
 
@@ -49,7 +49,7 @@ def test_a_slot_costs_one_operation_there_and_one_back(pool, shelf):
     with pool.acquire(label="mine", timeout=5) as lease:
         assert [holder.label for holder in pool.holders()] == ["mine"]
         assert lease.account.id == "a"
-    assert asked(shelf) == [ops.Take, ops.Dump, ops.End]
+    assert asked(shelf) == [ops.Acquire, ops.ReadAll, ops.Release]
 
 
 def test_an_interruption_at_any_moment_of_an_acquire_leaves_no_slot_taken(pool):
@@ -70,7 +70,7 @@ def test_an_interruption_while_a_dropped_lease_is_ended_loses_no_slot(pool):
     store = pool._core.store
     for moment in itertools.count(1):
         lease = pool.acquire()
-        store.dropped.append(lease._row)  # as its finalizer does, which is not struck here
+        store.abandoned_leases.append(lease._record)  # as its finalizer does, which is not struck here
         came = interrupted(moment, store.drain)
         until(lambda: pool.stats().free == 2)
         assert not store.mine
@@ -84,7 +84,7 @@ def test_an_interruption_at_any_moment_of_a_release_loses_no_slot(pool):
     for moment in itertools.count(1):
         lease = pool.acquire()
         came = interrupted(moment, lease.release)
-        if lease._row.state is HELD:
+        if lease._record.state is HELD:
             assert lease.release()
         until(lambda: pool.stats().free == 2)
         assert not pool._core.store.mine
@@ -109,7 +109,7 @@ def test_a_take_whose_answer_was_lost_is_undone(pool, shelf):
     lost = iter([1])
 
     def lose(_, operation):
-        shelf.lose_replies = next(lost, 0) if isinstance(operation, ops.Take) else 0
+        shelf.lose_replies = next(lost, 0) if isinstance(operation, ops.Acquire) else 0
 
     shelf.before = lose
     lease = pool.acquire(timeout=20)
@@ -149,6 +149,6 @@ def test_what_a_store_that_is_away_is_not_told_is_told_later(pool, shelf):
     assert lease.release()
     assert not lease.release()
     with pytest.raises(StoreUnavailable):
-        pool._core.store.do(ops.Dump())
+        pool._core.store.do(ops.ReadAll())
     shelf.away = False
     until(lambda: pool.stats().free == 2)

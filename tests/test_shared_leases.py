@@ -17,8 +17,8 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
-from balancer.store import courier
-from balancer.store import operations as ops
+from balancer.stores import courier
+from balancer.stores import operations as ops
 
 ONE = {"a": 1}
 TTL = 60.0
@@ -63,7 +63,7 @@ def test_a_late_beat_does_not_end_the_leases_of_its_own_process(pools, shelf):
     """P-36: the process that finds itself dead is alive."""
     pool = pools(source=ONE, lease_ttl=TTL)
     lease = pool.acquire()
-    until(lambda: any(isinstance(operation, ops.Beat) for _, operation in shelf.calls))
+    until(lambda: any(isinstance(operation, ops.Heartbeat) for _, operation in shelf.calls))
     shelf.leap += 2 * TTL
     pool._core.store.courier.hurry()
     until(lambda: any(isinstance(operation, ops.Register) for _, operation in shelf.calls))
@@ -128,7 +128,7 @@ def test_an_acquire_gives_up_on_a_store_that_stays_away(pools, shelf):
     for timeout in (0, 0.1):
         with pytest.raises(StoreUnavailable):
             pool.acquire(timeout=timeout)
-    assert not pool._core.store.lines.waiters
+    assert not pool._core.store.wait_queue.waiters
     shelf.away = False
     until(lambda: pool.stats().free == 1)
 
@@ -195,7 +195,7 @@ def test_two_threads_may_look_for_dropped_leases_at_once(pools):
             return next(answers)
 
     answers = iter([True, False])
-    pool._core.store.dropped = Emptied()
+    pool._core.store.abandoned_leases = Emptied()
     pool._core.store.drain()
 
 
@@ -216,8 +216,8 @@ def test_a_lease_is_kept_alive_by_a_courier_that_was_about_to_sleep_on(pools, sh
     pool, other = pools(lease_ttl=0.3), pools(lease_ttl=0.3)
     pool.acquire().release()  # the courier has nothing to do now
     lease = pool.acquire()
-    beats = len([1 for name, operation in shelf.calls if isinstance(operation, ops.Beat)])
-    until(lambda: len([1 for _, o in shelf.calls if isinstance(o, ops.Beat)]) > beats + 4)
+    beats = len([1 for name, operation in shelf.calls if isinstance(operation, ops.Heartbeat)])
+    until(lambda: len([1 for _, o in shelf.calls if isinstance(o, ops.Heartbeat)]) > beats + 4)
     assert states(other) == {lease.id: "held"}
 
 
@@ -232,7 +232,7 @@ def test_a_courier_that_was_about_to_end_sees_who_came(pools, monkeypatch):
         calls.append(usual())
         if len(calls) == 1:
             lease_wanted.append(start(pool.acquire, timeout=30))
-            until(lambda: pool._core.store.lines.counted)
+            until(lambda: pool._core.store.wait_queue.counted)
             return False  # as it looked a moment ago
         return usual()
 
@@ -240,7 +240,7 @@ def test_a_courier_that_was_about_to_end_sees_who_came(pools, monkeypatch):
     pool.stats()
     monkeypatch.setattr(found, "_needed", needed)
     found.go()
-    until(lambda: lease_wanted and pool._core.store.lines.counted)
+    until(lambda: lease_wanted and pool._core.store.wait_queue.counted)
     lease.release()
     assert lease_wanted[0].result(4).account.id == "a"
 
@@ -256,7 +256,7 @@ def test_an_interrupted_start_leaves_no_courier_that_does_not_run(pools, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", _raise_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            store.later(ops.End("somebody-1"))
+            store.later(ops.Release("somebody-1"))
     pool.stats()
     until(lambda: not store.courier._queue)
 
@@ -271,7 +271,7 @@ def test_closing_keeps_leases_alive_and_closes_connections_after_the_last(pools,
     lease, backend = pool.acquire(), pool._core.store.backend
     pool.close()
     before = len(shelf.calls)
-    until(lambda: sum(isinstance(o, ops.Beat) for _, o in list(shelf.calls)[before:]) > 4)
+    until(lambda: sum(isinstance(o, ops.Heartbeat) for _, o in list(shelf.calls)[before:]) > 4)
     assert states(other) == {lease.id: "held"}
     assert not backend.closed
     assert lease.release()
@@ -301,7 +301,7 @@ def test_closing_does_not_stop_a_loop_whose_tasks_wait(pools, monkeypatch):
     async def main():
         pool = AsyncAccountPool(pool=threads)
         task = asyncio.ensure_future(pool.acquire())
-        while not threads._core.store.lines.counted:  # noqa: ASYNC110  # no event tells of it
+        while not threads._core.store.wait_queue.counted:  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0)
         await pool.close()
         with pytest.raises(Exception, match="closed"):
@@ -316,9 +316,9 @@ def test_a_child_has_nothing_to_say_for_its_parent(pools, shelf):
     """P-45, P-46: a fork while the courier speaks leaves the child neither its lock nor its words."""
     pool = pools(source=ONE)
     lease = pool.acquire()
-    gate = Gate(shelf, ops.End, pool)
+    gate = Gate(shelf, ops.Release, pool)
     store = pool._core.store
-    store.later(ops.End(lease.id))
+    store.later(ops.Release(lease.id))
     assert gate.reached.wait(10)
     said = len(shelf.calls)
     child = os.fork()
@@ -327,7 +327,7 @@ def test_a_child_has_nothing_to_say_for_its_parent(pools, shelf):
         shelf.before = None
         courier._say_last_words()
         mine = not store.mine and not lease.release() and len(shelf.calls) == said
-        caller = pool.acquire(timeout=0) if mine and shelf.ledger.tallies["a"].held == {} else None
+        caller = pool.acquire(timeout=0) if mine and shelf.ledger.account_states["a"].held == {} else None
         os._exit(0 if mine and caller is None else 1)
     assert os.waitpid(child, 0)[1] == 0
     gate.open.set()
@@ -339,7 +339,7 @@ def test_a_process_that_ends_sends_its_last_words(pools, shelf):
     pool = pools(source=ONE)
     lease = pool.acquire()
     store = pool._core.store
-    store.courier.put(ops.End(lease.id))
+    store.courier.put(ops.Release(lease.id))
     shelf.away = True
     courier._say_last_words()
     shelf.away = False

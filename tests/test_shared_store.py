@@ -19,7 +19,7 @@ from balancer import (
     NoAccounts,
     StoreUnavailable,
 )
-from balancer.store import operations as ops
+from balancer.stores import operations as ops
 
 
 def test_pools_over_one_store_share_one_count(pools):
@@ -104,7 +104,7 @@ def test_a_lease_ended_by_somebody_else_is_not_brought_back(pools, shelf):
     holder, operator = pools(lease_ttl=0.3), pools(lease_ttl=0.3)
     lease = holder.acquire()
     assert operator.release(lease.id)
-    until(lambda: lease._row.state == "ended")
+    until(lambda: lease._record.state == "ended")
     assert operator.stats().in_flight == 0
     assert not lease.release()
 
@@ -338,7 +338,7 @@ def test_nobody_is_turned_away_by_a_look_at_a_store_that_others_are_just_filling
             one.refresh()
 
     def lose(name, operation):
-        if name == owner(two) and isinstance(operation, ops.Dump):
+        if name == owner(two) and isinstance(operation, ops.ReadAll):
             shelf.before = fill
             shelf.forget()
 

@@ -11,7 +11,7 @@ from shelves import Gate, owner, waiting
 from stepping import until
 
 from balancer import AcquireTimeout, AsyncAccountPool, NoAccounts, PoolClosed
-from balancer.store import operations as ops
+from balancer.stores import operations as ops
 
 ONE = {"a": 1}
 
@@ -26,7 +26,7 @@ def test_a_caller_behind_one_who_only_tries_is_served(pools, shelf, never_by_its
     other, pool = pools(source=ONE), pools(source=ONE)
     lease = other.acquire()
     pool.stats()
-    gate = Gate(shelf, ops.Take, pool)
+    gate = Gate(shelf, ops.Acquire, pool)
     trying = start(pool.acquire, timeout=0)
     assert gate.reached.wait(10)
     patient = waiting(pool, timeout=60)
@@ -42,7 +42,7 @@ def test_who_speaks_last_does_not_speak_for_those_who_came_since(pools, shelf, n
     other, pool = pools(source=ONE), pools(source=ONE)
     lease = other.acquire()
     pool.stats()
-    gate = Gate(shelf, ops.Take, pool)
+    gate = Gate(shelf, ops.Acquire, pool)
     trying = start(pool.acquire, timeout=0)
     assert gate.reached.wait(10)
     pinned = waiting(pool, account="a", timeout=60)  # it stands in a line of its own
@@ -59,7 +59,7 @@ def test_a_granted_caller_does_not_take_the_others_out_of_line(pools, shelf, nev
     other, pool = pools(source=ONE), pools(source=ONE)
     lease = other.acquire()
     pool.stats()
-    gate = Gate(shelf, ops.Take, pool)
+    gate = Gate(shelf, ops.Acquire, pool)
     lucky = start(pool.acquire, timeout=60)
     assert gate.reached.wait(10)
     pinned = waiting(pool, account="a", timeout=60)
@@ -79,7 +79,7 @@ def test_a_grant_that_was_never_heard_of_is_given_back(pools, shelf, never_by_it
     caller = waiting(pool, timeout=60)
 
     def lose(name, operation):
-        if name == owner(pool) and isinstance(operation, ops.Take) and operation.offered:
+        if name == owner(pool) and isinstance(operation, ops.Acquire) and operation.offered:
             shelf.lose_replies, shelf.before = 1, None
 
     shelf.before = lose
@@ -154,10 +154,10 @@ def test_stats_tell_what_an_acquire_would_find(pools, shelf):
     """A slot that is reserved for somebody who waits is not free."""
     other, pool = pools(source=ONE), pools(source=ONE)
     lease = other.acquire()
-    gate = Gate(shelf, ops.Dump, pool)  # not in the way yet
+    gate = Gate(shelf, ops.ReadAll, pool)  # not in the way yet
     gate.open.set()
     caller = waiting(pool, timeout=60)
-    held = Gate(shelf, ops.Take, pool)
+    held = Gate(shelf, ops.Acquire, pool)
     lease.release()
     assert held.reached.wait(10)
     assert other.stats().free == 0
@@ -225,7 +225,7 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
                 pool.acquire(timeout=0, **wish)
         until(lambda: pool.stats().free == 1)
         assert not store.mine
-        assert not store.lines.waiters
+        assert not store.wait_queue.waiters
 
 
 def _interrupted(store, name):

@@ -11,8 +11,8 @@ from http_sources import *  # noqa: F403  # fixtures
 from http_sources import Scripted, source_of
 
 from balancer import HttpSource, InvalidConfiguration, SourceUnavailable, SubscriptionRequired, Unauthorized
-from balancer.http import BODY_LIMIT
 from balancer.testing import CANARY
+from balancer.useapi.http_client import BODY_LIMIT
 
 pytest_plugins = ["balancer.testing.plugin"]
 

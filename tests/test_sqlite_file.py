@@ -17,11 +17,11 @@ from sqlite_workers import START, ask_as_nobody
 from structlog.testing import capture_logs
 
 from balancer import StoreUnavailable
-from balancer.model import Account, Table
-from balancer.store import operations as ops
-from balancer.store.sqlite import SqliteBackend
-from balancer.store.sqlite.places import file_system, warn_of_network
-from balancer.store.sqlite.schema import APPLICATION_ID, LAYOUT
+from balancer.models import Account, AccountTable
+from balancer.stores import operations as ops
+from balancer.stores.sqlite import SqliteBackend
+from balancer.stores.sqlite.places import file_system, warn_of_network
+from balancer.stores.sqlite.schema import APPLICATION_ID, LAYOUT
 from balancer.testing import ManualClock
 
 
@@ -49,7 +49,7 @@ def connect(path):
 def refusal(backend):
     """Return what a store says that cannot be used."""
     with pytest.raises(StoreUnavailable) as caught:
-        backend.call(ops.Dump())
+        backend.call(ops.ReadAll())
     assert str(backend._path) in str(caught.value)
     return str(caught.value)
 
@@ -173,9 +173,9 @@ def test_file_that_may_not_be_written_is_left_alone(connect, path, tmp_path):
 ON_A_FULL_DISK = """
 import resource, sys
 from balancer import StoreUnavailable
-from balancer.model import Account, Table
-from balancer.store import operations as ops
-from balancer.store.sqlite import SqliteBackend
+from balancer.models import Account, Table
+from balancer.stores import operations as ops
+from balancer.stores.sqlite import SqliteBackend
 backend = SqliteBackend(sys.argv[1], ops.Settings("n", "random", False, 60, 60, 60), ops.Owner("x", "h:1"))
 claim = backend.call(ops.Claim("fetch", 0, 60)).result
 few = Account("a", 100_000)
@@ -212,28 +212,28 @@ def test_deleted_file_is_made_anew(connect, path):
     """Who deletes the file resets the pool, for processes that had it open too."""
     backend, other = connect(), connect("two")
     configure(backend, {"a": 1})
-    assert backend.call(ops.Take(key="one-1")).result is not None
-    assert other.call(ops.Take(key="two-1")).result is None
+    assert backend.call(ops.Acquire(key="one-1")).result is not None
+    assert other.call(ops.Acquire(key="two-1")).result is None
     path.unlink()
     configure(other, {"a": 1})
-    assert other.call(ops.Take(key="two-2")).result is not None
-    assert backend.call(ops.Take(key="one-2")).result is None, "both count in the new file"
-    state = ops.RowState(key="one-1", account="a", state="held", age=1.0)
-    assert not backend.call(ops.Beat()).result.known
+    assert other.call(ops.Acquire(key="two-2")).result is not None
+    assert backend.call(ops.Acquire(key="one-2")).result is None, "both count in the new file"
+    state = ops.LeaseState(key="one-1", account="a", state="held", age=1.0)
+    assert not backend.call(ops.Heartbeat()).result.known
     backend.call(ops.Register((state,)))
     assert set(rows(backend)) == {"one-1", "two-2"}
-    assert backend.call(ops.Beat()).result.known
+    assert backend.call(ops.Heartbeat()).result.known
 
 
 def test_lease_that_comes_back_before_the_table_counts_once_it_is_there(connect):
     """An account that no table names yet is kept for the leases on it."""
     backend = connect()
-    backend.call(ops.Register((ops.RowState(key="one-1", account="a", state="held", age=1.0),)))
+    backend.call(ops.Register((ops.LeaseState(key="one-1", account="a", state="held", age=1.0),)))
     assert [account.id for account in dump(backend).draining] == ["a"]
     configure(backend, {"a": 1})
-    assert backend.call(ops.Take(key="one-2")).result is None
-    backend.call(ops.End(key="one-1"))
-    assert backend.call(ops.Take(key="one-2")).result is not None
+    assert backend.call(ops.Acquire(key="one-2")).result is None
+    backend.call(ops.Release(key="one-1"))
+    assert backend.call(ops.Acquire(key="one-2")).result is not None
 
 
 def test_pools_in_one_file_do_not_meet(connect):
@@ -241,11 +241,11 @@ def test_pools_in_one_file_do_not_meet(connect):
     kling, riffusion = connect(namespace="user:1/kling"), connect("two", namespace="user:1/riffusion")
     configure(kling, {"a": 1})
     configure(riffusion, {"a": 1, "b": 1})
-    assert kling.call(ops.Take(key="one-1")).result is not None
-    kling.call(ops.End(job_id="job"))
+    assert kling.call(ops.Acquire(key="one-1")).result is not None
+    kling.call(ops.Release(job_id="job"))
     assert len(rows(riffusion)) == 0
     assert set(dump(kling).table.accounts) == {"a"}
-    assert riffusion.call(ops.Take(key="two-1")).result is not None
+    assert riffusion.call(ops.Acquire(key="two-1")).result is not None
     assert riffusion.call(ops.Bind("two-1", "job", 60)).result == "bound", "released in the other pool only"
 
 
@@ -254,7 +254,7 @@ def test_accounts_come_back_as_they_were_put(connect):
     account = Account("é\n\x00 ", 7, {"b": True, "i": 2**40, "f": 1.5, "s": "ü\"'"}, "why not", "note")
     backend = connect()
     claim = backend.call(ops.Claim("fetch", 0, 60)).result
-    backend.call(ops.Configure(claim.number, 0, Table({account.id: account}), (account,), ()))
+    backend.call(ops.Configure(claim.number, 0, AccountTable({account.id: account}), (account,), ()))
     assert connect("two").call(ops.ReadTable()).result.table.accounts == {account.id: account}
 
 
@@ -264,8 +264,8 @@ def test_another_start_of_the_machine_keeps_jobs_and_drops_what_processes_held(c
     backend = connect(now=clock)
     configure(backend, {"a": 1, "b": 1, "c": 1})
     for number in range(3):
-        assert backend.call(ops.Take(key=f"one-{number}", else_wants=())).result is not None
-    assert backend.call(ops.Take(key="one-3", else_wants=())).result is None
+        assert backend.call(ops.Acquire(key=f"one-{number}", else_wants=())).result is not None
+    assert backend.call(ops.Acquire(key="one-3", else_wants=())).result is None
     backend.call(ops.Bind("one-0", "job", 1000.0))
     on_a = rows(backend)["one-1"].account
     backend.call(ops.Cool(account=on_a, seconds=500.0))
@@ -278,16 +278,16 @@ def test_another_start_of_the_machine_keeps_jobs_and_drops_what_processes_held(c
     state = dump(after)
     assert [row.key for row in state.rows] == ["one-0"]
     assert state.rows[0].expires_in == pytest.approx(1100.0, abs=5.0)
-    assert [pause.left for pause in state.pauses] == [pytest.approx(600.0, abs=5.0)]
-    assert after.call(ops.Take(key="later-1")).result is not None
-    assert after.call(ops.Take(key="later-2")).result is None
+    assert [pause.left for pause in state.cooldowns] == [pytest.approx(600.0, abs=5.0)]
+    assert after.call(ops.Acquire(key="later-1")).result is not None
+    assert after.call(ops.Acquire(key="later-2")).result is None
 
 
 def test_wall_clock_has_no_part_in_anything(connect, monkeypatch):
     """P-39: a time of day that jumps by a century ends nothing, and cools nothing longer."""
     backend = connect()
     configure(backend, {"a": 1, "b": 1})
-    assert backend.call(ops.Take(key="one-1", accounts=("a",))).result is not None
+    assert backend.call(ops.Acquire(key="one-1", accounts=("a",))).result is not None
     backend.call(ops.Bind("one-1", "job", 100.0))
     backend.call(ops.Cool(account="b", seconds=100.0))
     for wall in (0.0, 4e9):
@@ -295,7 +295,7 @@ def test_wall_clock_has_no_part_in_anything(connect, monkeypatch):
         other = connect(f"at{wall}")
         state = dump(other)
         assert 90 < state.rows[0].expires_in <= 100
-        assert 90 < state.pauses[0].left <= 100
+        assert 90 < state.cooldowns[0].left <= 100
 
 
 MOUNTS = """\
@@ -332,7 +332,7 @@ def test_file_holds_plain_values_for_an_operator(connect, path):
     """What runs where is readable with any SQLite shell."""
     backend = connect()
     configure(backend, {"a": 1})
-    backend.call(ops.Take(key="one-1", label="nightly"))
+    backend.call(ops.Acquire(key="one-1", label="nightly"))
     with sqlite3.connect(path) as file:
         found = file.execute("SELECT account, state, process, label FROM lease").fetchall()
         entry = file.execute("SELECT entry FROM account").fetchone()[0]

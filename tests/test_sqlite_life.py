@@ -15,8 +15,8 @@ from backends import configure, rows
 from sqlite_workers import START, connect, crash_at, keep_the_queue, take_in_child, until
 
 from balancer import StoreUnavailable
-from balancer.store import operations as ops
-from balancer.store.sqlite import forks
+from balancer.stores import operations as ops
+from balancer.stores.sqlite import forks
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def backend(path):
 
 def take(backend, key, **options):
     """Take a lease; return its account or None."""
-    granted = backend.call(ops.Take(key=key, draw=0.5, **options)).result
+    granted = backend.call(ops.Acquire(key=key, draw=0.5, **options)).result
     return granted and granted.account
 
 
@@ -68,11 +68,15 @@ def test_child_uses_the_store_as_an_owner_of_its_own(backend, path):
 
     def work():
         backend.after_fork(ops.Owner("child", "host:2"))
-        return take(backend, "child-1"), take(backend, "child-2"), backend.call(ops.End(key="child-1")).result
+        return (
+            take(backend, "child-1"),
+            take(backend, "child-2"),
+            backend.call(ops.Release(key="child-1")).result,
+        )
 
     assert take(backend, "one-1") == "a"
     said = in_child(work)
-    assert said.startswith("('a', None, Gone(key='child-1'")
+    assert said.startswith("('a', None, EndedLease(key='child-1'")
     assert set(rows(backend)) == {"one-1"}
     assert take(backend, "one-2") == "a"
 
@@ -83,11 +87,11 @@ def test_child_that_ends_leaves_the_parent_alive(backend, path):
     in_child(lambda: backend.after_fork(ops.Owner("child", "host:2")))
     other = connect(path, "two", lease_ttl=0.001)
     for _ in range(3):
-        other.call(ops.Beat())
+        other.call(ops.Heartbeat())
         assert set(rows(other)) == {"one-1"}
     assert take(other, "two-1") == "a"
     assert take(backend, "one-2", else_wants=()) is None
-    other.call(ops.End(key="two-1"))
+    other.call(ops.Release(key="two-1"))
     assert backend.listen(5) == ("a",)
     other.close()
 
@@ -120,8 +124,8 @@ def test_fork_waits_for_threads_in_the_middle_of_an_operation(backend):
             count += 1
             key = f"one-{number}{count:x}"
             try:
-                backend.call(ops.Take(key=key, draw=0.5))
-                backend.call(ops.End(key=key))
+                backend.call(ops.Acquire(key=key, draw=0.5))
+                backend.call(ops.Release(key=key))
             except StoreUnavailable as error:
                 failures.append(error)
 
@@ -132,8 +136,8 @@ def test_fork_waits_for_threads_in_the_middle_of_an_operation(backend):
     def work():
         backend.after_fork(ops.Owner(f"child{os.getpid()}", "host:2"))
         key = f"child{os.getpid()}-1"
-        backend.call(ops.Take(key=key, draw=0.5))
-        backend.call(ops.End(key=key))
+        backend.call(ops.Acquire(key=key, draw=0.5))
+        backend.call(ops.Release(key=key))
         return "done"
 
     said = [in_child(work) for _ in range(20)]
@@ -162,7 +166,7 @@ def test_threads_of_a_process_share_a_backend(backend):
                     most = max(most, live)
                 with guard:
                     live -= 1
-                backend.call(ops.End(key=key))
+                backend.call(ops.Release(key=key))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
     for thread in threads:
@@ -179,7 +183,7 @@ def test_event_loop_is_not_blocked_by_somebody_elses_turn(backend, path):
 
     async def main():
         fcntl.flock(lock, fcntl.LOCK_EX)
-        asking = asyncio.create_task(backend.acall(ops.Take(key="one-1")))
+        asking = asyncio.create_task(backend.acall(ops.Acquire(key="one-1")))
         for _ in range(20):
             await asyncio.sleep(0.001)
         assert not asking.done()
@@ -195,14 +199,14 @@ def test_cancelled_calls_cost_nothing(backend):
 
     async def main():
         for number in range(1000):
-            task = asyncio.create_task(backend.acall(ops.Take(key=f"one-{number:x}")))
+            task = asyncio.create_task(backend.acall(ops.Acquire(key=f"one-{number:x}")))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
         for number in range(1000):
-            await backend.acall(ops.End(key=f"one-{number:x}"))
-        return (await backend.acall(ops.Take(key="one-last"))).result
+            await backend.acall(ops.Release(key=f"one-{number:x}"))
+        return (await backend.acall(ops.Acquire(key="one-last"))).result
 
     assert asyncio.run(main()) == ops.Granted("a")
     assert set(rows(backend)) == {"one-last"}
@@ -212,8 +216,8 @@ def test_one_backend_serves_several_event_loops(backend):
     """P-16: loops one after the other, and at once in threads."""
 
     async def pair(key):
-        granted = (await backend.acall(ops.Take(key=key))).result
-        return granted is not None and (await backend.acall(ops.End(key=key))).result is not None
+        granted = (await backend.acall(ops.Acquire(key=key))).result
+        return granted is not None and (await backend.acall(ops.Release(key=key))).result is not None
 
     assert asyncio.run(pair("one-1"))
     done = []
@@ -233,13 +237,13 @@ def test_signal_handler_in_the_middle_of_an_operation_is_refused(backend):
 
     def interrupt():
         try:
-            backend.call(ops.Dump())
+            backend.call(ops.ReadAll())
         except StoreUnavailable as error:
             said.append(str(error))
         return 50.0
 
     backend._now, now = interrupt, backend._now
-    backend.call(ops.Dump())
+    backend.call(ops.ReadAll())
     backend._now = now
     assert len(said) >= 1
     assert all("signal handler" in text for text in said)
@@ -266,7 +270,7 @@ def test_leases_can_be_ended_after_close(backend):
     """Closing keeps what is out, and a later call connects anew."""
     assert take(backend, "one-1") == "a"
     backend.close()
-    assert backend.call(ops.End(key="one-1")).result is not None
+    assert backend.call(ops.Release(key="one-1")).result is not None
     assert not rows(backend)
 
 
@@ -276,7 +280,7 @@ def test_closed_owner_with_leases_is_not_taken_for_dead(backend, path):
     backend.close()
     other = connect(path, "two", lease_ttl=0.001)
     for _ in range(3):
-        other.call(ops.Beat())
+        other.call(ops.Heartbeat())
     assert set(rows(other)) == {"one-1"}
     other.close()
 
@@ -287,10 +291,10 @@ def test_mailbox_that_somebody_deleted_is_put_back(backend, path):
     assert take(slow, "slow-1") == "a"
     (path.parent / f"{path.name}-owners" / "slow").unlink()
     time.sleep(0.01)
-    slow.call(ops.Beat())
+    slow.call(ops.Heartbeat())
     assert "slow" in mailboxes(path)
     other = connect(path, "two", lease_ttl=0.002)
-    other.call(ops.Beat())
+    other.call(ops.Heartbeat())
     assert set(rows(other)) == {"slow-1"}
     for one in (slow, other):
         one.close()
@@ -325,7 +329,7 @@ def test_crash_at_any_statement_leaves_all_or_nothing(path):
         key = f"watcher-{last:x}"
         until(lambda key=key: take(watcher, key) == "a")
         assert take(watcher, "watcher-other") is None
-        watcher.call(ops.End(key=key))
+        watcher.call(ops.Release(key=key))
         if process.exitcode == 0:
             break
     else:
@@ -348,7 +352,7 @@ def test_crash_at_any_statement_of_a_plain_grant_leaves_all_or_nothing(path):
             ).fetchone()
         file.close()
         assert derived == real <= 1
-        until(lambda: not watcher.call(ops.Dump()).result.rows)
+        until(lambda: not watcher.call(ops.ReadAll()).result.rows)
         if process.exitcode == 0:
             break
     else:

@@ -11,7 +11,7 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AccountPool, AcquireTimeout, StoreUnavailable
-from balancer.store.sqlite import backend
+from balancer.stores.sqlite import backend
 from balancer.testing import FakeUseapi
 
 

@@ -12,7 +12,7 @@ import pytest
 from backends import configure, dump
 from sqlite_workers import Log, connect, processes, until
 
-from balancer.store import operations as ops
+from balancer.stores import operations as ops
 
 CAPACITIES = {"a": 1, "b": 2, "c": 3}
 SLOTS = sum(CAPACITIES.values())
@@ -60,7 +60,7 @@ def audit(path):
 def take_all(backend):
     """Take every free slot at once; return how many there were."""
     taken = 0
-    while backend.call(ops.Take(key=f"watcher-{taken:x}", draw=0.5)).result is not None:
+    while backend.call(ops.Acquire(key=f"watcher-{taken:x}", draw=0.5)).result is not None:
         taken += 1
     return taken
 
@@ -95,7 +95,7 @@ def test_slots_of_killed_processes_come_back_once(start, watcher, log, path):
     killed_at = time.monotonic()
 
     def drained():
-        for gone in watcher.call(ops.Beat()).expired:
+        for gone in watcher.call(ops.Heartbeat()).expired:
             log.write("x", gone.key, gone.account)
         state = dump(watcher)
         return not state.rows and not state.offers
@@ -121,7 +121,7 @@ def test_a_dead_holder_is_found_under_steady_traffic(start, watcher, log):
         worker.join(60)
         assert worker.exitcode == 0
     ended = [key for key, _ in log.find("x")]
-    ended += [gone.key for gone in watcher.call(ops.Beat()).expired]
+    ended += [gone.key for gone in watcher.call(ops.Heartbeat()).expired]
     assert ended.count("holder-1") == 1
     assert take_all(watcher) == 2
 
@@ -132,7 +132,7 @@ def test_a_living_process_keeps_its_lease_however_long_it_says_nothing(start, wa
     until(lambda: log.find("+"))
     end = time.monotonic() + 3 * TTL
     while time.monotonic() < end:
-        assert not watcher.call(ops.Beat()).expired
+        assert not watcher.call(ops.Heartbeat()).expired
         time.sleep(0.02)
     assert len(dump(watcher).rows) == 1
 
@@ -141,7 +141,7 @@ def test_a_killed_waiter_blocks_nobody(start, watcher, log):
     """P-29: a slot passes by the dead who stand first in line, long before anybody asks after them."""
     configure(watcher, {"a": 1})
     key = "watcher-1"
-    assert watcher.call(ops.Take(key=key)).result is not None
+    assert watcher.call(ops.Acquire(key=key)).result is not None
     dead = [start("wait", f"dead{n}", lease_ttl=3600.0) for n in range(3)]
     until(lambda: len(log.find("w")) == 3)
     time.sleep(0.1)
@@ -151,7 +151,7 @@ def test_a_killed_waiter_blocks_nobody(start, watcher, log):
     for process in dead:
         process.kill()
         process.join()
-    watcher.call(ops.End(key=key))
+    watcher.call(ops.Release(key=key))
     until(lambda: log.find("+"))
     assert [key for key, _ in log.find("+")] == ["living-1"]
     assert living.is_alive()

@@ -13,8 +13,8 @@ import pytest
 from backends import configure, rows, settings_for
 
 from balancer import StoreUnavailable
-from balancer.store import operations as ops
-from balancer.store.sqlite import SqliteBackend, witness
+from balancer.stores import operations as ops
+from balancer.stores.sqlite import SqliteBackend, witness
 
 OPEN_AND_CLOSE = """
 import sqlite3, sys
@@ -59,7 +59,7 @@ def backend(connect):
     """Return the backend of an owner that holds ``one-1``."""
     backend = connect()
     configure(backend, {"a": 5})
-    assert backend.call(ops.Take(key="one-1")).result is not None
+    assert backend.call(ops.Acquire(key="one-1")).result is not None
     assert set(rows(backend)) == {"one-1"}
     return backend
 
@@ -98,7 +98,7 @@ def test_a_file_that_vanishes_is_made_anew_by_the_very_next_operation(backend, p
     vanish(path)
     configure(backend, {"a": 5})
     assert path.exists()
-    assert backend.call(ops.Take(key="one-2")).result is not None
+    assert backend.call(ops.Acquire(key="one-2")).result is not None
     assert set(rows(backend)) == {"one-2"}
     with sqlite3.connect(path) as file:
         assert file.execute("SELECT key FROM lease").fetchall() == [("one-2",)]
@@ -122,7 +122,7 @@ def test_a_change_right_after_another_is_noticed_though_both_bear_the_same_time(
 
     monkeypatch.setattr(os, "fstat", Coarse)
     monkeypatch.setattr(witness, "_TICK", 60.0)
-    backend.call(ops.Beat())
+    backend.call(ops.Heartbeat())
     move_away(path)
     assert rows(backend) == {}
 
@@ -133,11 +133,11 @@ def test_a_backup_that_is_put_in_place_of_the_file_is_used_at_once(backend, path
     with sqlite3.connect(path) as file:
         file.execute("VACUUM INTO ?", (str(backup),))
     file.close()
-    assert backend.call(ops.Take(key="one-2")).result is not None
+    assert backend.call(ops.Acquire(key="one-2")).result is not None
     without_companions(path)
     backup.replace(path)
     assert set(rows(backend)) == {"one-1"}
-    state = ops.RowState(key="one-2", account="a", state="held", age=1.0)
+    state = ops.LeaseState(key="one-2", account="a", state="held", age=1.0)
     backend.call(ops.Register((state,)))
     assert set(rows(backend)) == {"one-1", "one-2"}
 
@@ -152,7 +152,7 @@ def test_a_folder_that_is_replaced_is_noticed(often, backend, path):
     """The file itself does not tell of it, so its path is looked at now and then."""
     path.parent.rename(path.parent.with_name("aside"))
     with pytest.raises(StoreUnavailable):
-        backend.call(ops.Dump())
+        backend.call(ops.ReadAll())
     shutil.copytree(path.parent.with_name("aside"), path.parent, ignore=shutil.ignore_patterns("pool.db*"))
     assert rows(backend) == {}
     assert path.exists()
@@ -189,7 +189,7 @@ def test_a_descriptor_is_kept_for_each_connection_and_no_longer(backend, how):
     files = descriptors()
     for _ in range(3):
         backend._database.close()
-        backend.call(ops.Beat())
+        backend.call(ops.Heartbeat())
     assert descriptors() == files
     backend._database.close()
     # The file, its log, its index, the queue; the index is in memory that is mapped.

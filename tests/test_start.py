@@ -21,7 +21,7 @@ pool.close()
 
 FORK = """
 import os, signal, sys, threading, time
-from balancer import log
+from balancer import events
 
 entered, seen = threading.Event(), []
 
@@ -45,7 +45,7 @@ if child:
 SLOW = """
 import io, os, sys, threading, time
 import structlog
-from balancer import log
+from balancer import events
 
 entered = threading.Event()
 
@@ -67,7 +67,7 @@ entered.wait()
 FORKING = """
 import os
 import structlog
-from balancer import log
+from balancer import events
 
 def fork(_, __, event):
     if not (child := os.fork()):
@@ -83,7 +83,7 @@ log.emit("info", "second")
 HANGING = """
 import os, threading
 import structlog
-from balancer import log
+from balancer import events
 
 entered = threading.Event()
 

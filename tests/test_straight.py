@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from balancer import AccountPool
-from balancer.origin import not_at_once
-from balancer.store import straight
+from balancer.stores import memory_fast_path
+from balancer.stores.origin import not_at_once
 from balancer.testing import ManualClock
 
 MAXIMA = {"one": 1, "two": 2, "three": 3}
@@ -35,7 +35,7 @@ def roads(pool):
     return pool._core.origin.grab, pool._core.origin.give_back
 
 
-SOURCE = Path(straight.__file__).read_text(encoding="utf-8").splitlines()
+SOURCE = Path(memory_fast_path.__file__).read_text(encoding="utf-8").splitlines()
 
 
 def critical(road):
@@ -83,7 +83,7 @@ def test_threads_that_are_traced_line_by_line_still_share_the_slots_rightly(pool
         return each_line
 
     def tracer(frame, *_):
-        return each_line if frame.f_code.co_filename == straight.__file__ else None
+        return each_line if frame.f_code.co_filename == memory_fast_path.__file__ else None
 
     accounts = Account()
 
@@ -146,4 +146,4 @@ def test_a_step_that_is_under_way_closes_the_road(pool):
 
     assert store._step(look) == (False, True)
     assert not store.road.closed
-    assert give_back(lease._row) is True
+    assert give_back(lease._record) is True

@@ -14,7 +14,7 @@ from crew import start
 from stepping import until
 
 from balancer import AccountPool, AcquireTimeout, SourceError
-from balancer.http import PatientRetry
+from balancer.useapi.http_client import PatientRetry
 
 pytest_plugins = ["balancer.testing.plugin"]
 

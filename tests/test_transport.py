@@ -32,7 +32,7 @@ from trouble import (
     with_urllib3,
 )
 
-from balancer.transport import may_have_been_sent
+from balancer.useapi.transport_errors import may_have_been_sent
 
 
 @pytest.fixture(params=CLIENTS, ids=lambda client: client.__name__)

@@ -40,7 +40,7 @@ from trouble import (
 )
 
 from balancer import errors
-from balancer.transport import may_have_been_sent
+from balancer.useapi.transport_errors import may_have_been_sent
 
 
 @pytest.fixture(params=CLIENTS, ids=lambda client: client.__name__)
@@ -238,7 +238,7 @@ def test_an_error_that_wraps_itself_is_looked_into_once_and_for_all():
 
 def test_no_client_is_imported_to_judge_its_errors():
     """Kinds are told by name, so that nobody needs a client that he does not use."""
-    text = (Path(__file__).parent.parent / "balancer" / "transport.py").read_text("utf-8")
+    text = (Path(__file__).parent.parent / "balancer" / "useapi" / "transport_errors.py").read_text("utf-8")
     imported = {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))}
     assert imported.isdisjoint({"requests", "urllib3", "httpx", "aiohttp", "urllib.error", "http.client"})
     assert "traceback" in imported

@@ -30,8 +30,8 @@ def eligible(desk):
     """Return the accounts with room, counted afresh."""
     return [
         id
-        for id, tally in sorted(desk.ledger.tallies.items())
-        if tally.account.capacity > len(tally.held) + tally.external
+        for id, account_state in sorted(desk.ledger.account_states.items())
+        if account_state.account.capacity > len(account_state.held) + account_state.external
     ]
 
 
@@ -45,7 +45,7 @@ def shake(desk, rng, rows):
     elif what < 0.97 and rows:
         desk.release(rows.pop(int(rng.random() * len(rows))))
     elif what < 0.99:
-        id = rng.choice(sorted(desk.ledger.tallies))
+        id = rng.choice(sorted(desk.ledger.account_states))
         desk.ledger.set_external({id: 1})
     else:
         capacities = {id: account.capacity for id, account in desk.table.accounts.items()}
@@ -64,7 +64,7 @@ def test_choice_is_uniform_over_the_accounts_with_room_all_through_a_long_histor
         if step % (1 if number < 1000 else 30) or not (room := eligible(desk)):
             continue
         row = desk.take(draw=rng.random())
-        bins[int((room.index(row.tally.id) + rng.random()) / len(room) * BINS)] += 1
+        bins[int((room.index(row.account_state.id) + rng.random()) / len(room) * BINS)] += 1
         desk.release(row)
         tried += 1
     assert tried > steps / 40
@@ -80,7 +80,7 @@ def test_each_account_with_room_has_an_equal_share_of_the_random_number(number, 
     for _ in range(5000):
         shake(desk, rng, rows)
     room = eligible(desk)
-    picks = [desk.ledger.room.pick((n + 0.5) / len(room)).id for n in range(len(room))]
+    picks = [desk.ledger.selector.pick((n + 0.5) / len(room)).id for n in range(len(room))]
     assert sorted(picks) == room
 
 
@@ -94,7 +94,7 @@ def test_accounts_are_chosen_equally_often_whatever_their_free_room(number):
     room = eligible(desk)
     for _ in range(50 * len(room)):
         row = desk.take(draw=rng.random())
-        picks[row.tally.id] += 1
+        picks[row.account_state.id] += 1
         desk.release(row)
     assert set(picks) <= set(room)
     assert uniform(picks[id] for id in room) > ONE_IN_A_MILLION

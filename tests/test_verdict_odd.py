@@ -11,7 +11,7 @@ from ruling import ACCEPTED, AMBIGUOUS, BROKEN, BUSY, DAY, PLAIN, REFUSED, SHORT
 
 from balancer.services import SERVICES
 from balancer.testing import CANARY
-from balancer.verdict import transport
+from balancer.useapi.verdicts import transport
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ruling import ruled
 from balancer import AccountPool, AmbiguousOutcome, JobRefused
 from balancer.services import SERVICES
 from balancer.testing import ManualClock
-from balancer.verdict import Verdict, judge
+from balancer.useapi.verdicts import Verdict, judge
 
 SUBSCRIPTION = "_common/402_token_subscription"
 

@@ -11,7 +11,7 @@ from ruling import AMBIGUOUS, NOT_SENT, ruled
 
 from balancer import SERVICES, AccountPool, AmbiguousOutcome, AttemptsFailed
 from balancer.testing import FakeUseapi
-from balancer.verdict import transport
+from balancer.useapi.verdicts import transport
 
 FLOW = SERVICES["flowmusic"]
 A, B = "a@example.com", "b@example.com"

@@ -12,7 +12,7 @@ from stepping import until
 from table_pools import *  # noqa: F403  # fixtures
 
 from balancer import AccountPool, AcquireTimeout, PoolClosed, TooManyWaiting
-from balancer.waiting import ThreadWaiter
+from balancer.waiting.threads import ThreadWaiter
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -110,7 +110,7 @@ def test_one_release_wakes_one_of_two_hundred(pool_of, monkeypatch):
     for served in range(1, 6):
         lease.release()
         until(lambda: len([c for c in callers if c.done()]) == served)  # noqa: B023
-        lease = next(lease for c in callers if c.done() and (lease := c.result())._row.state == "held")
+        lease = next(lease for c in callers if c.done() and (lease := c.result())._record.state == "held")
     assert len(woken) <= 10
     assert pool.stats().waiting == 195
     pool.close()
@@ -220,8 +220,8 @@ def test_waiting_for_the_first_table_is_not_waiting_in_line(clock):
     source.hold()
     pool = AccountPool(source=source, clock=clock, max_waiting=1)
     callers = crew(5, pool.acquire)
-    until(lambda: len(pool._core.upkeep.watching) == 5)
-    source.let_go()
+    until(lambda: len(pool._core.refresher.watching) == 5)
+    source.detached()
     assert len([result(caller) for caller in callers]) == 5
 
 

@@ -87,10 +87,10 @@ def test_the_confirmation_takes_no_longer_than_the_callers_timeout(clock):
     clock.advance(10)
     source.hold()
     caller = start(pool.acquire, timeout=3)
-    until(lambda: pool._core.upkeep.watching)
+    until(lambda: pool._core.refresher.watching)
     clock.advance(3)
     assert isinstance(error(caller), NoAccounts)
-    source.let_go()
+    source.detached()
 
 
 def test_a_hundred_who_are_turned_away_cause_one_confirmation(clock):
@@ -101,8 +101,8 @@ def test_a_hundred_who_are_turned_away_cause_one_confirmation(clock):
     clock.advance(10)
     source.hold()
     callers = crew(100, pool.acquire)
-    until(lambda: len(pool._core.upkeep.watching) == 100)
-    source.let_go()
+    until(lambda: len(pool._core.refresher.watching) == 100)
+    source.detached()
     assert {type(error(caller)) for caller in callers} == {NoAccounts}
     assert source.calls == 2
 

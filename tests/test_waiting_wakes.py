@@ -12,7 +12,7 @@ from stepping import until
 from table_pools import *  # noqa: F403  # fixtures
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
-from balancer.lines import Lines
+from balancer.waiting.queue import WaitQueue
 
 LABELS = ["one", "three", "two"]
 
@@ -177,13 +177,13 @@ def test_the_keeper_and_its_heir_may_leave_at_once():
 def test_a_lease_dropped_before_anybody_keeps_the_time_is_not_overlooked(monkeypatch):
     """P-33, P-3: the first in line looks once more when it has become the one to be told."""
     pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
-    leases, join = [pool.acquire()], Lines.join_plain
+    leases, join = [pool.acquire()], WaitQueue.join_plain
 
     def interrupted(*args):
         leases.clear()  # as a garbage collection may do in the middle of it
         join(*args)
 
-    monkeypatch.setattr(Lines, "join_plain", interrupted)
+    monkeypatch.setattr(WaitQueue, "join_plain", interrupted)
     assert result(start(pool.acquire)).release()
 
 
@@ -213,10 +213,10 @@ def test_who_waits_fetches_when_an_answer_says_that_the_configuration_has_change
     pool = AccountPool(source=source, ttl=1e9, reconcile_every=None)
     lease = pool.acquire()
     waiting = start(pool.acquire)
-    until(lambda: pool._core.store.lines.keeper)
+    until(lambda: pool._core.store.wait_queue.keeper)
     source.table["b"] = 1
     source.may_land.set()
-    pool._core.upkeep.expire()
+    pool._core.refresher.expire()
     assert result(waiting).account.id == "b"
     assert lease.release()
 
@@ -224,18 +224,18 @@ def test_who_waits_fetches_when_an_answer_says_that_the_configuration_has_change
 @pytest.mark.parametrize("constraint", [{}, {"account": "broken"}], ids=["stale", "hopeless"])
 def test_a_fetch_that_takes_long_keeps_nobody_from_a_slot_that_becomes_free(source, monkeypatch, constraint):
     """P-33: the one who keeps the time for all goes on doing so while it waits for the fetch."""
-    monkeypatch.setattr("balancer.flow.PATIENCE", 60.0)
-    monkeypatch.setattr("balancer.catalog.CONFIRMED", 0.0)
+    monkeypatch.setattr("balancer.engine.acquire.PATIENCE", 60.0)
+    monkeypatch.setattr("balancer.rules.freshness.CONFIRMED", 0.0)
     pool = AccountPool(source=source, ttl=1e9, reconcile_every=None)
     source.table["broken"] = {"maxJobs": 1, "error": "expired"}
     pool.refresh()
     pool.cool("a", 0.3)
     waiting = [start(pool.acquire, **constraint)]
-    until(lambda: pool._core.store.lines.keeper)
+    until(lambda: pool._core.store.wait_queue.keeper)
     waiting.append(start(pool.acquire))
-    until(lambda: len(pool._core.store.lines.waiters) == 2)
+    until(lambda: len(pool._core.store.wait_queue.waiters) == 2)
     if not constraint:
-        pool._core.upkeep.expire()
+        pool._core.refresher.expire()
     until(lambda: source.fetches == 2)
     assert result(waiting[bool(constraint)]).account.id == "a"
     assert not source.may_land.is_set()
@@ -243,7 +243,7 @@ def test_a_fetch_that_takes_long_keeps_nobody_from_a_slot_that_becomes_free(sour
 
 def test_all_whose_wait_has_become_long_are_logged_in_real_time(monkeypatch):
     """P-59: those who sleep until they are served are told of by the one who keeps the time."""
-    for module in ("balancer.lines", "balancer.flow"):
+    for module in ("balancer.waiting.queue", "balancer.engine.acquire"):
         monkeypatch.setattr(f"{module}.LONG_WAIT", 0.1)
     pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
     with structlog.testing.capture_logs() as events:

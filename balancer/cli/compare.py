@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from balancer import Holder, Job, Listing, PoolStats
+from balancer import Holder, Job, JobList, PoolStats
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Line:
     state: str
 
 
-def compared(stats: PoolStats, held: Collection[Holder], listing: Listing | None) -> list[Line]:
+def compared(stats: PoolStats, held: Collection[Holder], listing: JobList | None) -> list[Line]:
     """Return a line for each account that is configured, leased or listed."""
     listed = None if listing is None else _listed(listing)
     accounts = {**stats.accounts, **dict.fromkeys(listed or ())}
@@ -44,17 +44,17 @@ def compared(stats: PoolStats, held: Collection[Holder], listing: Listing | None
     ]
 
 
-def _listed(listing: Listing) -> Counter[str]:
+def _listed(listing: JobList) -> Counter[str]:
     named = Counter(job.account for job in listing.jobs if job.account is not None)
     return named + Counter(listing.counts)
 
 
-def _not_listed(held: Collection[Holder], listing: Listing) -> Iterator[Holder]:
+def _not_listed(held: Collection[Holder], listing: JobList) -> Iterator[Holder]:
     running = {job.id for job in listing.jobs}
     return (one for one in held if one.job_id is not None and one.job_id not in running)
 
 
-def _not_leased(held: Collection[Holder], listing: Listing) -> Iterator[Job]:
+def _not_leased(held: Collection[Holder], listing: JobList) -> Iterator[Job]:
     jobs, leases = {holder.job_id for holder in held}, {holder.id for holder in held}
     return (job for job in listing.jobs if job.id not in jobs and job.ref not in leases)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from balancer import SERVICES, AccountPool, HttpSource
-from balancer.source import DEFAULT_BASE_URL
+from balancer.useapi.sources import DEFAULT_BASE_URL
 
 MEMORY = "memory://"
 BLIND = (

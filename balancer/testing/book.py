@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from balancer.clock import Clock
-from balancer.service import Service
+from balancer.services.schema import Service
 from balancer.testing.audit import Violation
 from balancer.testing.jobs import Configured, Job, Lane
 from balancer.testing.sites import Site

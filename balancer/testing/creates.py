@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from balancer.clock import Clock
-from balancer.service import Service
+from balancer.services.schema import Service
 from balancer.testing import refusals
 from balancer.testing.book import Book, Order, TurnedDownError
 from balancer.testing.callbacks import Callbacks, on_loopback

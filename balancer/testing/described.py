@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from balancer.service import Load
+from balancer.services.schema import JobsEndpoint
 from balancer.testing.lists import Listing
 from balancer.testing.views import Seen
 
 
-def described(load: Load) -> Listing:
+def described(load: JobsEndpoint) -> Listing:
     """Return what lists the running jobs at the first place that ``load`` names, as it says."""
     place = (*load.rows, load.counts or "")[0]
     return lambda view: _placed(place.split(".") if place else [], [*view.jobs], load)
 
 
-def _placed(path: list[str], jobs: list[Seen], load: Load) -> Any:
+def _placed(path: list[str], jobs: list[Seen], load: JobsEndpoint) -> Any:
     if not path:
         return [_row(seen, load) for seen in jobs] if load.rows else len(jobs)
     name, *below = path
@@ -27,6 +27,6 @@ def _placed(path: list[str], jobs: list[Seen], load: Load) -> Any:
     return {name: _placed(below, jobs, load)}
 
 
-def _row(seen: Seen, load: Load) -> dict[str, Any]:
+def _row(seen: Seen, load: JobsEndpoint) -> dict[str, Any]:
     ref = {load.ref: seen.reply["replyRef"]} if "replyRef" in seen.reply else {}
     return {load.job[0]: seen.id, **dict.fromkeys(load.account[:1], seen.account), **ref}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from balancer.service import Service
+from balancer.services.schema import Service
 from balancer.testing.jobs import Configured
 from balancer.testing.sites import Site
 

@@ -10,7 +10,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from balancer.clock import Clock
-from balancer.service import Service
+from balancer.services.schema import Service
 from balancer.testing.app import App
 from balancer.testing.audit import AccountAudit, Audit
 from balancer.testing.book import Book

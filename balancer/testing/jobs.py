@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from balancer.service import Service
+from balancer.services.schema import Service
 from balancer.testing.audit import AccountAudit
 
 

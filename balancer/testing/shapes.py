@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from balancer.clock import Clock
-from balancer.service import Service
+from balancer.services.schema import Service
 from balancer.testing import lists
 from balancer.testing.described import described
 from balancer.testing.jobs import Job

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from balancer.service import Service
 from balancer.services import SERVICES, find
+from balancer.services.schema import Service
 
 
 @dataclass(frozen=True, slots=True)

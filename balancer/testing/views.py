@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from balancer.clock import Clock
-from balancer.service import Service
+from balancer.services.schema import Service
 from balancer.testing.jobs import Job
 
 

@@ -1,0 +1,1 @@
+"""One pool in one process, doing."""

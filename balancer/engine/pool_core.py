@@ -1,0 +1,197 @@
+"""The heart of one pool in one process, shared by its sync and its async face.
+
+Where the state lives: ``store`` knows who holds what and who waits (its ledger is in this process or
+in a database), ``upkeep`` knows the configuration and its freshness. The rest of the core is what
+the pool was made with.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+from balancer.clock import Clock
+from balancer.config import HALF, PoolConfig, account_id, job_text, seconds
+from balancer.engine.refresher import Refresher
+from balancer.errors import LeaseLost
+from balancer.request import AcquireRequest
+from balancer.rules.ledger import Ledger
+from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord
+from balancer.stores import open_store
+from balancer.stores.origin import Origin, not_at_once
+from balancer.waiting.drivers import Flow
+
+_cores: weakref.WeakSet[PoolCore] = weakref.WeakSet()
+_announced: set[str] = set()
+"""Retired services that this process has been told about."""
+
+
+class PoolCore:
+    """One pool in one process."""
+
+    def __init__(self, options: PoolConfig) -> None:
+        self.options = options
+        self.service = options.service
+        self.clock: Clock = options.clock
+        self.now = options.clock.now
+        self.draw = options.draw
+        self.customer = self._customer()
+        self.warned: set[str] = set()
+        """Warnings that are given once a pool."""
+        self.origin = Origin(self)
+        self.store = open_store(options, self._new_ledger, self.origin)
+        self.store.text = self.text
+        self.store.service = self.service.key
+        self.store.ttls = {BOUND: options.job_ttl, AMBIGUOUS: options.ambiguous_ttl}
+        self.refresher = Refresher(options, self.store)
+        self.store.external_deadline = self.refresher.due
+        self.store.adopt = self.refresher.adopt
+        self.store.start_over = self.refresher.start_over
+        _cores.add(self)
+        self.clock.watch(self.tick)
+
+    def _customer(self) -> tuple[str, str, str] | None:
+        token = self.options.token
+        if token is None or not token.fixed:
+            return None
+        return token.customer(), self.service.key, getattr(self.options.source, "base_url", "")
+
+    def _new_ledger(self) -> Ledger:
+        return Ledger(self.options.strategy, self.now, lower_only=self.service.max_jobs is None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the pool was closed."""
+        return self.refresher.closed
+
+    # -- leases -------------------------------------------------------------------------------
+
+    def text(self, key: Key) -> str:
+        """Return the id by which users know the lease ``key``."""
+        return self.origin.text(key)
+
+    def key(self, lease_id: object) -> Key | None:
+        """Return the key of a lease given by id, or None if the store cannot have it."""
+        if not isinstance(lease_id, str):
+            raise TypeError(f"lease_id must be a string, not {type(lease_id).__name__}")
+        if self.store.shared:
+            return None if HALF.search(lease_id) else lease_id
+        return self.origin.number(lease_id)
+
+    def release(self, lease_id: object, job_id: object) -> Flow[bool]:
+        """End a lease by its id or by its job's. True if this ended one."""
+        if _one_of(lease_id, job_id) == "job_id":
+            return (yield from self.store.release_job(job_text(job_id)))
+        key = self.key(lease_id)
+        return key is not None and (yield from self.store.release(key))
+
+    def renew(self, lease_id: object, job_id: object, ttl: float | None) -> Flow[None]:
+        """Move the end of a lease. Raises LeaseLost if there is none."""
+        life = None if ttl is None else seconds("ttl", ttl, above=True)
+        if _one_of(lease_id, job_id) == "job_id":
+            key, job = None, job_text(job_id)
+        else:
+            key, job = self.key(lease_id), None
+        known = key is not None or job is not None
+        if not (known and (yield from self.store.renew(key, job, life))):
+            raise LeaseLost(f"no lease {lease_id or job_id!r} is live", lease_id=str(lease_id or ""))
+
+    def cool(self, account: object, length: float, reason: str) -> Flow[None]:
+        """Put an account in a cooldown by hand."""
+        if not isinstance(reason, str):
+            raise TypeError(f"reason must be a string, not {type(reason).__name__}")
+        id, pause = account_id("account_id", account), seconds("seconds", length)
+        if not (yield from self.store.cool(id, pause, reason)):
+            raise ValueError(f"account_id {id!r} is not in the configuration")
+
+    def reset(self, account: object) -> Flow[None]:
+        """Clear what verdicts made of an account."""
+        id = account_id("account_id", account)
+        if not (yield from self.store.reset(id)):
+            raise ValueError(f"account_id {id!r} is not in the configuration")
+
+    def new_record(self, request: AcquireRequest) -> LeaseRecord:
+        """Return the row of a lease that is yet to be granted."""
+        return LeaseRecord(self.store.new_key(), request.label, request.scope)
+
+    def tick(self) -> None:
+        """Look around because the clock was moved: some may have waited long enough."""
+        with self.store.lock:
+            self.store.wake_all()
+            self.refresher.wake_watchers()
+        self.store.step()
+
+    # -- what people are told -------------------------------------------------------------------
+
+    def announce(self) -> None:
+        """Warn about what is known to be wrong with this pool from the beginning."""
+        if self.service.retired is not None and self.service.key not in _announced:
+            _announced.add(self.service.key)
+            self.store.note("warning", "service_retired", why=self.service.retired)
+        if self.has_rival():
+            self.store.note(
+                "warning",
+                "duplicate_memory_pool",
+                hint="each would use the whole capacity: share one pool, or a store",
+            )
+        self.store.flush()
+
+    def has_rival(self) -> bool:
+        """Whether another open memory pool of this process counts the same customer's accounts."""
+        if self.customer is None or self.store.shared:
+            return False
+        others = [core for core in list(_cores) if core is not self and not core.closed]
+        return any(core.customer == self.customer and not core.store.shared for core in others)
+
+    def describe(self) -> str:
+        """Return what a repr says of the pool."""
+        state = ", closed" if self.closed else ""
+        waiting = self.store.wait_queue.counted
+        return f"{self.service.key}: {self.store.describe()}, {waiting} waiting{state}"
+
+    def warn_unbound(self, lease_id: str, job_id: str) -> None:
+        """Log once that the slot of an accepted job was freed while the job may still run."""
+        if "slot_ended_before_job" not in self.warned:
+            self.warned.add("slot_ended_before_job")
+            hint = "bind the lease to the job, and release it when the job is over"
+            self.store.note("warning", "slot_ended_before_job", lease=lease_id, job_id=job_id, hint=hint)
+
+    def warn_long_wait(self, request: AcquireRequest, waited: float) -> None:
+        """Log that a caller has been waiting for long."""
+        self.store.note(
+            "warning", "waiting_long", waited_s=waited, label=request.label, account=request.account
+        )
+        self.store.flush()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Refuse new callers and send those who wait away. Leases stay valid."""
+        if self.closed:
+            return
+        self.refresher.close()
+        self.store.close()
+        close = getattr(self.options.source, "close", None)
+        if close is not None and self.options.owns_source:
+            close()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child: its leases, its callers and its threads are the parent's."""
+        self.origin.give_back = self.origin.give_back_blocking = not_at_once
+        self.origin = Origin(self)
+        self.store.after_fork(self.origin)
+        self.refresher.after_fork()
+
+
+def _after_fork_in_child() -> None:
+    for core in list(_cores):
+        core.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _one_of(lease_id: object, job_id: object) -> str:
+    if (lease_id is None) is (job_id is None):
+        raise TypeError("give either lease_id or job_id")
+    return "lease_id" if job_id is None else "job_id"

@@ -1,0 +1,294 @@
+"""Keeping the configuration and the server's list of jobs up to date.
+
+It turns the advice of the cache and the schedule into tasks: see :mod:`balancer.engine.background`. The first
+table is held back until the first list of running jobs is in, so that a process that was started again
+finds its old jobs before it grants anything.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+
+from balancer.config import PoolConfig
+from balancer.engine.background import BackgroundTasks, answer_of
+from balancer.errors import BalancerError, PoolClosed, SourceUnavailable
+from balancer.models import AccountTable, JobList, ReconcileResult
+from balancer.rules.freshness import Freshness
+from balancer.rules.ledger import Changes
+from balancer.rules.reconciliation import Plan
+from balancer.rules.records import LeaseRecord
+from balancer.stores.base import Store
+from balancer.useapi.sources import to_listing, to_table
+
+
+class Refresher(BackgroundTasks):
+    """The table in force, the list of running jobs, and when each is read.
+
+    Mutable, under the store's lock: the first table while it is held back, and what its errands are.
+    """
+
+    def __init__(self, options: PoolConfig, store: Store) -> None:
+        super().__init__(options, store)
+        self.options = options
+        self.source = options.source
+        self.closed = False
+        self.pending: AccountTable | None = None
+        """The first table, until the first list of running jobs is in."""
+        self.expired_at = -math.inf
+        """When an answer last said that the configuration has changed."""
+        self._turn = threading.Lock()
+        """Held by the thread that puts a fetched table in force: one after the other."""
+
+    # -- advice -------------------------------------------------------------------------------
+
+    def due(self, now: float) -> float:
+        """When somebody has to look again, as far as the source goes (under the lock)."""
+        if self.closed:
+            return -math.inf
+        survey = self.reconcile_schedule.next_due(
+            now, bool(self.store.wait_queue.counted), self.store.oldest_detached_since
+        )
+        return min(self.configuration.next_due(), survey)
+
+    def consult(self) -> Freshness:
+        """Return what a caller who needs the table should do, and start what is due.
+
+        Raises:
+            PoolClosed: the pool is closed.
+        """
+        with self.store.lock:
+            if self.closed:
+                raise PoolClosed("the pool is closed")
+            now = self.now()
+            advice = self.configuration.advise(now)
+            fetch = self.configuration.single_flight.start(now) if advice is Freshness.START else 0
+            survey = self._start_survey(now)
+        if fetch:
+            # What another process fetched will do, but not from before an answer spoke against it.
+            self._send_fetch(fetch, min(self.options.ttl, now - self.expired_at))
+        if survey:
+            self._send_survey(survey, self.reconcile_schedule.every or 0.0)
+        if advice is Freshness.USE and self.store.table is None and not self.open_when_ready():
+            return Freshness.WAIT
+        return advice
+
+    def confirm(self) -> bool:
+        """Have the table confirmed before somebody is turned away by it. False: it is recent enough."""
+        with self.store.lock:
+            if self.configuration.single_flight.running:
+                return True
+            now = self.now()
+            if not self.configuration.may_confirm(now):
+                return False
+            number = self.configuration.single_flight.start(now)
+        self._send_fetch(number, 0.0)
+        return True
+
+    def trouble(self) -> BalancerError:
+        """Return why there is no table, for one caller to raise."""
+        trouble = self.configuration.trouble
+        return SourceUnavailable("no configuration yet") if trouble is None else trouble.copy_for_raise()
+
+    def expire(self) -> None:
+        """Have the next caller fetch the configuration: an answer says that it has changed."""
+        with self.store.lock:
+            self.expired_at = self.now()
+            self.configuration.expire()
+            self.store.next_housekeeping_at = -math.inf
+            self.store.rouse_keeper()  # who waits may be that caller
+        self.store.flush()
+
+    # -- the configuration ----------------------------------------------------------------------
+
+    def begin_fetch(self) -> int:
+        """Start a fetch whatever the table's age, unless one is under way. Return the flight's number."""
+        with self.store.lock:
+            now, single_flight = self.now(), self.configuration.single_flight
+            running = single_flight.running and not single_flight.overdue(now)
+            number = single_flight.number if running else single_flight.start(now)
+        if not running:
+            self._send_fetch(number, 0.0)
+        return number
+
+    def adopt(self, table: AccountTable, age: float) -> None:
+        """Take over a table that another process has fetched."""
+        with self.store.lock:
+            self.configuration.adopt(table, self.now() - age)
+        if self.store.table is not None:
+            self._put_in_force(table)
+
+    def start_over(self) -> None:
+        """Load everything anew: the store has lost its memory, and grants need the accounts and old jobs."""
+        with self.store.lock:
+            if self.store.table is None:
+                return
+            self.store.table = None
+            self.configuration.forget()
+            self.reconcile_schedule.forget()
+            self.store.wake_all()
+        self.store.flush()
+
+    def _send_fetch(self, number: int, max_age: float) -> None:
+        self._send(
+            lambda: self._fetch(number, max_age),
+            "fetch",
+            lambda failure: self._land_fetch(number, failure, 0.0),
+        )
+
+    def _fetch(self, number: int, max_age: float) -> None:
+        outcome, age = self.store.fetch(lambda: answer_of(self._read_table), max_age)
+        self._land_fetch(number, outcome, age)
+
+    def _read_table(self) -> AccountTable:
+        return to_table(self.source.accounts(), self.options.service, self.options.default_capacity)
+
+    def _land_fetch(self, number: int, outcome: AccountTable | BalancerError, age: float) -> None:
+        """Take over what a fetch brought, unless it was given up in the meantime.
+
+        The table is in force before the fetch counts as landed: who waited for it finds it so. And
+        no later fetch can be overtaken, as it only starts after that.
+        """
+        with self._turn:
+            if isinstance(outcome, AccountTable) and self.store.table is not None and self._flies(number):
+                self._put_in_force(outcome)
+            survey = self._land(number, outcome, age)
+        if survey is None:
+            return
+        if survey:
+            self._send_survey(survey, self.reconcile_schedule.every or 0.0)
+        if isinstance(outcome, AccountTable):
+            self.store.note("debug", "configuration_fetched", accounts=len(outcome))
+        else:
+            kind = type(outcome).__name__
+            self.store.note("warning", "configuration_failed", error=str(outcome), kind=kind)
+        self.open_when_ready()
+        self.store.step()
+
+    def _flies(self, number: int) -> bool:
+        with self.store.lock:
+            return (
+                self.configuration.single_flight.running and self.configuration.single_flight.number == number
+            )
+
+    def _land(self, number: int, outcome: AccountTable | BalancerError, age: float) -> int | None:
+        """Return the number of the reconciliation to start, 0 for none; None: the fetch was given up."""
+        survey = 0
+        with self.store.lock:
+            now = self.now()
+            if not self.configuration.land(number, outcome, now, age):
+                return None
+            if isinstance(outcome, AccountTable) and self.store.table is None:
+                self.pending = outcome
+                survey = self._start_survey(now)
+            elif not isinstance(outcome, AccountTable):
+                self.store.wake_all()
+            self.wake_watchers()
+        return survey
+
+    def open_when_ready(self) -> bool:
+        """Let grants begin once the first table is in, and the first list too or given up."""
+        with self._turn:
+            with self.store.lock:
+                single_flight, pending = self.reconcile_schedule.single_flight, self.pending
+                if pending is None or (single_flight.running and not single_flight.overdue(self.now())):
+                    return pending is None
+            self._put_in_force(pending)
+            with self.store.lock:
+                if self.pending is pending:
+                    self.pending = None
+                self.wake_watchers()
+        self.store.flush()
+        return True
+
+    def _put_in_force(self, table: AccountTable) -> None:
+        changes = Changes.between(self.store.table, table)
+        if self.store.table is not None and not (changes.put or changes.gone):
+            return  # the one in force says the same, and nobody has to look around
+        for account in changes.put:
+            if account.broken is not None:
+                self.store.note("warning", "account_broken", account=account.id, reason=account.broken)
+        self.store.configure(changes, table)
+
+    # -- the server's list of running jobs --------------------------------------------------------
+
+    def begin_survey(self) -> int:
+        """Start a reconciliation now, unless one is under way. Return the flight's number."""
+        with self.store.lock:
+            now, single_flight = self.now(), self.reconcile_schedule.single_flight
+            running = single_flight.running and not single_flight.overdue(now)
+            number = single_flight.number if running else self.reconcile_schedule.start(now)
+        if not running:
+            self._send_survey(number, 0.0)
+        return number
+
+    def _start_survey(self, now: float) -> int:
+        """Begin a reconciliation if one is due (under the lock). Return its number, or 0."""
+        waiting = bool(self.store.wait_queue.counted)
+        due = self.reconcile_schedule.due(
+            now, self.pending is not None, waiting, self.store.oldest_detached_since
+        )
+        return self.reconcile_schedule.start(now) if due and not self.closed else 0
+
+    def _send_survey(self, number: int, max_age: float) -> None:
+        def failed(failure: BalancerError) -> None:
+            with self.store.lock:
+                self.reconcile_schedule.land(number, failure)
+
+        self._send(lambda: self._list_jobs(number, max_age), "list", failed)
+
+    def _list_jobs(self, number: int, max_age: float) -> None:
+        def wanted() -> bool:
+            return (
+                self.reconcile_schedule.single_flight.running
+                and self.reconcile_schedule.single_flight.number == number
+            )
+
+        interval = self.reconcile_schedule.every or 0.0
+        plan = self.store.survey(lambda: answer_of(self._read_jobs), wanted, interval, max_age)
+        with self.store.lock:
+            landed = self.reconcile_schedule.land(number, plan)
+            if landed and isinstance(plan, Plan):
+                self.reconcile_schedule.result = self._told(plan)
+        if not landed:
+            return
+        if isinstance(plan, BalancerError):
+            self.store.note("warning", "reconcile_failed", error=str(plan), kind=type(plan).__name__)
+        self.open_when_ready()
+        with self.store.lock:
+            self.wake_watchers()
+        self.store.step()
+
+    def _read_jobs(self) -> JobList:
+        return to_listing(self.source.jobs())
+
+    def _told(self, plan: Plan) -> ReconcileResult:
+        def ids(records: list[LeaseRecord]) -> tuple[str, ...]:
+            return tuple(self.store.text(record.key) for record in records)
+
+        resolved = [*plan.resolve, *(record for record, _ in plan.bind)]
+        return ReconcileResult(plan.external, ids(plan.reclaim), ids(resolved), ids(plan.keep))
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Refuse new callers and send those who wait away."""
+        with self.store.lock:
+            self.closed = True
+            self.store.next_housekeeping_at = -math.inf
+            self.store.wake_all()
+            self.wake_watchers()
+        self.store.flush()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child: threads and callers are the parent's."""
+        self._turn = threading.Lock()
+        self.watching.clear()
+        self.configuration.abandon()
+        self.reconcile_schedule.abandon()
+        self.pending = None
+        again = getattr(self.source, "after_fork", None)
+        if again is not None:
+            again()
+        if self.configuration.table is not None:
+            self.store.configure(Changes.between(None, self.configuration.table), self.configuration.table)

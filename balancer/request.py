@@ -1,0 +1,126 @@
+"""What one ``acquire`` asks for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypedDict, TypeVar
+
+from balancer.config import HALF, MOST_SECONDS, account_id, check_int, seconds
+from balancer.models import MAX_CAPACITY, Account
+
+F = TypeVar("F", bound=Callable[..., Any])
+Where = Callable[[Account], bool]
+
+
+class AcquireOptions(TypedDict, total=False):
+    """The keyword arguments of ``acquire``, as they were given."""
+
+    timeout: float | None
+    account: str | Account | None
+    exclude: Collection[str | Account]
+    where: Where | None
+    max_jobs: int | None
+    scope: str | None
+    label: str | None
+
+
+_NUMBERS = (int, float)
+
+
+def plain(asked: AcquireOptions) -> bool:
+    """Whether any account will do, and nothing that was given needs a closer look."""
+    value: Any
+    for name, value in asked.items():
+        if name == "timeout":
+            if value is not None and not (type(value) in _NUMBERS and 0 <= value <= MOST_SECONDS):
+                return False
+        elif name != "label" or not (value is None or (type(value) is str and value.isascii())):
+            return False
+    return True
+
+
+class AcquireRequest(NamedTuple):
+    """The checked arguments of one ``acquire``."""
+
+    timeout: float | None = None
+    account: str | None = None
+    exclude: frozenset[str] = frozenset()
+    where: Where | None = None
+    max_jobs: int | None = None
+    scope: str | None = None
+    label: str | None = None
+    asked: float | None = None
+    """The caller's own timeout where ``timeout`` is what is left of it."""
+
+    @staticmethod
+    def make(
+        *,
+        timeout: float | None = None,
+        account: str | Account | None = None,
+        exclude: Collection[str | Account] = (),
+        where: Where | None = None,
+        max_jobs: int | None = None,
+        scope: str | None = None,
+        label: str | None = None,
+    ) -> AcquireRequest:
+        """Check the arguments of an ``acquire``.
+
+        Raises:
+            ValueError, TypeError: naming the argument that is wrong.
+        """
+        if isinstance(exclude, str | bytes) or not isinstance(exclude, Collection):
+            raise TypeError(f"exclude must be a collection of account ids, not {type(exclude).__name__}")
+        if where is not None and not callable(where):
+            raise TypeError("where must be a callable that takes an Account")
+        for name, text in (("scope", scope), ("label", label)):
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"{name} must be a string, not {type(text).__name__}")
+            if text is not None and HALF.search(text):
+                raise ValueError(f"{name} must not hold half of a character")
+        return AcquireRequest(
+            timeout=None if timeout is None else seconds("timeout", timeout),
+            account=None if account is None else account_id("account", account),
+            exclude=frozenset(account_id("exclude", each) for each in exclude),
+            where=where,
+            max_jobs=check_int("max_jobs", max_jobs, 1, MAX_CAPACITY),
+            scope=scope,
+            label=label,
+        )
+
+    @property
+    def free(self) -> bool:
+        """Whether any account will do, so that no table is needed to say which."""
+        return self.account is None and not self.exclude and self.where is None
+
+    def accounts(self, table: Mapping[str, Account]) -> frozenset[str] | None:
+        """Return the ids that the constraints leave; None: any. Runs ``where``, so hold no lock."""
+        if self.free:
+            return None
+        ids: Collection[str] = table if self.account is None else (self.account,)
+        return frozenset(id for id in ids if self.why_not(id, table.get(id)) is None)
+
+    def why_not(self, id: str, account: Account | None) -> str | None:
+        """Say why an account does not satisfy the constraints, or None."""
+        if self.account is not None and id != self.account:
+            return f"pinned to {self.account}"
+        if id in self.exclude:
+            return "excluded"
+        if self.where is not None and (account is None or not self.where(account)):
+            return "where says no"
+        return None
+
+
+AcquireRequest.make.__qualname__ = "acquire"  # by this name whoever gives an unknown argument is told
+
+
+def asks(acquire: F) -> F:
+    """Show the arguments of an ``acquire`` that takes them in a dict.
+
+    Seven arguments by keyword, each with a default, cost as much as the choice of an account.
+    """
+    inner, made = inspect.signature(acquire), inspect.signature(AcquireRequest.make)
+    options = list(made.parameters.values())
+    parameters = [next(iter(inner.parameters.values())), *options]
+    acquire.__signature__ = inner.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return acquire

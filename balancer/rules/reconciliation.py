@@ -1,0 +1,170 @@
+"""What the server's list of running jobs means for our leases. Pure.
+
+Jobs are matched by id, then by the ``replyRef`` that carries the lease's id. What is left over on
+an account belongs first to leases whose job we do not know by name (unbound and ambiguous ones that
+were live when the list was asked for), and beyond those to somebody else: external jobs.
+
+The list may lag behind. So a lease ends only if its job is missing from two lists in a row and had
+one interval to appear, and a job that we ended a moment ago is not counted as somebody else's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from balancer.models import Job, JobList
+from balancer.rules.ledger import Ledger
+from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord
+
+LISTS_TO_RECLAIM = 2
+
+
+class Plan:
+    """What to do about a list; at first nothing."""
+
+    def __init__(self) -> None:
+        self.external: Mapping[str, int] = {}
+        self.bind: list[tuple[LeaseRecord, str]] = []
+        """Ambiguous leases whose job was found by its ``replyRef``."""
+        self.prolong: list[LeaseRecord] = []
+        """Bound leases whose job still runs."""
+        self.reclaim: list[LeaseRecord] = []
+        """Bound leases whose job is gone."""
+        self.resolve: list[LeaseRecord] = []
+        """Ambiguous leases for which no job is left."""
+        self.keep: list[LeaseRecord] = []
+        """Bound and ambiguous leases that stay."""
+
+
+class Snapshot(NamedTuple):
+    """What was live when a list was asked for."""
+
+    requested_at: float
+    nameless: Mapping[Key, str]
+    """Unbound and ambiguous leases -> their account."""
+    live: Mapping[str, int]
+    """Account -> leases of any state."""
+
+    @staticmethod
+    def of(ledger: Ledger, now: float) -> Snapshot:
+        """Take the snapshot of a ledger."""
+        nameless = {
+            key: record.account_state.id for key, record in ledger.records.items() if record.state != BOUND
+        }
+        return Snapshot(now, nameless, Counter(record.account_state.id for record in ledger.records.values()))
+
+
+def reconcile_jobs(
+    listing: JobList, before: Snapshot, ledger: Ledger, interval: float, text: Callable[[Key], str]
+) -> Plan:
+    """Compare a list with the ledger.
+
+    Args:
+        listing: What the server says is running.
+        before: What was live when the list was asked for.
+        ledger: What is live now. Rows' counts of lists missed are brought up to date in it.
+        interval: Seconds between two reconciliations.
+        text: The id that a key is known by outside.
+    """
+    plan = Plan()
+    since = before.requested_at - interval
+    jobs = _sort_jobs(listing, ledger, plan, text, since)
+    for record in ledger.records.values():
+        if record.state == BOUND:
+            covered = listing.complete and not listing.counts.get(record.account_state.id)
+            _review_bound(record, record in jobs.listed, covered and record.state_since <= since, plan)
+    for account, records in _in_doubt(ledger, jobs.found).items():
+        jobs_left = jobs.left[account] + jobs.left[None] + listing.counts.get(account, 0)
+        _review_doubtful(records, jobs_left, since if listing.complete else -math.inf, plan)
+    plan.external = _external(listing, before, ledger, jobs)
+    return plan
+
+
+class _Sorted:
+    """The listed jobs, by whose they are."""
+
+    def __init__(self) -> None:
+        self.listed: set[LeaseRecord] = set()
+        """Bound leases whose job is listed."""
+        self.found: set[Key] = set()
+        """Other leases that the reference of a job names."""
+        self.left: Counter[str | None] = Counter()
+        """Account -> jobs of no lease; None: the list does not tell where they run."""
+
+
+def _sort_jobs(
+    listing: JobList, ledger: Ledger, plan: Plan, text: Callable[[Key], str], since: float
+) -> _Sorted:
+    by_ref = {text(key): record for key, record in ledger.records.items()}
+    result = _Sorted()
+    for job in _distinct(listing.jobs):
+        record = ledger.jobs.get(job.id or "") or by_ref.get(job.ref or "")
+        if record is None:
+            result.left[job.account] += ledger.done.get(job.id or "", -math.inf) < since
+        elif record.state == BOUND:
+            result.listed.add(record)
+        elif record.key not in result.found:
+            result.found.add(record.key)
+            if record.state == AMBIGUOUS:
+                _bind_found(record, job.id, plan)
+    return result
+
+
+def _distinct(jobs: Iterable[Job]) -> Iterator[Job]:
+    """Yield each job once, though a source of somebody's own may list it twice."""
+    seen: set[str] = set()
+    for job in jobs:
+        if job.id is None or job.id not in seen:
+            seen.add(job.id or "")
+            yield job
+
+
+def _bind_found(record: LeaseRecord, job_id: str | None, plan: Plan) -> None:
+    if job_id is None:
+        plan.keep.append(record)
+    else:
+        plan.bind.append((record, job_id))
+
+
+def _review_bound(record: LeaseRecord, listed: bool, had_its_time: bool, plan: Plan) -> None:
+    if listed:
+        record.missed = 0
+        plan.prolong.append(record)
+    elif had_its_time:
+        record.missed += 1
+    ends = had_its_time and record.missed >= LISTS_TO_RECLAIM
+    (plan.reclaim if ends else plan.keep).append(record)
+
+
+def _in_doubt(ledger: Ledger, found: set[Key]) -> dict[str, list[LeaseRecord]]:
+    """Return the ambiguous leases that no reference explains, by account, oldest first."""
+    doubtful: dict[str, list[LeaseRecord]] = defaultdict(list)
+    for record in sorted(ledger.records.values(), key=lambda record: record.state_since):
+        if record.state == AMBIGUOUS and record.key not in found:
+            doubtful[record.account_state.id].append(record)
+    return doubtful
+
+
+def _review_doubtful(records: list[LeaseRecord], jobs_left: int, since: float, plan: Plan) -> None:
+    """Of those that had their time, the first, as many stay as there are jobs that could be theirs.
+
+    A younger lease stays anyway, and takes no job from an older one: its own may not be listed yet.
+    """
+    spare = max(0, sum(record.state_since <= since for record in records) - jobs_left)
+    plan.resolve += records[:spare]
+    plan.keep += records[spare:]
+
+
+def _external(listing: JobList, before: Snapshot, ledger: Ledger, jobs: _Sorted) -> Mapping[str, int]:
+    """External = max(0, jobs without a match - leases of unknown job that were live at the request)."""
+    unexplained = Counter(jobs.left)
+    for key, account in before.nameless.items():
+        record = ledger.records.get(key)
+        if key not in jobs.found and (record is None or record.state != BOUND):
+            unexplained[account] -= 1
+    for account, running in listing.counts.items():
+        unexplained[account] = running - before.live.get(account, 0)
+    return {account: number for account, number in unexplained.items() if account is not None and number > 0}

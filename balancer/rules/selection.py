@@ -1,0 +1,179 @@
+"""The accounts that have room, kept so that one can be chosen at the same cost however many there are.
+
+A tally (see :mod:`balancer.rules.ledger`) knows its own place in here, so that moving it in or out is a swap
+with one other: the order in here means nothing, and a choice by index is exactly uniform.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from balancer.rules.records import AccountState
+
+OUT = -1
+"""Place of a tally that is in no shelf."""
+
+
+class LoadClass:
+    """Tallies in no order, any of them removable and any of them drawn at the same cost."""
+
+    __slots__ = ("account_states",)
+
+    def __init__(self) -> None:
+        self.account_states: list[AccountState] = []
+
+    def __len__(self) -> int:
+        return len(self.account_states)
+
+    def add(self, account_state: AccountState) -> None:
+        """Put ``tally`` in; it must be out."""
+        account_state.place = len(self.account_states)
+        self.account_states.append(account_state)
+
+    def remove(self, account_state: AccountState) -> None:
+        """Take ``tally`` out; it must be in."""
+        last = self.account_states.pop()
+        if last is not account_state:
+            self.account_states[account_state.place] = last
+            last.place = account_state.place
+        account_state.place = OUT
+
+    def draw(self, draw: float) -> AccountState:
+        """Return the tally that ``draw`` in [0, 1) falls on."""
+        return self.account_states[int(draw * len(self.account_states))]
+
+
+class Selector(Protocol):
+    """What the ledger asks of the accounts with room, whatever the strategy."""
+
+    def file(self, account_state: AccountState, fits: bool) -> None:
+        """Have ``tally`` in exactly if it ``fits``, at the load that it has now."""
+
+    def forget(self, account_state: AccountState) -> None:
+        """Take an account without room out for good."""
+
+    def clear(self) -> None:
+        """Forget every account."""
+
+    def pick(self, draw: float) -> AccountState | None:
+        """Return the choice for ``draw``, or None if no account has room."""
+
+    def prefer(self, account_states: list[AccountState]) -> list[AccountState]:
+        """Return those of ``tallies`` among which chance may decide."""
+
+
+class RandomSelector:
+    """Every account with room is equally likely, whatever its free room: the server's own rule.
+
+    Source: useapi.net, get-riffusion-accounts: "randomly selecting an account with available
+    capacity".
+
+    The first ``size`` of ``tallies`` have room, the others have none. So the list does not change its
+    length while slots come and go, and moving an account across that border takes no call.
+    """
+
+    __slots__ = ("account_states", "size")
+
+    def __init__(self) -> None:
+        self.account_states: list[AccountState] = []
+        self.size = 0
+
+    def file(self, account_state: AccountState, fits: bool) -> None:
+        """Have ``tally`` before the border exactly if it ``fits``."""
+        if account_state.place == OUT:
+            account_state.place = len(self.account_states)
+            self.account_states.append(account_state)
+        if fits and account_state.place >= self.size:
+            self._swap(account_state, self.size)
+            self.size += 1
+        elif not fits and account_state.place < self.size:
+            self._swap(account_state, self.size - 1)
+            self.size -= 1
+
+    def _swap(self, account_state: AccountState, place: int) -> None:
+        other = self.account_states[place]
+        self.account_states[account_state.place], self.account_states[place] = other, account_state
+        other.place, account_state.place = account_state.place, place
+
+    def forget(self, account_state: AccountState) -> None:
+        """Take an account without room out for good."""
+        self._swap(account_state, len(self.account_states) - 1)
+        self.account_states.pop()
+        account_state.place = OUT
+
+    def clear(self) -> None:
+        """Forget every account; the list stays the same object."""
+        self.size = 0
+        self.account_states.clear()
+
+    def pick(self, draw: float) -> AccountState | None:
+        """Return the account that ``draw`` in [0, 1) falls on, or None."""
+        return self.account_states[int(draw * self.size)] if self.size else None
+
+    def prefer(self, account_states: list[AccountState]) -> list[AccountState]:
+        """Chance decides among all of them."""
+        return account_states
+
+
+class LeastLoadedSelector:
+    """The account with the lowest (in_flight + external) / capacity; chance decides ties.
+
+    One shelf for each load that occurs. Loads are fractions of small numbers, so there are few.
+    """
+
+    __slots__ = ("_filed", "_loads", "_shelves")
+
+    def __init__(self) -> None:
+        self._filed: dict[AccountState, float] = {}
+        """The load of a tally when it was filed."""
+        self._shelves: dict[float, LoadClass] = {}
+        self._loads: list[float] = []
+
+    def file(self, account_state: AccountState, fits: bool) -> None:
+        """Have ``tally`` on the shelf of its present load exactly if it ``fits``."""
+        if account_state.place != OUT:
+            self._remove(account_state)
+        if fits:
+            self._add(account_state)
+
+    def forget(self, _: AccountState) -> None:
+        """Nothing is kept of an account without room."""
+
+    def clear(self) -> None:
+        """Forget every account."""
+        self._filed.clear()
+        self._shelves.clear()
+        self._loads.clear()
+
+    def pick(self, draw: float) -> AccountState | None:
+        """Return the tally that ``draw`` falls on among the least loaded, or None."""
+        return self._shelves[self._loads[0]].draw(draw) if self._loads else None
+
+    def prefer(self, account_states: list[AccountState]) -> list[AccountState]:
+        """Return the least loaded of ``tallies``."""
+        least = min((account_state.load for account_state in account_states), default=0.0)
+        return [account_state for account_state in account_states if account_state.load == least]
+
+    def _add(self, account_state: AccountState) -> None:
+        load = self._filed[account_state] = account_state.load
+        shelf = self._shelves.get(load)
+        if shelf is None:
+            shelf = self._shelves[load] = LoadClass()
+            insort(self._loads, load)
+        shelf.add(account_state)
+
+    def _remove(self, account_state: AccountState) -> None:
+        load = self._filed.pop(account_state)
+        shelf = self._shelves[load]
+        shelf.remove(account_state)
+        if not shelf:
+            del self._shelves[load]
+            del self._loads[bisect_left(self._loads, load)]
+
+
+STRATEGIES: dict[str, type[RandomSelector | LeastLoadedSelector]] = {
+    "random": RandomSelector,
+    "least_loaded": LeastLoadedSelector,
+}

@@ -1,0 +1,71 @@
+"""Google's three, one row a service. Pages are those of the vendor's documentation."""
+
+from __future__ import annotations
+
+from balancer.services.common import CREDITS, DOCS, DONE
+from balancer.services.schema import JobsEndpoint, Service, VerdictRule
+
+# get-google-flow-jobs, with its quarantine table. No maxJobs. A 403 for captcha is worth another account;
+# one for a model is about that model there. The summary counts also what the list does not name.
+_GOOGLE_FLOW = Service(
+    key="google-flow",
+    path="/v1/google-flow",
+    capacity=None,
+    load=JobsEndpoint(
+        path="jobs/?options=executing",
+        rows=("videos.executing.#", "images.executing.#"),
+        account=("email",),
+        account_in_id=r"-email:(.+)-bot:",
+        counts="combined.summary.*.executing",
+    ),
+    job_id=("jobid", "jobId"),
+    final=DONE,
+    rules=(
+        VerdictRule(status=429, verdict="BUSY", match=r"no_eligible_account", pool_wide=True),
+        VerdictRule(
+            status=429,
+            verdict="EXHAUSTED",
+            match=r"PER_MODEL_DAILY_QUOTA_REACHED",
+            scoped=True,
+            until="utc-midnight",
+        ),
+        VerdictRule(status=429, verdict="EXHAUSTED", match=r"USER_QUOTA_REACHED", seconds=1800),
+        VerdictRule(status=429, verdict="BUSY", match=r"USER_REQUESTS_THROTTLED", seconds=1800),
+        VerdictRule(status=429, verdict="BUSY", match=r"UNUSUAL_ACTIVITY_TOO_MUCH_TRAFFIC", seconds=60),
+        *CREDITS,
+        VerdictRule(status=403, verdict="BUSY", match=r"captcha_quality"),
+        VerdictRule(status=403, verdict="EXHAUSTED", match=r"MODEL_ACCESS_DENIED", scoped=True),
+        VerdictRule(status=503, verdict="BUSY", match=r'"status":\s*"UNAVAILABLE"'),
+    ),
+    docs=DOCS + "google-flow-v1",
+)
+
+# get-google-vids-accounts, get-google-vids-jobs. 429 is the month's allowance or a busy minute; 403 a
+# plan without this kind; 596 without "re-add" is being checked again and may be over in a minute.
+_GOOGLE_VIDS = Service(
+    key="google-vids",
+    path="/v1/google-vids",
+    load=JobsEndpoint(path="jobs", rows=("running",), job=("jobid",), account=("email",)),
+    job_id=("jobid",),
+    final=DONE,
+    rules=(
+        VerdictRule(status=429, verdict="EXHAUSTED", match=r"allowance"),
+        VerdictRule(status=429, verdict="BUSY", seconds=60),
+        VerdictRule(status=403, verdict="EXHAUSTED", match=r"allowance|\bplan\b", scoped=True),
+        VerdictRule(status=596, verdict="BROKEN", match=r"re-?add"),
+        VerdictRule(status=596, verdict="BROKEN", seconds=60),
+    ),
+    docs=DOCS + "google-vids-v1",
+)
+
+# The account list may be a minute old, the job list is never cached. What its rows look like is not
+# shown; the numbers beside them count where there are more than rows.
+_GEMINI_NOTEBOOK = Service(
+    key="gemini-notebook",
+    path="/v1/gemini-notebook",
+    load=JobsEndpoint(path="jobs", rows=("accounts.*.jobs",), counts="accounts.*.running"),
+    final=DONE,
+    docs=DOCS + "gemini-notebook-v1",
+)
+
+ROWS = (_GOOGLE_FLOW, _GOOGLE_VIDS, _GEMINI_NOTEBOOK)

@@ -1,0 +1,119 @@
+"""What a row of the service table says: the form, field by field.
+
+A row is data: where the accounts are listed, what their fields are called, how a request names its
+account, how the server lists running jobs, and where its answers mean something else than the
+common rules of :mod:`balancer.useapi.verdicts` say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsEndpoint:
+    """How a service lists its running jobs, one GET for all of them."""
+
+    path: str
+    """Below the service's path, query included: ``"scheduler"``, ``"jobs/?options=executing"``."""
+    rows: tuple[str, ...] = ("",)
+    """Where the job rows stand: dotted paths into the body, all that exist are read. ``""`` is the
+    body itself, ``*`` every key of a map of accounts, ``#`` every key of a map of jobs (the key is
+    the job's id): ``"executing"``, ``"accounts.*.jobs"``, ``"videos.executing.#"``."""
+    job: tuple[str, ...] = ("jobid", "jobId", "job_id", "id")
+    """Fields of a row that hold the job's id, the first present counts. A row that is a bare string
+    or number is the id itself."""
+    account: tuple[str, ...] = ()
+    """Fields of a row that hold the account id, the first present counts."""
+    account_in_id: str | None = None
+    """Regular expression whose first group is the account id inside a job id, where no field tells."""
+    ref: str = "replyRef"
+    """Field of a row that gives the ``replyRef`` back."""
+    counts: str | None = None
+    """Where bare numbers stand, for accounts with fewer rows: ``"*.executing"``, ``"summary.*.running"``."""
+    only: str | None = None
+    """Regular expression that must be found in a row's id for it to be of this kind of job."""
+    covers: bool = True
+    """Whether every running job of this kind is on the list. If not, none is ever called missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRule:
+    """An answer that means something else at this service than the common rules say."""
+
+    status: int | tuple[int, ...]
+    """HTTP status, or several."""
+    verdict: str
+    """Name of the :class:`balancer.Verdict`."""
+    match: str | None = None
+    """Regular expression searched for in the body's text, case ignored. None: any body."""
+    scoped: bool = False
+    """The cooldown concerns only jobs of the lease's ``scope``."""
+    until: str | None = None
+    """``"utc-midnight"``: the cooldown ends then, unless the answer names a time."""
+    seconds: float | None = None
+    """Length of the cooldown, unless the answer names a time."""
+    pool_wide: bool = False
+    """Says nothing about this account: no cooldown is put on it."""
+    refresh: bool = False
+    """The configuration has changed under us: a refresh is due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the library has to know about a service; every field but two has a default."""
+
+    key: str
+    """Name in the table: ``"flowmusic"``; with a kind that has limits of its own, ``"minimax/images"``."""
+    path: str
+    """Base path below the host: ``"/v1/flowmusic"``."""
+    accounts: str = "accounts"
+    """Path of the account list below the base path."""
+    selector: str = "email"
+    """Request parameter that names the account."""
+    selector_required: bool = False
+    """The server does not choose: a create without the selector is a 400 as soon as there are two."""
+    capacity: str | None = "maxJobs"
+    """Field of an entry that holds its capacity; None where the service has none."""
+    default_capacity: int | None = None
+    """Documented capacity where an entry does not state one."""
+    max_jobs: str | None = None
+    """Request parameter that replaces the capacity for one call; None where there is none."""
+    error: tuple[str, ...] = ("error",)
+    """Fields of an entry whose presence, if not empty, means that the account is broken."""
+    health: str | None = "health"
+    """Field of an entry that says ``OK`` on a healthy account."""
+    strings: tuple[str, ...] = ()
+    """Harmless strings of an entry that ``where`` may want: plan, tier, region."""
+    reply_ref: bool = False
+    """The service takes ``replyRef`` and lists it back: the lease id travels in it."""
+    load: JobsEndpoint | None = None
+    """How running jobs are listed; None where they are not."""
+    job_id: tuple[str, ...] = ("jobid", "jobId", "job_id")
+    """Where a create answer names its job: dotted paths, the first present counts."""
+    final: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: _NONE)
+    """Field of a status body or callback -> the values that are final."""
+    rules: tuple[VerdictRule, ...] = ()
+    """Answers that mean something else here; tried in order before the common rules."""
+    retired: str | None = None
+    """Since when and why it is no more, or None while it is alive."""
+    docs: str = ""
+    """Page of the vendor's documentation that the row was read from."""
+
+    def __post_init__(self) -> None:
+        for name in ("key", "path", "accounts", "selector"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise ValueError(f"Service.{name} must be a non-empty string, not {value!r}")
+        if not self.path.startswith("/"):
+            raise ValueError(f"Service.path must start with '/', not {self.path!r}")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the service still takes jobs."""
+        return self.retired is None

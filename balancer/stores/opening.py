@@ -1,0 +1,66 @@
+"""How a store is opened that several processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from balancer.config import PoolConfig
+from balancer.rules.ledger import Ledger
+from balancer.stores.operations import Backend, Owner, Settings
+from balancer.stores.origin import Origin
+from balancer.stores.shared import SharedStore
+from balancer.useapi.sources import DEFAULT_BASE_URL
+
+
+def open_shared(options: PoolConfig, ledger: Callable[[], Ledger], origin: Origin) -> SharedStore:
+    """Open the shared store that the options name.
+
+    Raises:
+        ValueError: its URL names no store. StoreUnavailable: it cannot be used.
+        ImportError: it needs an extra that is not installed; the message names it.
+    """
+    owner = Owner(origin.prefix, origin.host_pid)
+    now = options.clock.now if options.clock.given else None
+    backend = _backend(options.store, _settings(options), owner, now)
+    return SharedStore(backend, ledger, options.clock.now, origin, options.lease_ttl)
+
+
+def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> Backend:
+    scheme, _, rest = store.partition("://") if isinstance(store, str) else ("", "", "")
+    if scheme == "sqlite":
+        from balancer.stores.sqlite import SqliteBackend
+
+        if not rest.startswith("/") or not rest.strip("/"):
+            raise ValueError("store must name a file by its absolute path: sqlite:///path/to/file")
+        return SqliteBackend("/" + rest.lstrip("/"), settings, owner, now)  # some write four slashes
+    if scheme in ("redis", "rediss", "unix"):
+        from balancer.stores.redis import open_backend
+
+        return open_backend(store, settings, owner, now=now)
+    if callable(getattr(store, "open", None)):
+        backend: Backend = store.open(settings, owner, now)
+        return backend
+    raise ValueError("store must be 'memory://', 'sqlite:///path', 'redis://…' or a RedisStore")
+
+
+def _settings(options: PoolConfig) -> Settings:
+    return Settings(
+        namespace=_namespace(options),
+        strategy=options.strategy,
+        lower_only=options.service.max_jobs is None,
+        lease_ttl=options.lease_ttl,
+        job_ttl=options.job_ttl,
+        ambiguous_ttl=options.ambiguous_ttl,
+    )
+
+
+def _namespace(options: PoolConfig) -> str:
+    """Name whose accounts are counted: customer and service, and the host if it is not useapi.net's."""
+    customer = "own" if options.token is None else options.token.customer()
+    parts = [customer, options.service.key]
+    base_url = getattr(options.source, "base_url", DEFAULT_BASE_URL)
+    if base_url != DEFAULT_BASE_URL:
+        parts.append(urlsplit(base_url).netloc)
+    return "/".join(parts)

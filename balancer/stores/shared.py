@@ -1,0 +1,235 @@
+"""A store that other processes share: the queue of this process in front of a database.
+
+The database knows who holds what (see :mod:`balancer.stores.operations`). In this process stand the
+callers who wait, in the same lines as over memory, and one :class:`balancer.stores.courier.Courier`,
+a thread that takes what is offered to the process and hands it to the first caller who can use it.
+Callers who find a free slot take it themselves, with one operation.
+
+Mutable, all under the lock: ``mine`` (the leases that this process keeps alive), the accounts by id,
+the last dump, the grants in doubt, and what the courier is still to send.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from balancer.rules.records import ENDED, HELD, NEW
+from balancer.stores.asking import PATIENCE
+from balancer.stores.courier import Courier
+from balancer.stores.direct import Direct
+from balancer.stores.fleet import Fleet, shuffled
+from balancer.stores.operations import Acquire, Granted, Owner, Release, Wanted
+from balancer.stores.origin import Origin
+from balancer.stores.serving import MOST_WANTED, vague
+from balancer.waiting.drivers import Flow
+from balancer.waiting.queue import Waiter, WaiterGroup
+
+_ANY = (None, None, None)
+
+
+class SharedStore(Direct):
+    """Leases counted in a database, for all processes that use it."""
+
+    def __init__(self, *made_with: Any) -> None:
+        super().__init__(*made_with)
+        self._unsure: set[str] = set()
+        """Keys of callers in line that may have been granted: the reply was lost."""
+        self.courier = Courier(self)
+        self.open_way(self._origin)
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def attempt(self, waiter: Waiter, patience: float) -> Flow[bool]:
+        """Take a lease for ``waiter`` if it is the first of its line. True: it has got one."""
+        with self.lock:
+            self.next_housekeeping_at = self.external_deadline(self.now())
+            waiter.hopes = patience > 0
+            if waiter.served:
+                return True
+            first = waiter.line is not None and waiter.line.first is waiter
+            take = self.take_for(waiter, offered=False) if first else None
+        if take is None:
+            self.drain()  # whoever asks does it on the way
+            if patience:
+                self.courier.ensure()
+            return False
+        try:
+            granted = yield from self.ask(take, patience)
+            got = self.settle(waiter, take, granted)
+        except BaseException:
+            self.later(Release(take.key))  # nobody knows whether it was granted
+            self.courier.retell()
+            raise
+        if patience and not got:
+            self.courier.ensure()
+        return got
+
+    def take_for(self, waiter: Waiter, *, offered: bool) -> Acquire:
+        """Return the operation that takes a lease for ``waiter`` (under the lock)."""
+        slot_request = waiter.slot_request
+        accounts = (
+            None if slot_request.accounts is None else shuffled(slot_request.accounts, self._origin.core.draw)
+        )
+        return Acquire(
+            key=self.text(waiter.record.key),
+            draw=slot_request.draw,
+            accounts=accounts,
+            max_jobs=slot_request.max_jobs,
+            scope=slot_request.scope,
+            label=waiter.record.label,
+            offered=offered,
+            then_wants=self.wants(without=waiter),
+            else_wants=self.wants(),
+        )
+
+    def settle(self, waiter: Waiter, take: Acquire, granted: Granted | None) -> bool:
+        """Put the answer to a Take into effect. True: the waiter has got its lease."""
+        self._unsure.discard(take.key)
+        got = granted is not None and self._hand_over(waiter, granted)
+        self.check_wants(take.else_wants if granted is None else take.then_wants)
+        return got
+
+    def wonder(self, waiter: Waiter) -> None:
+        """Take in that the courier's Take for ``waiter`` was not answered."""
+        key = self.text(waiter.record.key)
+        with self.lock:
+            if waiter.record.state is not NEW:
+                return
+            if waiter in self.wait_queue.waiters:
+                self._unsure.add(key)  # asking again tells; if it goes, it has to be given back
+                return
+        self.later(Release(key))
+
+    def wants(self, *, without: Waiter | None = None) -> Wanted | None:
+        """Return what the callers of this process wait for, but for one of them (under the lock).
+
+        Who is just having a try does not wait: a slot that was reserved for it would be missing elsewhere.
+        """
+        deaf, wanted = self.courier.deaf, set[str]()
+        for line in self._waiting(without):
+            accounts = line.alike[0]
+            if not (deaf and vague(line)):
+                if accounts is None or len(accounts) > MOST_WANTED:
+                    return ()
+                wanted |= accounts
+        if len(wanted) > MOST_WANTED and not deaf:
+            return ()
+        return tuple(sorted(wanted)[:MOST_WANTED]) or None
+
+    def _waiting(self, without: Waiter | None) -> Iterator[WaiterGroup]:
+        for line in self.wait_queue.all():
+            others = len(line) - (without is not None and without.line is line)
+            if others > 1 or (others and (line.first.hopes or line.first is without)):
+                yield line
+
+    def check_wants(self, said: Wanted | None) -> None:
+        """Have the store told if it now holds what was ``said`` for what we want.
+
+        Several threads ask at once, and the last to be heard may be one that spoke before others came.
+        """
+        with self.lock:
+            right = self.wants() == said
+        if not right:
+            self.courier.retell()
+
+    def _hand_over(self, waiter: Waiter, granted: Granted) -> bool:
+        """Give ``waiter`` what was granted, unless it has gone; then the slot is given back."""
+        record = waiter.record
+        with self.lock:
+            if record.state is not NEW:
+                return waiter.served
+            here = waiter in self.wait_queue.waiters
+            if here:
+                self.to_wake.append(waiter)  # first: who is out of line and not told would sleep for ever
+                self.mine[record.key] = record
+                record.account_state, record.held_since, record.state = (
+                    self._tally(granted.account),
+                    self.now(),
+                    HELD,
+                )
+                self.totals.acquired += 1
+                self.totals.count_wait(record.held_since - waiter.begun)
+                self.barred = False
+                self.leave(waiter)
+        if here:
+            self.flush()  # at once: while it awakes there is time for the rest
+            self.courier.ensure()
+        else:
+            self.later(Release(self.text(record.key)))
+        return here
+
+    def hopeless(self, waiter: Waiter) -> Flow[bool]:
+        """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
+        if waiter.served or (waiter.slot_request.alike == _ANY and time.monotonic() <= self._hope_until):
+            return False
+        seen = self._seen
+        if seen is None or time.monotonic() > seen[0] or seen[1].hopeless(waiter.slot_request):
+            seen = yield from self._look(PATIENCE if waiter.hopes else 0.0)
+        return seen[1].hopeless(waiter.slot_request) and waiter.record.state is NEW
+
+    def rouse_hopeless(self) -> Flow[None]:
+        """Wake the callers for whom, by a look at the store, there is nothing left to wait for."""
+        _, ledger = yield from self._look()
+        with self.lock:
+            for line in self.wait_queue.all():
+                if ledger.hopeless(line.first.slot_request):
+                    self.to_wake.extend(line.queue)
+        self.flush()
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """Take ``waiter`` out of the queue; a lease that it was granted is given back."""
+        record, key = waiter.record, self.text(waiter.record.key)
+        with self.lock:
+            line = waiter.line
+            led = line is not None and len(line) > 1 and line.first is waiter
+            granted = record.state is HELD or key in self._unsure
+            if granted:
+                self.courier.put(Release(key))  # first: an interruption must not lose it
+            self.leave(waiter)
+            self._forget(record.key)
+            self._unsure.discard(key)
+        if granted:
+            self.courier.go()
+        if led:
+            self.courier.look()  # whoever stood behind it is the first now
+        if not self.wait_queue.waiters:
+            self.courier.retell()
+        self.flush()
+
+    # -- looking around --------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """Return what a repr says of the store, without I/O."""
+        return f"{len(self.mine)} held by this process, {len(self.account_states)} accounts"
+
+    def step(self) -> None:
+        """Have the courier look around, and the next caller ask for what may be due."""
+        self.look_afresh()
+        self.next_housekeeping_at = -math.inf
+        self.courier.look()
+        self.flush()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Send what is still to be sent; connections are closed once no lease is out."""
+        self.courier.close()
+
+    def after_fork(self, origin: Origin) -> None:
+        """Start empty in a child: leases, callers and connections are the parent's."""
+        super().after_fork(origin)
+        self._origin = origin
+        self.open_way(origin)
+        for record in (*self.mine.values(), *self.detached.values()):
+            record.state = ENDED
+        self.mine, self.account_states = {}, {}
+        self.look_afresh()
+        self.detached.clear()
+        self._unsure, self.due_at, self._loose = set(), math.inf, math.inf
+        self.courier.abandon()
+        self.courier = Courier(self)
+        self.fleet = Fleet(self)
+        self.backend.after_fork(Owner(origin.prefix, origin.host_pid))

@@ -1,0 +1,1 @@
+"""Callers in line, and how they sleep and wake."""

@@ -1,0 +1,137 @@
+"""Algorithms that may wait or talk to a store, written once for threads and tasks.
+
+An algorithm is a generator, a *flow*. It yields what it cannot do itself, an effect, and a driver
+does that in its own way: :func:`drive` blocks the thread, :func:`adrive` awaits. A flow that yields
+nothing never suspends. What a driver raises at a yield (KeyboardInterrupt, CancelledError) arrives
+in the flow, which puts everything back before it lets it pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from balancer.clock import Clock
+    from balancer.stores.operations import Operation
+
+T = TypeVar("T")
+S = TypeVar("S")
+P = ParamSpec("P")
+
+
+class WaitForWake(NamedTuple):
+    """Sleep until the waiter is woken, or until the clock reads ``until``."""
+
+    waiter: Any
+    until: float
+    clock: Clock
+
+
+class Sleep(NamedTuple):
+    """Sleep for so many real seconds: what is waited for goes by no clock of ours."""
+
+    seconds: float
+
+
+class BackendCall(NamedTuple):
+    """Have a store's backend carry out an operation; its reply comes back."""
+
+    backend: Any
+    operation: Operation
+
+
+class Call(NamedTuple):
+    """Call the user's function with ``lease``; what it returns comes back."""
+
+    lease: Any
+
+
+Effect = WaitForWake | Sleep | BackendCall | Call
+Flow = Generator[Effect, Any, T]
+
+
+def instant(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Flow[T]]:
+    """Make a method that needs no I/O a flow that yields nothing, to stand where others need I/O."""
+
+    def flow(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+        return method(self, *args, **kwargs)
+        yield  # type: ignore[unreachable]  # what makes it a generator
+
+    functools.update_wrapper(flow, method)
+    return flow
+
+
+def drive(flow: Flow[T], call: Callable[[Any], Any] | None = None) -> T:
+    """Run a flow in this thread."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                came = _perform(effect, call)
+            except BaseException as error:  # noqa: BLE001  # the flow decides what becomes of it
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(came)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        flow.close()  # it still waits if an interruption came while no effect was under way
+
+
+async def adrive(flow: Flow[T], call: Callable[[Any], Awaitable[Any]] | None = None) -> T:
+    """Run a flow in this task."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                came = await _aperform(effect, call)
+            except BaseException as error:  # noqa: BLE001  # the flow decides what becomes of it
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(came)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        flow.close()  # it still waits if an interruption came while no effect was under way
+
+
+def _perform(effect: Effect, call: Callable[[Any], Any] | None) -> Any:
+    if isinstance(effect, BackendCall):
+        return effect.backend.call(effect.operation)
+    if isinstance(effect, WaitForWake):
+        return effect.waiter.park(effect.clock.sleep_for(effect.until))
+    if isinstance(effect, Sleep):
+        return time.sleep(effect.seconds)
+    return _call(call, effect.lease) if call else None
+
+
+def _call(call: Callable[[Any], Any], lease: Any) -> Any:
+    answer = call(lease)
+    if inspect.iscoroutine(answer):
+        answer.close()  # nothing was sent: it has not begun
+        raise TypeError("call must not be a coroutine function: use an AsyncAccountPool")
+    return answer
+
+
+async def _aperform(effect: Effect, call: Callable[[Any], Awaitable[Any]] | None) -> Any:
+    if isinstance(effect, BackendCall):
+        return await effect.backend.acall(effect.operation)
+    if isinstance(effect, WaitForWake):
+        return await effect.waiter.park(effect.clock.sleep_for(effect.until))
+    if isinstance(effect, Sleep):
+        from asyncio import sleep  # long here, as there is a task; others start faster without
+
+        return await sleep(effect.seconds)
+    return await _acall(call, effect.lease) if call else None
+
+
+async def _acall(call: Callable[[Any], Any], lease: Any) -> Any:
+    answer = call(lease)
+    # What cannot be awaited was sent all the same: an error here would hide that the job runs.
+    return await answer if inspect.isawaitable(answer) else answer
