@@ -31,7 +31,7 @@ from balancer.lease import Lease
 from balancer.model import Account, AccountStats, Holder, Job, Listing, PoolStats, Reconciled, Table
 from balancer.pool import AccountPool
 from balancer.run import Try
-from balancer.service import Load, Rule, Service
+from balancer.service import CancelEndpoint, Load, Rule, Service, StatusEndpoint
 from balancer.services import SERVICES
 from balancer.source import HttpSource
 from balancer.verdict import Verdict
@@ -53,6 +53,7 @@ __all__ = [
     "AsyncLease",
     "AttemptsFailed",
     "BalancerError",
+    "CancelEndpoint",
     "Holder",
     "HttpSource",
     "InvalidConfiguration",
@@ -71,6 +72,7 @@ __all__ = [
     "Service",
     "SourceError",
     "SourceUnavailable",
+    "StatusEndpoint",
     "StoreUnavailable",
     "SubscriptionRequired",
     "Table",

@@ -211,7 +211,7 @@ def final(body: object, service: Service) -> bool:
 
     Of a list of bodies every one must say so.
     """
-    verdicts = [_ended(item, service.final) for item in _items(body)]
+    verdicts = [says(item, service.final) for item in _items(body)]
     return bool(verdicts) and all(verdicts)
 
 
@@ -219,8 +219,9 @@ def _items(body: object) -> Iterable[object]:
     return body if isinstance(body, list) else (body,)
 
 
-def _ended(item: object, ends: Mapping[str, tuple[Any, ...]]) -> bool:
-    return any(_same(dig(item, path), end) for path, values in ends.items() for end in values)
+def says(item: object, words: Mapping[str, tuple[Any, ...]]) -> bool:
+    """Return whether one of the fields holds one of the values that stand beside it."""
+    return any(_same(dig(item, path), end) for path, values in words.items() for end in values)
 
 
 def _same(value: object, end: object) -> bool:

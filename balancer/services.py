@@ -46,6 +46,15 @@ def find(service: str | Service) -> Service:
         raise ValueError(f"service {service!r} is not in the table; {hint}") from None
 
 
+def kinds(row: Service) -> tuple[Service, ...]:
+    """Return the rows below ``row``'s path, itself in place of the table's row of that key.
+
+    A row whose path is in no row of the table is alone there.
+    """
+    group = tuple(one for one in SERVICES.values() if one.path == row.path)
+    return tuple(row if one.key == row.key else one for one in group) if group else (row,)
+
+
 def table_markdown() -> str:
     """Return the table of services for the documentation, as Markdown."""
     head = f"| {' | '.join(_COLUMNS)} |\n|{' --- |' * len(_COLUMNS)}"

@@ -14,7 +14,7 @@ ROOT = "__init__"
 # Top to bottom. A folder is one layer, and imports inside it are free. Groups are for reading only.
 LAYERS = """
     redact errors wire answer model clock log service rows services
-    listing parse transport verdict token http source
+    listing parse following transport verdict token http source
     agenda room tally accounts ledger matching lines waiting tasks
     catalog survey options wish origin effect
     store errands upkeep core lease refusal view flow run face pool aio prometheus

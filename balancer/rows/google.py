@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from balancer.rows import CREDITS, DOCS, DONE
+from balancer.rows import COMPLETED, CREDITS, DOCS, DONE, JOBS
 from balancer.service import Load, Rule, Service
 
-# get-google-flow-jobs, with its quarantine table. No maxJobs. A 403 for captcha is worth another account;
-# one for a model is about that model there. The summary counts also what the list does not name.
+# get-google-flow-jobs, with its quarantine table; collection and scripts of June and July 2026. Images are
+# answered when they are made, unless asked for otherwise. No maxJobs. A 403 for captcha is worth another
+# account; one for a model is about that model there. The summary counts also what the list does not name.
 _GOOGLE_FLOW = Service(
     key="google-flow",
     path="/v1/google-flow",
@@ -37,11 +38,35 @@ _GOOGLE_FLOW = Service(
         Rule(status=403, verdict="EXHAUSTED", match=r"MODEL_ACCESS_DENIED", scoped=True),
         Rule(status=503, verdict="BUSY", match=r'"status":\s*"UNAVAILABLE"'),
     ),
+    creates=("images", "images/upscale", "videos", "videos/upscale", "videos/extend"),
+    slotless=("assets/*", "voices", "characters", "videos/gif", "videos/concatenate"),
+    inline=("media",),
+    status=JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 15.0),
+    results=(
+        "response.media.*.videoUrl",
+        "response.media.*.image.generatedImage.fifeUrl",
+        "media.*.videoUrl",
+        "media.*.image.generatedImage.fifeUrl",
+    ),
+    assets=(
+        "startImage",
+        "endImage",
+        "reference*_*",
+        "character_*",
+        "voice",
+        "imageReference_*",
+        "mediaGenerationId",
+    ),
+    account_in_asset=r"\buser:\d+-email:(?P<hex>(?:[0-9a-f]{2})+)-[a-z]+:|-email:(.+)-bot:",
     docs=DOCS + "google-flow-v1",
 )
 
-# get-google-vids-accounts, get-google-vids-jobs. 429 is the month's allowance or a busy minute; 403 a
-# plan without this kind; 596 without "re-add" is being checked again and may be over in a minute.
+# get-google-vids-accounts, get-google-vids-jobs, get-google-vids-jobs-jobid and -media-mediaId of 7 October
+# 2026: a result is fetched through the API. Avatars are saved while one waits, and are no jobs.
+# 429 is the month's allowance or a busy minute; 403 a plan without this kind; 596 without "re-add" is being
+# checked again and may be over in a minute.
 _GOOGLE_VIDS = Service(
     key="google-vids",
     path="/v1/google-vids",
@@ -55,16 +80,34 @@ _GOOGLE_VIDS = Service(
         Rule(status=596, verdict="BROKEN", match=r"re-?add"),
         Rule(status=596, verdict="BROKEN", seconds=60),
     ),
+    creates=("videos", "videos/extend", "videos/upscale", "videos/edit", "images"),
+    slotless=("avatars", "assets", "assets/*"),
+    status=JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 10.0),
+    results=("result.mediaId",),
+    download="media/{id}",
+    assets=("mediaId", "image", "avatar_*", "referenceImage_*"),
+    account_in_asset=r"\buser:\d+-(.+)-[a-z]+:",
     docs=DOCS + "google-vids-v1",
 )
 
 # The account list may be a minute old, the job list is never cached. What its rows look like is not
-# shown; the numbers beside them count where there are more than rows.
+# shown; the numbers beside them count where there are more than rows. Scripts and a recorded job of
+# October 2026: notebooks and sources take no slot.
 _GEMINI_NOTEBOOK = Service(
     key="gemini-notebook",
     path="/v1/gemini-notebook",
     load=Load(path="jobs", rows=("accounts.*.jobs",), counts="accounts.*.running"),
     final=DONE,
+    creates=("artifacts", "artifacts/retry", "research"),
+    slotless=("notebooks", "sources", "sources/*", "research/import"),
+    status=JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 15.0),
+    results=("result.files.*.url",),
+    assets=("notebook", "artifact", "source"),
+    account_in_asset=r"\buser:\d+-(.+)-[a-z]+:",
     docs=DOCS + "gemini-notebook-v1",
 )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from balancer.rows import DOCS, DONE, ends
-from balancer.service import Load, Rule, Service
+from balancer.rows import COMPLETED, DISCORD_CANCEL, DISCORD_ENDS, DISCORD_JOBS, DOCS, DONE, JOBS, ends
+from balancer.service import CancelEndpoint, Load, Rule, Service, StatusEndpoint
 
 # get-minimax-accounts, get-minimax-scheduler-available, post-minimax-accounts. Its available[]
 # counts videos only. 596 is a hold of a few hours. Accounts differ: see supportVideo and its like.
@@ -26,12 +26,28 @@ _MINIMAX = Service(
     job_id=("videoId",),
     final=ends(statusFinal=True),
     rules=(Rule(status=596, verdict="BROKEN", match=r"\bhold\b", seconds=3 * 3600),),
+    creates=("videos/create", "videos/agent-create"),
+    slotless=("videos/cancel", "files", "audio/upload-sample", "audio/create-stream", "audio/voices/*"),
+    status=(StatusEndpoint(path="videos/{job}", missing="failed"),),
+    succeeded=ends(statusLabel="completed", status=2),
+    poll=(10.0, 30.0),
+    cancel=CancelEndpoint(path="videos/cancel", method="POST", field="videoId"),
+    results=("downloadURL", "videoURL"),
+    assets=("*[fF]ileI[dD]*",),
+    account_in_asset=r"-minimax:(.+)-[a-z]+:|-a(\d+)-bot:minimax",
     docs=DOCS + "minimax-v1",
 )
 
 # The server does not choose an account for images, agents, speech and chat. Images and agents are listed.
 _BESIDE_VIDEO = replace(
-    _MINIMAX, selector_required=True, max_jobs=None, load=None, job_id=("jobid", "jobId", "job_id")
+    _MINIMAX,
+    selector_required=True,
+    max_jobs=None,
+    load=None,
+    job_id=("jobid", "jobId", "job_id"),
+    creates=(),
+    slotless=(),
+    cancel=None,
 )
 _MINIMAX_KINDS = (
     replace(
@@ -39,6 +55,9 @@ _MINIMAX_KINDS = (
         key="minimax/images",
         load=replace(_MINIMAX_LOAD, only=r"-image:"),
         job_id=("imageId",),
+        creates=("images/create",),
+        status=(StatusEndpoint(path="images/{job}", missing="failed"),),
+        results=("downloadURL", "imageURL"),
     ),
     replace(
         _BESIDE_VIDEO,
@@ -46,9 +65,27 @@ _MINIMAX_KINDS = (
         load=Load(path="agent/jobs", rows=("executing.*",), job=("jobId",)),
         reply_ref=False,
         final=DONE,
+        creates=("agent",),
+        status=(StatusEndpoint(path="agent/{job}"),),
+        succeeded=COMPLETED,
     ),
-    replace(_BESIDE_VIDEO, key="minimax/audio", reply_ref=False),
-    replace(_BESIDE_VIDEO, key="minimax/llm", reply_ref=False),
+    replace(
+        _BESIDE_VIDEO,
+        key="minimax/audio",
+        reply_ref=False,
+        creates=("speech/create",),
+        status=(StatusEndpoint(path="speech/{job}"),),
+        succeeded=ends(statusLabel="completed"),
+        poll=(2.0, 5.0),
+        results=("audio_url",),
+    ),
+    replace(
+        _BESIDE_VIDEO,
+        key="minimax/llm",
+        reply_ref=False,
+        creates=("llm",),
+        status=(StatusEndpoint(path="llm/{job}"),),
+    ),
 )
 
 # get-kling-accounts, get-kling-scheduler, get-kling-tasks-task_id. Task ids are numbers. A create is
@@ -63,6 +100,27 @@ _KLING = Service(
     job_id=("task.id",),
     final=ends(status_final=True),
     rules=(Rule(status=500, verdict="REFUSED"),),
+    creates=(
+        "videos/text2video",
+        "videos/image2video-*",
+        "videos/extend",
+        "videos/lipsync",
+        "videos/motion-create",
+        "videos/add-sound",
+        "videos/omni",
+        "images/virtual-try-on",
+        "images/kolors",
+        "images/kolors-elements",
+        "images/upscale",
+        "images/omni",
+        "avatars/video",
+        "tts/create",
+    ),
+    slotless=("assets", "avatars", "elements", "videos/motion-upload", "images/recognize-faces"),
+    status=(StatusEndpoint(path="tasks/{job}?email={account}", missing="failed"),),
+    succeeded=ends(status_name="succeed"),
+    poll=(10.0, 20.0),
+    results=("works.*.resource.resource",),
     docs=DOCS + "kling-v1",
 )
 
@@ -77,6 +135,24 @@ _RUNWAYML = Service(
     job_id=("taskId", "task.taskId"),
     final=ends(status=("SUCCEEDED", "FAILED")),
     rules=(Rule(status=401, verdict="BROKEN", match=r"username/password|account has been suspended"),),
+    creates=(
+        "*/create",
+        "videos/upscale",
+        "gen*/upscale",
+        "gen*/video",
+        "gen*/extend",
+        "gen*/expand",
+        "gen*/actone",
+        "gen*/act-two",
+        "gen*/act-two-voice",
+    ),
+    slotless=("assets", "super_slow_motion"),
+    status=(StatusEndpoint(path="tasks/{job}"),),
+    succeeded=ends(status="SUCCEEDED"),
+    poll=(10.0, 20.0),
+    results=("artifacts.*.url",),
+    assets=("*[aA]ssetId*",),
+    account_in_asset=r"-runwayml:(.+)-[a-z]+:",
     docs=DOCS + "runwayml-v1",
 )
 
@@ -90,6 +166,33 @@ _PIXVERSE = Service(
     load=Load(path="scheduler", job=("id", "video_id"), account_in_id=r"-pixverse:([^:]+)-[a-z]+:"),
     job_id=("video_id", "image_id"),
     final=ends(video_status_final=True, image_status_final=True),
+    creates=(
+        "videos/create",
+        "videos/create-*",
+        "videos/motion-control",
+        "videos/extend",
+        "videos/modify",
+        "videos/restyle",
+        "videos/upscale",
+        "videos/lipsync",
+        "images/create",
+        "music/create",
+        "speech/create",
+    ),
+    slotless=("files",),
+    status=(
+        StatusEndpoint(path="images/{job}", only=r"-image:", missing="running"),
+        StatusEndpoint(path="music/{job}", only=r"-music:", missing="running"),
+        StatusEndpoint(path="speech/{job}", only=r"-speech:", missing="running"),
+        StatusEndpoint(path="videos/{job}", missing="running"),
+    ),
+    succeeded=ends(
+        video_status_name="COMPLETED", image_status_name="COMPLETED", audio_status_name="COMPLETED"
+    ),
+    poll=(10.0, 15.0),
+    results=("url", "image_url"),
+    assets=("*_path", "*_path_*", "video_id"),
+    account_in_asset=r"-pixverse:(.+)-[a-z]+:",
     docs=DOCS + "pixverse-v2",
 )
 
@@ -105,6 +208,14 @@ _DREAMINA = Service(
     load=Load(path="scheduler", rows=("executing.*",), job=("jobid",)),
     job_id=("jobid",),
     final=DONE,
+    creates=("videos", "videos/upscale", "videos/interpolate", "images", "images/upscale"),
+    slotless=("assets/*",),
+    status=(StatusEndpoint(path="images/{job}", only=r"^j\d+i-"), StatusEndpoint(path="videos/{job}")),
+    succeeded=COMPLETED,
+    poll=(10.0, 20.0),
+    results=("response.videoUrl", "response.videoUrlWatermarked", "response.images.*.imageUrl"),
+    assets=("firstFrameRef", "endFrameRef", "frame_*_imageRef", "imageRef_*", "jobid"),
+    account_in_asset=r"\bu(?:ser:)?\d+-([A-Z]{2}:[^:]+?)-[a-z]+:",
     docs=DOCS + "dreamina-v1",
 )
 
@@ -116,6 +227,14 @@ _MUSE = Service(
     load=Load(path="jobs", rows=("running",), job=("jobid",), account=("email",)),
     job_id=("jobid",),
     final=DONE,
+    creates=("jobs/image", "jobs/video"),
+    slotless=("files", "assets"),
+    status=JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 10.0),
+    results=("result.files.*.url",),
+    assets=("inputs",),
+    account_in_asset=r"-email:(.+?)(?:-task)?:[0-9a-f-]{36}-bot:",
     docs=DOCS + "muse-v1",
 )
 
@@ -128,6 +247,14 @@ _LUMA = Service(
     load=Load(path="accounts", rows=(), counts="*.executing", covers=False),
     job_id=("jobid",),
     final=DONE,
+    creates=("videos", "images"),
+    slotless=("assets/*",),
+    status=JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 15.0),
+    results=("response.video.url", "response.images.*.url"),
+    assets=("imageStart", "imageEnd", "imageCharacter", "imageRef*"),
+    account_in_asset=r"-email:(.+?)(?:-[a-z]+)?:[0-9a-f-]{36}",
     docs=DOCS + "luma-v1",
 )
 
@@ -140,7 +267,24 @@ _FACESWAP = Service(
     capacity=None,
     default_capacity=1,
     job_id=("jobid",),
-    final=DONE,
+    final=DISCORD_ENDS,
+    creates=(
+        "listid",
+        "saveid",
+        "setid",
+        "swapid",
+        "swap",
+        "inswapper",
+        "picsi",
+        "changebg",
+        "headshot",
+    ),
+    status=DISCORD_JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 30.0),
+    cancel=DISCORD_CANCEL,
+    results=("attachments.*.url",),
+    account_in_asset=r"-channel:(\d+)",
     docs=DOCS + "faceswap-v1",
 )
 
