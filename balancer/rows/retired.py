@@ -66,7 +66,7 @@ _MIDJOURNEY = Service(
     succeeded=COMPLETED,
     poll=(5.0, 15.0),
     results=("response.attachments.*.url",),
-    assets=("jobid",),
+    assets=("jobId", "jobid"),
     account_in_asset=r"-c(\d+)-bot:",
     docs=DOCS + "midjourney-v3",
 )

@@ -202,8 +202,8 @@ def as_text(seen: Seen) -> dict[str, Any]:
     return dict(_TEXT, error=_CANCELLED["message"]) if seen.job.cancelled else dict(_TEXT)
 
 
-def riffusion(seen: Seen) -> list[dict[str, Any]]:
-    """Tell of a song, in the list that answers ``GET music/?id=``."""
+def riffusion(seen: Seen) -> dict[str, Any]:
+    """Tell of a song. A list of such items answers ``GET music/?id=``."""
     song = {
         "id": seen.id,
         "group_id": "",
@@ -221,7 +221,7 @@ def riffusion(seen: Seen) -> list[dict[str, Any]]:
             "share_url": seen.file("share.html"),
             "image_url": seen.file("cover.jpeg"),
         }
-    return [song]
+    return song
 
 
 def flowmusic(seen: Seen) -> dict[str, Any]:
@@ -428,9 +428,10 @@ def midjourney(seen: Seen) -> dict[str, Any]:
 def discord(seen: Seen) -> dict[str, Any]:
     """Tell of a job of a Discord bot: Midjourney's second version, FaceSwap, Pika."""
     word = "cancelled" if seen.job.cancelled and seen.final else seen.status
+    verb = seen.job.verb.rpartition("/")[2]
     told = {
         "jobid": seen.id,
-        "verb": seen.job.verb.rpartition("/")[2],
+        "verb": verb if seen.row.key == "midjourney-v2" else f"{seen.row.key}-{verb}",
         "status": "started" if word == "running" else word,
         "created": seen.started,
         "channel": seen.account,

@@ -116,11 +116,11 @@ class Routes:
     def _get(self, site: Site, below: str, query: Mapping[str, str], *, empty: bool) -> Answer:
         if below == site.row.accounts:
             return self._accounts(site, empty=empty)
-        if job := self._asked(site, f"{below}?{urlencode(query)}"):
-            return self._status(site, job, query)
-        if below in lists_of(site.row):
+        job = self._asked(site, f"{below}?{urlencode(query)}")
+        # A list may stand where a job's id would, and a job be asked for at the list's own path.
+        if below in lists_of(site.row) and job not in query.values():
             return self._load(site, below, query, empty=empty)
-        return self._beside(below, query)
+        return self._status(site, job, query) if job else self._beside(below, query)
 
     def _asked(self, site: Site, target: str) -> str | None:
         for row in site.kinds.values():

@@ -142,7 +142,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "minimax/audio": Shape(
             id="user:1234-minimax:{account}-audio:{n}",
             code=201,
-            create=_named("audioId"),
+            create=lambda seen: {seen.row.job_id[0]: seen.id},
             status=bodies.minimax_audio,
         ),
         "minimax/agent": Shape(id="p{n}-u1234-a{account}-bot:minimax", code=200),
@@ -174,7 +174,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "tempolor": Shape(
             id="user:1234-tempolor:{account}-job:{hex}",
             code=200,
-            create=lambda seen: {"jobs": [seen.id], "unlimited": False},
+            create=bodies.tempolor,
             status=bodies.tempolor,
             lists=_scheduler(lists.field("job_id"), lists.timing),
         ),
