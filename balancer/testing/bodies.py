@@ -92,6 +92,17 @@ class Seen:
         return f"{self.seconds // 60:02}:{self.seconds % 60:02}"
 
     @property
+    def count(self) -> int:
+        """How many were asked for."""
+        count = str(self.job.request.get("count", 1))
+        return int(count) if count.isdecimal() else 1
+
+    @property
+    def stem(self) -> str:
+        """What tells its id from others, fit for an asset's id."""
+        return "".join(char for char in self.id.partition("-")[0] if char.isalnum())
+
+    @property
     def percent(self) -> int:
         """How far it has come."""
         life = self.job.ends - self.job.started
@@ -367,12 +378,16 @@ def tempolor(seen: Seen) -> dict[str, Any]:
 
 
 def google_flow_media(seen: Seen) -> list[dict[str, Any]]:
-    """Return what Google Flow made: images are told otherwise than videos."""
-    asset = f"user:1234-email:{seen.account.encode().hex()}-{seen.makes}:{seen.id[1:8]}"
+    """Return what Google Flow made, as many as were asked for: images are told otherwise than videos."""
+    return [_flow_medium(seen, number + 1) for number in range(seen.count)]
+
+
+def _flow_medium(seen: Seen, number: int) -> dict[str, Any]:
+    asset = f"user:1234-email:{seen.account.encode().hex()}-{seen.makes}:{seen.stem}-{number}"
     if seen.makes == "image":
-        image = {"seed": 7, "mediaGenerationId": asset, "fifeUrl": seen.file("1.jpg")}
-        return [{"name": seen.id, "image": {"generatedImage": image}}]
-    return [{"name": seen.id, "mediaGenerationId": asset, "videoUrl": seen.file("1.mp4")}]
+        image = {"seed": 7, "mediaGenerationId": asset, "fifeUrl": seen.file(f"{number}.jpg")}
+        return {"name": f"{seen.id}-{number}", "image": {"generatedImage": image}}
+    return {"name": f"{seen.id}-{number}", "mediaGenerationId": asset, "videoUrl": seen.file(f"{number}.mp4")}
 
 
 def google_flow_sync(seen: Seen) -> dict[str, Any]:

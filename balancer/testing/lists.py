@@ -37,27 +37,38 @@ def timing(seen: Seen) -> dict[str, Any]:
     return seen.timing
 
 
-def minimax_id(seen: Seen) -> dict[str, Any]:
-    """Return the id under a name that tells its kind."""
-    return {seen.row.job_id[0]: seen.id}
+def scheduler(*parts: Part) -> Listing:
+    """Make the bare array of the older services."""
+    return lambda view: [_item(seen, parts) for seen in view.jobs if not seen.kind]
 
 
-def scheduler(*parts: Part, kinds: tuple[str, ...] = ("",)) -> Listing:
-    """Make the bare array of the older services, of jobs of these kinds."""
-    return lambda view: _items(view, parts, kinds)
-
-
-def available(*parts: Part, kinds: tuple[str, ...] = ("",)) -> Listing:
+def available(*parts: Part) -> Listing:
     """Make the pair of lists of the older services. An account without room is not in the second."""
 
     def body(view: View) -> Any:
         rooms = [_room(view, shown) for shown in view.accounts]
         return {
-            "executing": _items(view, parts, kinds),
+            "executing": scheduler(*parts)(view),
             "available": [room for room in rooms if room["available"] > 0],
         }
 
     return body
+
+
+def minimax_scheduler(view: View) -> Any:
+    """List MiniMax's videos, images, songs and speech, each id under a name that tells what it is."""
+    listed = [seen for seen in view.jobs if seen.kind not in ("agent", "llm")]
+    return [{_MINIMAX_IDS.get(seen.kind, "videoId"): seen.id, **seen.timing, **seen.reply} for seen in listed]
+
+
+def minimax_available(view: View) -> Any:
+    """List them beside the room for videos, and how much speech runs: it has no ceiling."""
+    available = [
+        _room(view, shown) | {"executingAudio": sum(seen.kind == "audio" for seen in shown.jobs)}
+        for shown in view.accounts
+    ]
+    roomy = [room for room in available if room["available"] > 0]
+    return {"executing": minimax_scheduler(view), "available": roomy}
 
 
 def minimax_agent(view: View) -> Any:
@@ -189,8 +200,7 @@ def described(load: Load) -> Listing:
     return lambda view: _placed(place.split(".") if place else [], [*view.jobs], load)
 
 
-def _items(view: View, parts: tuple[Part, ...], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [_item(seen, parts) for seen in view.jobs if seen.kind in kinds]
+_MINIMAX_IDS = {"images": "imageId", "music": "musicId", "audio": "audioId"}
 
 
 def _item(seen: Seen, parts: tuple[Part, ...]) -> dict[str, Any]:

@@ -66,11 +66,8 @@ class Shape:
         )
 
 
-def _scheduler(*parts: Part, kinds: tuple[str, ...] = ("",)) -> dict[str, Listing]:
-    return {
-        "scheduler": lists.scheduler(*parts, kinds=kinds),
-        "scheduler/available": lists.available(*parts, kinds=kinds),
-    }
+def _scheduler(*parts: Part) -> dict[str, Listing]:
+    return {"scheduler": lists.scheduler(*parts), "scheduler/available": lists.available(*parts)}
 
 
 def _named(name: str) -> Body:
@@ -123,8 +120,11 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             code=200,
             create=_named("videoId"),
             status=bodies.minimax,
-            lists=_scheduler(lists.minimax_id, lists.timing, kinds=("", "images", "music", "audio"))
-            | {"agent/jobs": lists.minimax_agent},
+            lists={
+                "scheduler": lists.minimax_scheduler,
+                "scheduler/available": lists.minimax_available,
+                "agent/jobs": lists.minimax_agent,
+            },
             max_jobs=(1, 10),
         ),
         "minimax/images": Shape(
@@ -423,7 +423,9 @@ def _trouble(row: Service, fields: Mapping[str, Any], reason: str) -> dict[str, 
 def _filled(template: Any, account: str) -> Any:
     if isinstance(template, Mapping):
         return {name: _filled(value, account) for name, value in template.items()}
-    return account if template == "{id}" else template
+    region, colon, email = account.partition(":")
+    own = {"{id}": account, "{email}": email if colon else account, "{region}": region if colon else "US"}
+    return own.get(template, template) if isinstance(template, str) else template
 
 
 _LYRICS = {"title": "Example", "lyrics": "[Verse]\nRain on tin"}
@@ -469,7 +471,7 @@ def _woven(template: Any, words: Mapping[str, str]) -> Any:
         return {name: _woven(value, words) for name, value in template.items()}
     if isinstance(template, list):
         return [_woven(item, words) for item in template]
-    return template.format(**words)
+    return template.format(**words) if isinstance(template, str) else template
 
 
 _SENTENCE = "Configuration not found. To create configuration use POST accounts."
