@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from command_line import Desk
@@ -74,8 +75,6 @@ def test_what_the_row_does_not_understand_is_said(desk, fake, path, body, said):
     env = {"USEAPI_BASE_URL": fake.url, "USEAPI_TOKEN": fake.token}
     result = desk.run("services", "--check", "flowmusic", **env)
     assert result.exit_code != 0
-    import re
-
     assert re.search(said, " ".join(result.output.split()))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -358,8 +359,6 @@ def test_an_image_of_google_flow_is_answered_when_it_is_made():
 
 def test_who_waits_for_an_image_is_let_go_when_the_server_closes():
     """Closing waits for no job, not even one that never ends."""
-    from concurrent.futures import ThreadPoolExecutor
-
     fake = FakeUseapi({"google-flow": {EMAIL: 2}}, job_seconds=lambda: float("inf")).start()
     client = Client(next(page for page in PAGES if page.service == "google-flow"), fake)
     with client.session, ThreadPoolExecutor(1) as thread:
@@ -406,7 +405,7 @@ BESIDE = [
 ]
 
 
-@pytest.mark.parametrize(("service", "path", "options", "read"), BESIDE, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("service", "path", "options", "read"), BESIDE, ids=[one[1] for one in BESIDE])
 def test_uploads_and_lyrics_take_no_slot(service, path, options, read):
     """They are answered on an account that is full, and start no job."""
     account = f"US:{EMAIL}" if service == "dreamina" else EMAIL
