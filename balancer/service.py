@@ -160,6 +160,8 @@ class Service:
     """Since when and why it is no more, or None while it is alive."""
     docs: str = ""
     """Page of the vendor's documentation that the row was read from."""
+    checked: str = ""
+    """What the row was held against last, with dates, and what of it is assumed."""
 
     def __post_init__(self) -> None:
         for name in ("key", "path", "accounts", "selector"):

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from balancer import SERVICES, Account, Service
-from balancer.cli.check import looked, tried
 from balancer.cli.compare import compared
 from balancer.cli.failures import NOT_THERE
 from balancer.cli.options import (
@@ -141,6 +140,8 @@ def holders(
 def _check(
     service: str, create: str | None, given: list[str], base_url: str, *, yes: bool, as_json: bool
 ) -> None:
+    from balancer.cli.check import looked, tried  # for those who check alone
+
     fields = {name: value for name, equals, value in (text.partition("=") for text in given) if equals}
     with source(service, base_url) as api:
         found = list(looked(api))

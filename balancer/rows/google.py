@@ -61,6 +61,7 @@ _GOOGLE_FLOW = Service(
     ),
     account_in_asset=r"\buser:\d+-email:(?P<hex>(?:[0-9a-f]{2})+)-[a-z]+:|-email:(.+)-bot:",
     docs=DOCS + "google-flow-v1",
+    checked="collection and scripts of June and July 2026",
 )
 
 # get-google-vids-accounts, get-google-vids-jobs, get-google-vids-jobs-jobid and -media-mediaId of 7 October
@@ -90,6 +91,7 @@ _GOOGLE_VIDS = Service(
     assets=("mediaId", "image", "avatar_*", "referenceImage_*"),
     account_in_asset=r"\buser:\d+-(.+)-[a-z]+:",
     docs=DOCS + "google-vids-v1",
+    checked="pages and script of October 2026",
 )
 
 # The account list may be a minute old, the job list is never cached. What its rows look like is not
@@ -109,6 +111,7 @@ _GEMINI_NOTEBOOK = Service(
     assets=("notebook", "artifact", "source"),
     account_in_asset=r"\buser:\d+-(.+)-[a-z]+:",
     docs=DOCS + "gemini-notebook-v1",
+    checked="a recorded job of September, scripts of October 2026",
 )
 
 ROWS = (_GOOGLE_FLOW, _GOOGLE_VIDS, _GEMINI_NOTEBOOK)

@@ -27,6 +27,7 @@ _FLOWMUSIC = Service(
     assets=("clip", "refImage*", "refAudio*"),
     account_in_asset=r"\buser:\d+-(.+)-[a-z]+:",
     docs=DOCS + "flowmusic-v1",
+    checked="pages of June, collection and script of July 2026",
 )
 
 # get-mureka-accounts, get-mureka-jobs, post-mureka-music-create. No maxJobs: up to 10 at once per account.
@@ -61,6 +62,7 @@ _MUREKA = Service(
     assets=("song_id", "ref_id", "vocal_id", "motif_id"),
     account_in_asset=r"-mureka:(\d+)-|-a(\d+)-bot:",
     docs=DOCS + "mureka-v1",
+    checked="pages of January, script of June, collection of July 2026",
 )
 _MUREKA_SPEECH = replace(
     _MUREKA,
@@ -68,7 +70,8 @@ _MUREKA_SPEECH = replace(
     load=replace(_MUREKA_LOAD, only=r"^j\d+t-"),
     creates=("speech",),
     inline=(),
-    results=(),  # no page shows the answer of a finished one
+    results=(),
+    checked="pages of January, collection of July 2026; no page shows a finished one",
 )
 
 # get-tempolor-scheduler, post-tempolor-accounts, get-tempolor-music-job_id. For its first ten minutes a job
@@ -93,6 +96,7 @@ _TEMPOLOR = Service(
     assets=("clonedVoiceItemId", "midiItemId"),
     account_in_asset=r"-tempolor:(.+)-[a-z]+:",
     docs=DOCS + "tempolor-v1",
+    checked="pages of May 2025, collection of July, tools page of November 2026",
 )
 
 # One flat list of jobs, to be counted by email. get-acemusic-jobs-jobid, 14 November 2026; where the songs
@@ -112,6 +116,7 @@ _ACEMUSIC = Service(
     results=("songs.*.audioUrl", "result.songs.*.audioUrl"),
     account_in_asset=r"\buser:\d+-(.+)-[a-z]+:",
     docs=DOCS + "acemusic-v1",
+    checked="pages of November 2026; where songs stand in a job is assumed",
 )
 
 ROWS = (_FLOWMUSIC, _MUREKA, _MUREKA_SPEECH, _TEMPOLOR, _ACEMUSIC)

@@ -26,6 +26,7 @@ _RIFFUSION = Service(
     poll=(10.0, 15.0),
     results=("download_url",),
     docs=DOCS + "riffusion-v1",
+    checked="pages of April 2025",
 )
 
 # get-ltxstudio-accounts, get-ltxstudio-scheduler-available, get-ltxstudio-assets-jobId. What a listed job
@@ -46,6 +47,7 @@ _LTXSTUDIO = Service(
     results=("status.artifact.assetUrl",),
     account_in_asset=r"^email:(.+)-[a-z]+:[0-9a-f-]{36}-type:",
     docs=DOCS + "ltxstudio-v1",
+    checked="pages of June 2025; the word for failure is assumed",
 )
 
 # get-midjourney-jobs, setup-multiple-midjourney-accounts. Images and videos have maxima of their own;
@@ -69,6 +71,7 @@ _MIDJOURNEY = Service(
     assets=("jobId", "jobid"),
     account_in_asset=r"-c(\d+)-bot:",
     docs=DOCS + "midjourney-v3",
+    checked="pages of October 2025, scripts of June 2026",
 )
 _MIDJOURNEY_IMAGES = replace(
     _MIDJOURNEY,
@@ -105,6 +108,7 @@ _MIDJOURNEY_V2 = replace(
     assets=("jobid",),
     account_in_asset=r"-channel:(\d+)",
     docs=DOCS + "midjourney-v2",
+    checked="OpenAPI text and page of September 2025",
 )
 
 # A request that names the channel must bring its ``discord`` token as well.
@@ -126,6 +130,7 @@ _PIKA = Service(
     account_in_asset=r"-channel:(\d+)",
     retired="not in the vendor's index since 2026",
     docs=DOCS + "pika-v1",
+    checked="pages of May 2024; the paths of creates are assumed",
 )
 
 ROWS = (

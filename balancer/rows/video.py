@@ -36,6 +36,7 @@ _MINIMAX = Service(
     assets=("*[fF]ileI[dD]*",),
     account_in_asset=r"-minimax:(.+)-[a-z]+:|-a(\d+)-bot:minimax",
     docs=DOCS + "minimax-v1",
+    checked="page of September 2024, script of June, collection of July 2026",
 )
 
 # The server does not choose an account for images, agents, speech and chat. Images and agents are listed.
@@ -58,6 +59,7 @@ _MINIMAX_KINDS = (
         creates=("images/create",),
         status=(StatusEndpoint(path="images/{job}", missing="failed"),),
         results=("downloadURL", "imageURL"),
+        checked="collection of July 2026; that they are answered as videos are is assumed",
     ),
     replace(
         _BESIDE_VIDEO,
@@ -68,6 +70,8 @@ _MINIMAX_KINDS = (
         creates=("agent",),
         status=(StatusEndpoint(path="agent/{job}"),),
         succeeded=COMPLETED,
+        results=(),
+        checked="collection of July 2026; no page shows a finished one",
     ),
     replace(
         _BESIDE_VIDEO,
@@ -78,6 +82,7 @@ _MINIMAX_KINDS = (
         succeeded=ends(statusLabel="completed"),
         poll=(2.0, 5.0),
         results=("audio_url",),
+        checked="script of August 2026",
     ),
     replace(
         _BESIDE_VIDEO,
@@ -85,6 +90,8 @@ _MINIMAX_KINDS = (
         reply_ref=False,
         creates=("llm",),
         status=(StatusEndpoint(path="llm/{job}"),),
+        results=(),
+        checked="collection of July 2026; how a chat is answered is not known",
     ),
 )
 
@@ -122,6 +129,7 @@ _KLING = Service(
     poll=(10.0, 20.0),
     results=("works.*.resource.resource",),
     docs=DOCS + "kling-v1",
+    checked="script of June, collection of July 2026",
 )
 
 # get-runwayml-accounts, get-runwayml-scheduler. Only the task id tells the account. A 401 that speaks
@@ -154,6 +162,7 @@ _RUNWAYML = Service(
     assets=("*[aA]ssetId*",),
     account_in_asset=r"-runwayml:(.+)-[a-z]+:",
     docs=DOCS + "runwayml-v1",
+    checked="scripts of June, collection of July, tools page of November 2026",
 )
 
 # get-pixverse-accounts, get-pixverse-scheduler: rows carried video_id before they carried id. Its 404 for
@@ -194,6 +203,7 @@ _PIXVERSE = Service(
     assets=("*_path", "*_path_*", "video_id"),
     account_in_asset=r"-pixverse:(.+)-[a-z]+:",
     docs=DOCS + "pixverse-v2",
+    checked="scripts and collection of June, tools page of November 2026",
 )
 
 # post-dreamina-accounts, get-dreamina-accounts-account, get-dreamina-scheduler. An account id is
@@ -217,6 +227,7 @@ _DREAMINA = Service(
     assets=("firstFrameRef", "endFrameRef", "frame_*_imageRef", "imageRef_*", "jobid"),
     account_in_asset=r"\bu(?:ser:)?\d+-([A-Z]{2}:[^:]+?)-[a-z]+:",
     docs=DOCS + "dreamina-v1",
+    checked="collection and script of July 2026; how images are answered is assumed",
 )
 
 # get-muse-accounts, get-muse-jobs, post-muse-accounts. 412 is the week's allowance of that account.
@@ -236,6 +247,7 @@ _MUSE = Service(
     assets=("inputs",),
     account_in_asset=r"-email:(.+?)(?:-task)?:[0-9a-f-]{36}-bot:",
     docs=DOCS + "muse-v1",
+    checked="pages of October 2026; where files stand in a job is assumed",
 )
 
 # get-luma-accounts, post-luma-videos. The plan sets ``concurrency``; the entry itself says how many run.
@@ -256,6 +268,7 @@ _LUMA = Service(
     assets=("imageStart", "imageEnd", "imageCharacter", "imageRef*"),
     account_in_asset=r"-email:(.+?)(?:-[a-z]+)?:[0-9a-f-]{36}",
     docs=DOCS + "luma-v1",
+    checked="pages of April 2026; how images are answered is assumed",
 )
 
 # get-faceswap-account, post-faceswap-listid. A call blocks its channel for its 3 to 10 seconds.
@@ -286,6 +299,7 @@ _FACESWAP = Service(
     results=("attachments.*.url",),
     account_in_asset=r"-channel:(\d+)",
     docs=DOCS + "faceswap-v1",
+    checked="pages, scripts of June and collection of July 2026",
 )
 
 ROWS = (_MINIMAX, *_MINIMAX_KINDS, _KLING, _RUNWAYML, _PIXVERSE, _DREAMINA, _MUSE, _LUMA, _FACESWAP)
