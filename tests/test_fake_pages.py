@@ -372,6 +372,27 @@ def test_who_waits_for_an_image_is_let_go_when_the_server_closes():
             pass  # its connection was faster to go
 
 
+def test_a_job_that_is_called_off_has_failed(client):
+    """Where the service can: its slot is free, and it says whose doing it was. Elsewhere it runs on."""
+    how = {
+        "flowmusic": ("DELETE", "jobs/{}", 204),
+        "minimax": ("POST", "videos/cancel", 200),
+        "faceswap": ("GET", "jobs/cancel/?jobid={}", 200),
+        "pika": ("GET", "jobs/cancel/?jobid={}", 200),
+        "midjourney-v2": ("GET", "jobs/cancel/?jobid={}", 200),
+        "runwayml": ("DELETE", "tasks/{}", 200),
+    }
+    service, job = client.page.service, client.start()
+    method, path, code = how.get(service, ("DELETE", "nothing/{}", 0))
+    fields = {"json": {"videoId": job}} if method == "POST" else {}
+    answer = client.request(method, path.format(quote(str(job), safe="")), **fields)
+    assert answer.status_code == code or service not in how
+    runs_on = service not in how or service == "runwayml"
+    assert client.fake.running(service) == ((str(job),) if runs_on else ())
+    if not runs_on and service in ("faceswap", "pika", "midjourney-v2"):
+        assert client.poll(job).json()["status"] == "cancelled"
+
+
 # -- what takes no slot -------------------------------------------------------------------------------
 
 PICTURE = {"data": b"\x89PNG", "headers": {"Content-Type": "image/png"}}

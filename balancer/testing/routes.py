@@ -292,13 +292,15 @@ class Routes:
         job_id = unquote(last)
         if head == "avatars":
             return answer(204)
-        if head != "scheduler":
-            return self._cancel(job_id)
         job = self._state.job(job_id)
         if job is None or not job.at(self._clock.now()):
             return services.error(404, "Job not found")
-        self._state.end(job, None)
-        return answer(204)
+        if head == "scheduler":  # struck off: its slot is free, and it runs on
+            self._state.end(job, None)
+            return answer(204)
+        if job.row.cancel is None:  # taken out of a history: nothing else changes
+            return answer(200, {"success": True})
+        return self._cancel(job_id)
 
     def _cancel(self, job_id: str) -> Answer:
         job = self._state.job(job_id)
