@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from balancer import flow, view
 from balancer.core import Core
-from balancer.effect import Flow, adrive
+from balancer.effect import Flow, adrive, awaited, runs_later
 from balancer.face import Face, Given
 from balancer.lease import Handle
 from balancer.lines import Waiter
@@ -188,6 +188,8 @@ class AsyncAccountPool(Face):
         See :meth:`balancer.AccountPool.run`. Cancelled in the middle of the call, the slot is kept as
         for an answer that was lost.
         """
+        if runs_later(call, awaited=True):
+            raise TypeError("call must do its work when it is awaited, which a generator does not")
         wish = Wish.make(**acquire_options)
         answer: T = await adrive(running(self._core, wish, attempts, bind, self.acquiring), call)
         return answer
@@ -195,14 +197,23 @@ class AsyncAccountPool(Face):
     def with_lease(
         self, **acquire_options: Unpack[Asked]
     ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Coroutine[Any, Any, T]]]:
-        """Wrap a coroutine function that takes a keyword ``lease``: it is acquired around each call."""
+        """Wrap a coroutine function that takes a keyword ``lease``: it is acquired around each call.
+
+        Raises:
+            TypeError: what is wrapped is a generator. ValueError, TypeError: naming the acquire option
+            that is wrong.
+        """
         Wish.make(**acquire_options)
 
         def wrap(function: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
+            if runs_later(function, awaited=True):
+                raise TypeError("function must do its work when it is awaited, which a generator does not")
+
             @functools.wraps(function)
             async def wrapped(*args: Any, **kwargs: Any) -> T:
                 async with self.acquire(**acquire_options) as lease:
-                    return await function(*args, lease=lease, **kwargs)
+                    answer: T = await awaited(function(*args, lease=lease, **kwargs))
+                    return answer
 
             return wrapped
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from balancer import flow, view
 from balancer.core import Core
-from balancer.effect import Flow, drive
+from balancer.effect import Flow, drive, runs_later
 from balancer.face import Face
 from balancer.lease import Lease
 from balancer.lines import Waiter
@@ -22,7 +21,6 @@ from balancer.waiting import ThreadWaiter
 from balancer.wish import Asked, Wish, asks, plain
 
 T = TypeVar("T")
-_RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 class AccountPool(Face):
@@ -128,15 +126,19 @@ class AccountPool(Face):
         Args:
             call: Sends the job; returns the answer.
             attempts: How often it may be called.
-            bind: A key of the JSON answer, or a callable that takes the answer: the job's id. Without
-                it the slot ends with the call.
+            bind: A key of the JSON answer, True (the service's row knows where it names its job), or a
+                callable that takes the answer and returns the job's id. Without it the slot ends with
+                the call. With True an answer that says that its job is over frees the slot.
             acquire_options: As for :meth:`acquire`; ``timeout`` covers all waiting of all attempts.
 
         Raises:
             JobRefused: the job was refused for what it is. AmbiguousOutcome: it may run.
             AttemptsFailed: every attempt was turned away. Unauthorized, SubscriptionRequired: the
             token. And what :meth:`acquire` raises, and what ``call`` raises that is no answer.
+            TypeError: ``call`` would run after its call, as coroutine functions and generators do.
         """
+        if runs_later(call, awaited=False):
+            raise TypeError("call must not be a coroutine function or a generator: use an AsyncAccountPool")
         core = self._core
 
         def acquire(wish: Wish) -> Flow[Lease]:
@@ -155,7 +157,7 @@ class AccountPool(Face):
         Wish.make(**acquire_options)
 
         def wrap(function: Callable[..., T]) -> Callable[..., T]:
-            if any(kind(function) for kind in _RUN_LATER):
+            if runs_later(function, awaited=False):
                 raise TypeError("function must do its work before it returns: the lease ends then")
 
             @functools.wraps(function)

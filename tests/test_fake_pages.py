@@ -86,7 +86,7 @@ PAGES = [
     ),
     Page(
         *("tempolor", "/v1/tempolor", "12345", "music/song"),
-        id=lambda body: (body.get("jobs") or [body.get("job_id")])[0],
+        id=lambda body: body["jobs"][0],
         poll="music/{}",
         selector="user_id",
         over=lambda body: by_flag(body, "status_final", "status_name", "COMPLETED"),
@@ -113,6 +113,21 @@ PAGES = [
         urls=lambda body: [body["downloadURL"]],
         error=lambda body: body["statusLabel"],
         created=200,
+    ),
+    Page(
+        *("minimax/music", "/v1/minimax", "111", "music/create", lambda body: body[0]["musicId"], "music/{}"),
+        selector="account",
+        over=lambda body: by_flag(body, "statusFinal", "statusLabel", "completed"),
+        urls=lambda body: [body["audio_url"]],
+        error=lambda body: body["statusLabel"],
+        created=200,
+    ),
+    Page(
+        *("minimax/audio", "/v1/minimax", "111", "speech/create", lambda body: body["audioId"], "speech/{}"),
+        selector="account",
+        over=lambda body: by_flag(body, "statusFinal", "statusLabel", "completed"),
+        urls=lambda body: [body["audio_url"]],
+        error=lambda body: body["code"] and body["error"],
     ),
     Page(
         *("minimax/agent", "/v1/minimax", "111", "agent", jobid, "agent/{}"),

@@ -24,6 +24,7 @@ STARTS = {
     "minimax": ["videos/create", "videos/agent-create"],
     "minimax/images": ["images/create"],
     "minimax/agent": ["agent"],
+    "minimax/music": ["music/create"],
     "minimax/audio": ["speech/create"],
     "minimax/llm": ["llm"],
     "kling": [

@@ -75,7 +75,7 @@ _GOOGLE_VIDS = Service(
     job_id=("jobid",),
     final=DONE,
     rules=(
-        Rule(status=429, verdict="EXHAUSTED", match=r"allowance"),
+        Rule(status=429, verdict="EXHAUSTED", match=r"left this month|resets at|allowance"),
         Rule(status=429, verdict="BUSY", seconds=60),
         Rule(status=403, verdict="EXHAUSTED", match=r"allowance|\bplan\b", scoped=True),
         Rule(status=596, verdict="BROKEN", match=r"re-?add"),
@@ -95,13 +95,19 @@ _GOOGLE_VIDS = Service(
 )
 
 # The account list may be a minute old, the job list is never cached. What its rows look like is not
-# shown; the numbers beside them count where there are more than rows. Scripts and a recorded job of
+# shown; the numbers beside them count where there are more than rows. 429 is "busy or out of usage": its
+# words are not published, so a pause of more than ten minutes tells as well. Scripts and a recorded job of
 # October 2026: notebooks and sources take no slot.
 _GEMINI_NOTEBOOK = Service(
     key="gemini-notebook",
     path="/v1/gemini-notebook",
+    strings=("tier",),
     load=Load(path="jobs", rows=("accounts.*.jobs",), counts="accounts.*.running"),
     final=DONE,
+    rules=(
+        Rule(status=429, verdict="EXHAUSTED", match=r"out of usage"),
+        Rule(status=429, verdict="EXHAUSTED", longer=600),
+    ),
     creates=("artifacts", "artifacts/retry", "research"),
     slotless=("notebooks", "sources", "sources/*", "research/import"),
     status=JOBS,

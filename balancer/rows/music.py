@@ -74,8 +74,9 @@ _MUREKA_SPEECH = replace(
     checked="pages of January, collection of July 2026; no page shows a finished one",
 )
 
-# get-tempolor-scheduler, post-tempolor-accounts, get-tempolor-music-job_id. For its first ten minutes a job
-# may be one that the site does not know (tools page of November 2026): 404 is no end.
+# get-tempolor-scheduler, post-tempolor-accounts, get-tempolor-music-job_id. The vendor's script reads
+# ``jobs`` of a create, the older page shows ``job_id``. For its first ten minutes a job may be one that the
+# site does not know: 404 is no end.
 _TEMPOLOR = Service(
     key="tempolor",
     path="/v1/tempolor",
@@ -84,7 +85,7 @@ _TEMPOLOR = Service(
     max_jobs="maxJobs",
     reply_ref=True,
     load=Load(path="scheduler", job=("job_id",), account_in_id=r"-tempolor:(.+)-job:"),
-    job_id=("job_id",),
+    job_id=("jobs", "job_id"),
     final=ends(status_final=True),
     creates=("music/song", "music/instrumental"),
     slotless=("music/stems-splitter", "music/cloned-voices", "music/midi"),
@@ -105,6 +106,7 @@ _ACEMUSIC = Service(
     key="acemusic",
     path="/v1/acemusic",
     default_capacity=4,
+    strings=("plan",),
     load=Load(path="jobs", rows=("jobs",), job=("jobid",), account=("email",)),
     job_id=("jobid",),
     final=DONE,

@@ -12,9 +12,9 @@ from balancer.service import CancelEndpoint, Load, Rule, Service, StatusEndpoint
 _MINIMAX_LOAD = Load(
     path="scheduler/available",
     rows=("executing",),
-    job=("videoId", "imageId"),
+    job=("videoId", "imageId", "musicId", "audioId"),
     account_in_id=r"-minimax:([^:]+)-[a-z]+:",
-    only=r"^(?!.*-image:)",
+    only=r"^(?!.*-(?:image|music|audio):)",
 )
 _MINIMAX = Service(
     key="minimax",
@@ -39,7 +39,9 @@ _MINIMAX = Service(
     checked="page of September 2024, script of June, collection of July 2026",
 )
 
-# The server does not choose an account for images, agents, speech and chat. Images and agents are listed.
+# The server does not choose an account for images, agents, music, speech and chat. All but chat are listed.
+# post-minimax-music-create: one generation an account, of up to three songs, those of the website included.
+# post-minimax-speech-create: maxJobs does not apply, and no page states a ceiling.
 _BESIDE_VIDEO = replace(
     _MINIMAX,
     selector_required=True,
@@ -75,8 +77,28 @@ _MINIMAX_KINDS = (
     ),
     replace(
         _BESIDE_VIDEO,
-        key="minimax/audio",
+        key="minimax/music",
+        capacity=None,
+        default_capacity=1,
+        load=replace(_MINIMAX_LOAD, only=r"-music:"),
         reply_ref=False,
+        job_id=("musicId",),
+        creates=("music/create",),
+        status=(StatusEndpoint(path="music/{job}"),),
+        succeeded=ends(statusLabel="completed"),
+        poll=(10.0, 15.0),
+        results=("audio_url",),
+        checked="tools page of November 2026; that songs are asked for as speech is is assumed",
+    ),
+    replace(
+        _BESIDE_VIDEO,
+        key="minimax/audio",
+        capacity=None,
+        default_capacity=10,
+        assumed=True,
+        load=replace(_MINIMAX_LOAD, only=r"-audio:"),
+        reply_ref=False,
+        job_id=("audioId",),
         creates=("speech/create",),
         status=(StatusEndpoint(path="speech/{job}"),),
         succeeded=ends(statusLabel="completed"),
@@ -96,7 +118,8 @@ _MINIMAX_KINDS = (
 )
 
 # get-kling-accounts, get-kling-scheduler, get-kling-tasks-task_id. Task ids are numbers. A create is
-# answered 500 for moderation (and for faults): the same prompt must not travel on.
+# answered 500 for moderation (and for faults): the same prompt must not travel on. Four creates declare
+# neither maxJobs nor replyRef.
 _KLING = Service(
     key="kling",
     path="/v1/kling",
@@ -106,6 +129,7 @@ _KLING = Service(
     load=Load(path="scheduler", job=("id",), account=("email",)),
     job_id=("task.id",),
     final=ends(status_final=True),
+    plain=("omni", "motion-create", "tts", "add-sound"),
     rules=(Rule(status=500, verdict="REFUSED"),),
     creates=(
         "videos/text2video",
@@ -166,15 +190,18 @@ _RUNWAYML = Service(
 )
 
 # get-pixverse-accounts, get-pixverse-scheduler: rows carried video_id before they carried id. Its 404 for
-# a video that is still being made belongs to polling; a create never answers so.
+# a video that is still being made belongs to polling; a create never answers so. One list has all kinds,
+# but no off-peak job, and no id tells which those are: so nothing is called missing.
 _PIXVERSE = Service(
     key="pixverse",
     path="/v2/pixverse",
     max_jobs="maxJobs",
     reply_ref=True,
-    load=Load(path="scheduler", job=("id", "video_id"), account_in_id=r"-pixverse:([^:]+)-[a-z]+:"),
-    job_id=("video_id", "image_id"),
-    final=ends(video_status_final=True, image_status_final=True),
+    load=Load(
+        path="scheduler", job=("id", "video_id"), account_in_id=r"-pixverse:([^:]+)-[a-z]+:", covers=False
+    ),
+    job_id=("video_id", "image_id", "audio_id"),
+    final=ends(video_status_final=True, image_status_final=True, audio_status_final=True),
     creates=(
         "videos/create",
         "videos/create-*",
@@ -250,13 +277,19 @@ _MUSE = Service(
     checked="pages of October 2026; where files stand in a job is assumed",
 )
 
-# get-luma-accounts, post-luma-videos. The plan sets ``concurrency``; the entry itself says how many run.
-# Its pages are of April 2026, and the index of July does not name it: taken for alive.
+# get-luma-accounts, get-luma-jobs, post-luma-videos. The plan sets ``concurrency``. Its pages are of April
+# 2026, and the index of July does not name it: taken for alive.
 _LUMA = Service(
     key="luma",
     path="/v1/luma",
     capacity="concurrency",
-    load=Load(path="accounts", rows=(), counts="*.executing", covers=False),
+    load=Load(
+        path="jobs",
+        rows=("jobs",),
+        job=("jobid",),
+        account=("account",),
+        account_in_id=r"-email:(.+?)(?:-[a-z]+)?:[0-9a-f-]{36}",
+    ),
     job_id=("jobid",),
     final=DONE,
     creates=("videos", "images"),

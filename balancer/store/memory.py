@@ -95,8 +95,11 @@ class MemoryStore(Stepping):
         """Put what an answer said about the account and the lease into effect."""
 
         def act(now: float) -> None:
+            tally = self.ledger.tallies.get(row.tally.id)
             if self.ledger.rows.get(row.key) is row:
                 self._judge(row, ruling, now)
+            elif tally is not None:  # the lease has ended, and its account is known all the same
+                self._cool(tally, ruling, row.scope if ruling.scoped else None, now)
 
         self._step(act)
 

@@ -171,6 +171,21 @@ def acemusic(view: View) -> Any:
     return {"jobs": [{"jobid": seen.id, "email": seen.account, "type": "music"} for seen in view.jobs]}
 
 
+def luma(view: View) -> Any:
+    """List Luma's jobs flat, with their number."""
+    jobs = [
+        {
+            "jobid": seen.id,
+            "type": seen.makes,
+            "account": seen.account,
+            "model": "ray3",
+            "created": seen.started,
+        }
+        for seen in view.jobs
+    ]
+    return {"executing": len(jobs), "jobs": jobs}
+
+
 def midjourney(view: View) -> Any:
     """List Midjourney's busy channels."""
     return {

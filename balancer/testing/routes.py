@@ -209,7 +209,7 @@ class Routes:
             return services.error(400, f"Parameter {site.row.selector} is required")
         id = account or services.account_id(site, fields, self._state.draw())
         own = services.own_fields(site, slots) if slots else {}
-        self._state.configure(site.name, id, own, None if own else slots)
+        self._state.configure(site.name, id, own, slots)
         made = self._state.account(site.name, id)
         assert made is not None  # noqa: S101  # it was configured in the line above
         return answer(201, entry(site, made, 0))

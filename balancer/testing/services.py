@@ -135,14 +135,14 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         ),
         "minimax/music": Shape(
             id="user:1234-minimax:{account}-music:{n}",
-            code=201,
+            code=200,
             create=lambda seen: [{"musicId": seen.id}],
             status=bodies.minimax_audio,
         ),
         "minimax/audio": Shape(
             id="user:1234-minimax:{account}-audio:{n}",
             code=201,
-            create=lambda seen: {seen.row.job_id[0]: seen.id},
+            create=_named("audioId"),
             status=bodies.minimax_audio,
         ),
         "minimax/agent": Shape(id="p{n}-u1234-a{account}-bot:minimax", code=200),
@@ -174,7 +174,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "tempolor": Shape(
             id="user:1234-tempolor:{account}-job:{hex}",
             code=200,
-            create=bodies.tempolor,
+            create=lambda seen: {"jobs": [seen.id], "unlimited": False},
             status=bodies.tempolor,
             lists=_scheduler(lists.field("job_id"), lists.timing),
         ),
@@ -228,7 +228,12 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             ),
             lists={"jobs": lists.acemusic},
         ),
-        "luma": Shape(id=_TASK, create=_PENDING_UNTIL_FINAL, status=_PENDING_UNTIL_FINAL),
+        "luma": Shape(
+            id=_TASK,
+            create=_PENDING_UNTIL_FINAL,
+            status=_PENDING_UNTIL_FINAL,
+            lists={"jobs": lists.luma},
+        ),
         "ltxstudio": Shape(
             id="email:{account}-job:{uuid}-type:{kind}",
             code=200,
