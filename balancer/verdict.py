@@ -204,7 +204,7 @@ def _carried(error: BaseException) -> Answer | None:
 
 
 def _rule(answer: Answer, service: Service, draw: Callable[[], float], wall: float) -> Ruling:
-    named = answer.pause(wall)
+    named = None if answer.status // 100 == 2 else answer.pause(wall)  # most are accepted, and name none
     rule = _applied(answer, service, named)
     verdict = Verdict[rule.verdict]
     accepted, token = verdict is Verdict.ACCEPTED, verdict is Verdict.TOKEN
