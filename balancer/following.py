@@ -77,9 +77,14 @@ def endpoint_of(row: Service, job: str) -> StatusEndpoint | None:
 def job_of_status(row: Service, target: str) -> str | None:
     """Return the job that a GET of ``target``, path and query below the service's own, asks for.
 
-    None: it is no status of one job. Parameters that the row does not name are passed by.
+    None: it is no status of one job. Parameters that the row does not name are passed by. Where the list of
+    running jobs stands at a place for an id, it is the list.
     """
+    path = target.partition("?")[0].strip("/")
+    is_list = row.load is not None and path == row.load.path.partition("?")[0]
     for endpoint in row.status:
+        if is_list and "{job}" in endpoint.path.partition("?")[0]:
+            continue
         job = _job_of(endpoint.path, target)
         if job and endpoint_of(row, job) is endpoint:
             return job

@@ -15,6 +15,8 @@ from typing import Any
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _MISSING = ("running", "gone", "failed")
+_LONGEST_ID = 1000
+"""No id is longer: what is says nothing, and would take its time to be searched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +192,9 @@ class Service:
 
         Work on an asset must run where the asset lives, so its id carries the account.
         """
-        found = re.search(self.account_in_asset, asset) if self.account_in_asset else None
+        if self.account_in_asset is None or len(asset) > _LONGEST_ID:
+            return None
+        found = re.search(self.account_in_asset, asset)
         if found is None:
             return None
         if (digits := found.groupdict().get("hex")) is None:

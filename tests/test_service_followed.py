@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import quote
 
 import pytest
@@ -155,6 +156,13 @@ def test_what_asks_for_no_job_is_no_status(target):
     """Lists, accounts and longer paths: a final word there would be about something else."""
     assert following.job_of_status(SERVICES["flowmusic"], target) is None
     assert following.job_of_status(SERVICES["faceswap"], target) is None
+
+
+def test_a_list_that_stands_where_an_id_would_is_no_status():
+    """MiniMax lists its agent's jobs at agent/jobs, and tells of one at agent/<id>."""
+    row = SERVICES["minimax/agent"]
+    assert following.job_of_status(row, "agent/jobs") is None
+    assert following.job_of_status(row, "agent/jobs2") == "jobs2"
 
 
 def test_a_row_that_tells_nothing_is_asked_for_nothing():
@@ -442,3 +450,28 @@ def test_the_paths_of_the_tests_are_those_of_the_rows(key):
     row = SERVICES[key]
     if row.creates:
         assert following.created_by(kinds(row), CREATES[key]) is row
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "job", "account"),
+    [
+        ("flowmusic", BODIES["flowmusic/job_completed"], None, "a@example.com"),
+        ("mureka", BODIES["mureka/job_completed"], None, "123456789"),
+        ("riffusion", BODIES["riffusion/create_200"], None, "11111111-aaaa-4aaa-8aaa-000000000001"),
+        ("runwayml", {"status": "RUNNING"}, "user:1-runwayml:a@b.c-task:1", "a@b.c"),
+        ("pixverse", None, "user:1-pixverse:a@b.c-video:1", "a@b.c"),
+        ("kling", BODIES["kling/create_200"], "1234567890", None),
+        ("kling", {}, None, None),
+    ],
+)
+def test_the_account_of_a_job_is_in_its_body_or_in_its_id(key, body, job, account):
+    """Who takes up a job of an earlier process finds out where it runs, or that nothing tells."""
+    assert following.account_in(body, SERVICES[key], job) == account
+
+
+@pytest.mark.parametrize("key", SERVICES)
+def test_what_is_too_long_for_an_id_names_nobody_and_costs_nothing(key):
+    """However often it seems to begin anew: a field that holds assets may hold anything."""
+    began = time.perf_counter()
+    assert SERVICES[key].account_of("user:1-email:" * 100_000) is None
+    assert time.perf_counter() - began < 1.0

@@ -117,7 +117,7 @@ class Routes:
         if below == site.row.accounts:
             return self._accounts(site, empty=empty)
         job = self._asked(site, f"{below}?{urlencode(query)}")
-        # A list may stand where a job's id would, and a job be asked for at the list's own path.
+        # A job may be asked for at the list's own path.
         if below in lists_of(site.row) and job not in query.values():
             return self._load(site, below, query, empty=empty)
         return self._status(site, job, query) if job else self._beside(below, query)
