@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterable
 
 from balancer.catalog import Advice
 from balancer.errands import Errands, answer_of
 from balancer.errors import BalancerError, PoolClosed, SourceUnavailable
 from balancer.ledger import Changes
 from balancer.matching import Plan
-from balancer.model import Listing, Reconciled, Table
+from balancer.model import Account, Listing, Reconciled, Table
 from balancer.options import Options
 from balancer.source import to_listing, to_table
 from balancer.store.base import Store
@@ -37,6 +38,8 @@ class Upkeep(Errands):
         """The first table, until the first list of running jobs is in."""
         self.expired_at = -math.inf
         """When an answer last said that the configuration has changed."""
+        self.known_broken: set[str] = set()
+        """Accounts of which was told that they are broken: said once, until they are well again."""
         self._turn = threading.Lock()
         """Held by the thread that puts a fetched table in force: one after the other."""
 
@@ -201,10 +204,19 @@ class Upkeep(Errands):
         changes = Changes.between(self.store.table, table)
         if self.store.table is not None and not (changes.put or changes.gone):
             return  # the one in force says the same, and nobody has to look around
-        for account in changes.put:
-            if account.broken is not None:
-                self.store.note("warning", "account_broken", account=account.id, reason=account.broken)
+        self._tell_of_broken(changes.put, table)
         self.store.configure(changes, table)
+
+    def _tell_of_broken(self, put: Iterable[Account], table: Table) -> None:
+        known = self.known_broken
+        for account in put:
+            if account.broken is not None and account.id not in known:
+                known.add(account.id)
+                self.store.note("warning", "account_broken", account=account.id, reason=account.broken)
+            elif account.broken is None and account.id in known:
+                known.discard(account.id)
+                self.store.note("warning", "account_recovered", account=account.id)
+        known.intersection_update(table.accounts)
 
     # -- the server's list of running jobs --------------------------------------------------------
 
