@@ -1,15 +1,50 @@
-"""The values that travel through the library. All are frozen; none holds a secret."""
+"""The values that travel through the library. All are frozen; none holds a secret.
+
+They may stand in sets and be keys of mappings, travel to other processes in pickles, be copied, and be
+taken apart by :func:`dataclasses.asdict`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 MAX_CAPACITY = 1_000_000
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenDict(dict[K, V]):
+    """A dict that never changes, and so can be hashed if its values can."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none as it may change
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be changed; dict(…) makes one that can")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
+EMPTY: FrozenDict[str, Any] = FrozenDict()
+
+
+def freeze(value: object, *names: str) -> None:
+    """Have these fields of a frozen dataclass hold what cannot change, whatever they were given."""
+    for name in names:
+        given = getattr(value, name)
+        if isinstance(given, list):
+            object.__setattr__(value, name, tuple(given))
+        elif isinstance(given, Mapping) and type(given) is not FrozenDict:
+            object.__setattr__(value, name, FrozenDict(given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +55,15 @@ class Account:
     """The key of the account in the configuration, whatever its entry says."""
     capacity: int = 1
     """How many jobs it runs at once (``maxJobs``)."""
-    fields: Mapping[str, bool | int | float | str] = field(default_factory=lambda: _EMPTY)
+    fields: Mapping[str, bool | int | float | str] = field(default=EMPTY)
     """Top-level booleans and numbers of its entry, and the strings that its service's row names."""
     broken: str | None = None
     """Why the configuration says that it cannot be used, or None."""
     note: str | None = None
     """What was assumed about it (a capacity that its entry does not state), or None."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "fields")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +73,9 @@ class Table:
     accounts: Mapping[str, Account]
     version: int = field(default=0, compare=False)
     """Number that a shared store knows it by; 0: it is in none."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "accounts")
 
     def __len__(self) -> int:
         return len(self.accounts)
@@ -57,10 +98,13 @@ class Listing:
     """What a service says is running: jobs by name, and bare counts where it gives no names."""
 
     jobs: tuple[Job, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
+    counts: Mapping[str, int] = field(default=EMPTY)
     """Account id -> number running, for accounts of which only the number is known."""
     complete: bool = True
     """Whether a job of this kind that is missing from the list is known not to run."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "jobs", "counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +156,9 @@ class PoolStats:
     refreshes: int = 0
     refresh_failures: int = 0
 
+    def __post_init__(self) -> None:
+        freeze(self, "accounts")
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -135,7 +182,7 @@ class Holder:
 class Reconciled:
     """What one comparison with the server's list did. All ids are lease ids but ``adopted``."""
 
-    adopted: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
+    adopted: Mapping[str, int] = field(default=EMPTY)
     """Account id -> external jobs now counted against it, where there are any."""
     reclaimed: tuple[str, ...] = ()
     """Bound leases ended because their job was missing from two lists in a row."""
@@ -143,3 +190,6 @@ class Reconciled:
     """Ambiguous leases that ended, or became bound to the job that carries their ``replyRef``."""
     kept: tuple[str, ...] = ()
     """Bound and ambiguous leases that stay."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "adopted", "reclaimed", "resolved", "kept")

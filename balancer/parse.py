@@ -12,12 +12,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from balancer.errors import InvalidConfiguration
 from balancer.listing import listing
-from balancer.model import MAX_CAPACITY, Account, Table
+from balancer.model import MAX_CAPACITY, Account, FrozenDict, Table
 from balancer.redact import clean, is_secret, is_secret_number, secrets
 from balancer.service import Service
 from balancer.wire import dig, field, first, identifier, kind
@@ -101,6 +100,8 @@ def entry(
         return Account(_readable(account_id), broken="its id is empty or no printable text")
     if plain and isinstance(value, Account):
         capacity, fault = _whole(value.capacity, "its capacity")
+        if (value.id, value.capacity) == (account_id, capacity) and isinstance(value.capacity, int):
+            return value  # whole already, as what was read from a service is
         return replace(value, id=account_id, capacity=capacity or 1, broken=value.broken or fault)
     if plain and isinstance(value, int | float | str):
         capacity, fault = _whole(value, "its capacity")
@@ -189,7 +190,7 @@ def _fields(
         text = field(value, name)
         if isinstance(text, str) and not is_secret(name):
             kept[name] = clean(text, hidden)
-    return MappingProxyType(kept)
+    return FrozenDict(kept)
 
 
 def _harmless(name: object, value: object) -> bool:

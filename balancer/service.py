@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
+from balancer.model import EMPTY, FrozenDict, freeze
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +40,9 @@ class Load:
     covers: bool = True
     """Whether every running job of this kind is on the list. If not, none is ever called missing."""
 
+    def __post_init__(self) -> None:
+        freeze(self, "rows", "job", "account")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
@@ -62,6 +64,9 @@ class Rule:
     """Says nothing about this account: no cooldown is put on it."""
     refresh: bool = False
     """The configuration has changed under us: a refresh is due."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "status")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +101,7 @@ class Service:
     """How running jobs are listed; None where they are not."""
     job_id: tuple[str, ...] = ("jobid", "jobId", "job_id")
     """Where a create answer names its job: dotted paths, the first present counts."""
-    final: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: _NONE)
+    final: Mapping[str, tuple[Any, ...]] = field(default=EMPTY)
     """Field of a status body or callback -> the values that are final."""
     rules: tuple[Rule, ...] = ()
     """Answers that mean something else here; tried in order before the common rules."""
@@ -112,6 +117,10 @@ class Service:
                 raise ValueError(f"Service.{name} must be a non-empty string, not {value!r}")
         if not self.path.startswith("/"):
             raise ValueError(f"Service.path must start with '/', not {self.path!r}")
+        freeze(self, "error", "strings", "job_id", "rules")
+        ends: Mapping[str, Any] = self.final  # a list of values is no tuple yet
+        whole = {name: tuple(last) if isinstance(last, list) else last for name, last in ends.items()}
+        object.__setattr__(self, "final", FrozenDict(whole))
 
     @property
     def alive(self) -> bool:

@@ -8,7 +8,8 @@ its own, one call at a time, and may raise what it likes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -71,6 +72,9 @@ class HttpSource:
         self.base_url = _checked_url(base_url)
         self.default_capacity = default_capacity
         self._http = Http(session, _checked_timeout(timeout), deadline)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an HttpSource holds the token and cannot be pickled: make one in each process")
 
     def __repr__(self) -> str:
         known = vars(self)  # a traceback with locals may show it half made
@@ -170,13 +174,13 @@ def to_table(accounts: Any, service: Service, default_capacity: int | None) -> T
     """Turn what a source's ``accounts()`` returned into a table.
 
     Raises:
-        InvalidConfiguration: it is no mapping of account ids.
+        InvalidConfiguration: it is no mapping of account ids. A Table is read as a mapping is: what is wrong
+            with one account makes that one broken.
     """
-    if isinstance(accounts, Table):
-        return accounts
-    if not isinstance(accounts, Mapping):
-        raise InvalidConfiguration(f"accounts() must return a mapping, not {type(accounts).__name__}")
-    entries = [parse.entry(str(id), value, service, default_capacity) for id, value in list(accounts.items())]
+    found = accounts.accounts if isinstance(accounts, Table) else accounts
+    if not isinstance(found, Mapping):
+        raise InvalidConfiguration(f"accounts() must return a mapping or a Table, not {type(found).__name__}")
+    entries = [parse.entry(str(id), value, service, default_capacity) for id, value in list(found.items())]
     return Table({account.id: account for account in entries})
 
 
@@ -188,19 +192,26 @@ def to_listing(jobs: Any) -> Listing:
     Raises:
         InvalidConfiguration: it is no collection of jobs.
     """
-    if isinstance(jobs, Listing):
-        return jobs
-    if isinstance(jobs, str | bytes | Mapping) or not isinstance(jobs, Iterable):
-        raise InvalidConfiguration(f"jobs() must return a collection of jobs, not {type(jobs).__name__}")
-    return Listing(tuple(_job(job) for job in jobs))
+    given = jobs.jobs if isinstance(jobs, Listing) else jobs
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise InvalidConfiguration(f"jobs() must return a collection of jobs, not {type(given).__name__}")
+    found = tuple(_job(job) for job in given)
+    return replace(jobs, jobs=found, counts=_counts(jobs)) if isinstance(jobs, Listing) else Listing(found)
 
 
 def _job(job: Any) -> Job:
-    if isinstance(job, Job):
-        return job
-    if not isinstance(job, Mapping):
+    if not isinstance(job, Job | Mapping):
         raise InvalidConfiguration(f"a job must be a Job or a mapping, not {type(job).__name__}")
-    return Job(*(None if job.get(k) is None else str(job[k]) for k in ("id", "account", "ref")))
+    parts = [getattr(job, k) if isinstance(job, Job) else job.get(k) for k in ("id", "account", "ref")]
+    return Job(*(None if part is None else str(part) for part in parts))
+
+
+def _counts(listing: Listing) -> Mapping[str, int]:
+    counts: Mapping[Any, Any] = listing.counts  # whatever the annotation asks for
+    for id, number in counts.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise InvalidConfiguration(f"counts of jobs() must be whole numbers; that of {str(id)!r} is not")
+    return {str(id): number for id, number in counts.items()}
 
 
 def _raised_here(outcome: T | BalancerError) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from balancer.core import Core
 from balancer.effect import Flow
 from balancer.ledger import Ledger
-from balancer.model import AccountStats, Holder, PoolStats
+from balancer.model import AccountStats, FrozenDict, Holder, PoolStats
 from balancer.tally import Row, Tally
 
 
@@ -20,7 +20,7 @@ def stats(core: Core) -> Flow[PoolStats]:
     trouble = catalog.trouble or core.upkeep.survey.trouble
     return PoolStats(
         service=core.service.key,
-        accounts={account.id: account for account in accounts},
+        accounts=FrozenDict((account.id, account) for account in accounts),
         capacity=sum(a.capacity for a in accounts if a.state not in ("broken", "draining")),
         in_flight=sum(a.in_flight for a in accounts),
         external=sum(a.external for a in accounts),
