@@ -14,8 +14,10 @@ from typing import Any
 from balancer.catalog import Catalog
 from balancer.clock import Clock
 from balancer.errors import BalancerError, SourceUnavailable, foreign
+from balancer.http import what_failed
 from balancer.lines import Waiter
 from balancer.options import Options
+from balancer.source import describe
 from balancer.store.base import Store
 from balancer.survey import Survey
 
@@ -30,10 +32,13 @@ class Errands:
         self.store = store
         self.clock: Clock = options.clock
         self.now = options.clock.now
-        self.catalog = Catalog(options.ttl, options.stale_if_error, self.now)
-        jobs = getattr(options.source, "jobs", None)
-        self.lists_jobs = callable(jobs) and bool(getattr(options.source, "lists_jobs", True))
-        self.survey = Survey(options.reconcile_every if self.lists_jobs else None)
+        source = options.source
+        self.catalog = Catalog(options.ttl, options.stale_if_error, self.now, describe(source, jobs=False))
+        jobs = getattr(source, "jobs", None)
+        self.lists_jobs = callable(jobs) and bool(getattr(source, "lists_jobs", True))
+        self.survey = Survey(
+            options.reconcile_every if self.lists_jobs else None, describe(source, jobs=True)
+        )
         self.watching: set[Waiter] = set()
         """Callers who wait for a fetch or a list to land."""
 
@@ -78,13 +83,16 @@ class Errands:
             failed(SourceUnavailable(f"no thread to be had: {error}"))
 
 
-def answer_of(question: Callable[[], Any]) -> Any:
-    """Return an answer of the source, or the error that it failed with, stripped of its frames."""
+def answer_of(question: Callable[[], Any], asked: str) -> Any:
+    """Return an answer of the source, or the error that it failed with, stripped of its frames.
+
+    ``asked`` is what of the source was asked, for an error that does not say so itself.
+    """
     try:
         return question()
     except BalancerError as error:
         return error.with_traceback(None)
     except BaseException as error:  # noqa: BLE001  # an exit or a cancellation ends in this thread
-        failure = SourceUnavailable(f"the source failed with {type(error).__name__}")
+        failure = SourceUnavailable(f"{asked} failed: {what_failed(error)}")
         failure.__cause__ = foreign(error)
         return failure

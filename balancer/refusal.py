@@ -9,6 +9,7 @@ from balancer.core import Core
 from balancer.effect import Flow
 from balancer.errors import AcquireTimeout, NoAccounts
 from balancer.ledger import Ledger
+from balancer.source import describe
 from balancer.tally import HELD, Row, Tally, Ticket
 from balancer.wish import Wish
 
@@ -20,7 +21,7 @@ def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> Flow[NoAccounts]:
     """Return the error for a caller whom waiting cannot help."""
     reasons = yield from explain(core, wish)
     if not reasons:
-        why = "no account is configured"
+        why = f"no account is configured ({describe(core.options.source, jobs=False)})"
     elif wish.account is not None and wish.account not in reasons:
         why, reasons = f"{wish.account}: not in the configuration", {wish.account: "not in the configuration"}
     else:
@@ -41,9 +42,7 @@ def timed_out(core: Core, wish: Wish, ticket: Ticket) -> Flow[AcquireTimeout]:
         return states, kept, _retry_at(core, ledger, ticket)
 
     states, kept, retry_at = yield from core.store.inspect(look, patient=False)
-    shown = (
-        ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
-    )
+    shown = ", ".join(f"{id}: {state}" for id, state in states.items()) or _nothing_shown(core)
     since = core.clock.instant(min(kept, default=math.inf))
     if since is not None:
         shown += (
@@ -59,6 +58,10 @@ def timed_out(core: Core, wish: Wish, ticket: Ticket) -> Flow[AcquireTimeout]:
         kept_since=since,
         retry_at=retry_at,
     )
+
+
+def _nothing_shown(core: Core) -> str:
+    return core.upkeep.missing() if core.store.table is None else "no account fits"
 
 
 def explain(core: Core, wish: Wish) -> Flow[dict[str, str]]:

@@ -23,7 +23,7 @@ from balancer.errors import (
     Unauthorized,
     foreign,
 )
-from balancer.http import Http, status_error
+from balancer.http import Http, status_error, what_failed
 from balancer.model import Job, Listing, Table
 from balancer.service import Service
 from balancer.services import find
@@ -72,6 +72,8 @@ class HttpSource:
         self.base_url = _checked_url(base_url)
         self.default_capacity = default_capacity
         self._http = Http(session, _checked_timeout(timeout), deadline)
+        self._failed: dict[str, str] = {}
+        """Path -> why the last try failed, while it is tried again."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an HttpSource holds the token and cannot be pickled: make one in each process")
@@ -103,6 +105,14 @@ class HttpSource:
         """Whether the service has a list of running jobs."""
         return self.service.load is not None
 
+    def describe(self, *, jobs: bool) -> str:
+        """Return what is asked for the accounts, or for the running jobs."""
+        return f"GET {self._url(self._path(jobs=jobs))}"
+
+    def failing(self, *, jobs: bool) -> str | None:
+        """Return why the last try of a request that is tried again just now has failed, if one has."""
+        return self._failed.get(self._path(jobs=jobs))
+
     def after_fork(self) -> None:
         """Let go of connections that belong to the parent process."""
         self._http.after_fork()
@@ -110,6 +120,12 @@ class HttpSource:
     def close(self) -> None:
         """Close the source's own session."""
         self._http.close()
+
+    def _path(self, *, jobs: bool) -> str:
+        return self.service.load.path if jobs and self.service.load is not None else self.service.accounts
+
+    def _url(self, path: str) -> str:
+        return f"{self.base_url}{self.service.path}/{path}"
 
     def _table(self, body: object) -> Table:
         return parse.table(body, self.service, self.default_capacity)
@@ -128,17 +144,24 @@ class HttpSource:
         token = self._current_token()
         if isinstance(token, BalancerError):
             return token
+        url = self._url(path)
         try:
-            reply = self._http.get(f"{self.base_url}{self.service.path}/{path}", token)
+            reply = self._http.get(url, token, lambda why: self._failed.update({path: why}))
             if reply.status in none_when and not reply.body.lstrip().startswith(b"<"):
                 return parsed({})
-            return status_error(reply) or parsed(parse.body(reply.body, reply.headers.get("Content-Type")))
+            refused = status_error(reply)
+            if refused is None:
+                return parsed(parse.body(reply.body, reply.headers.get("Content-Type")))
+            return _told(refused, url)
         except BalancerError as error:
-            return error.with_traceback(None)
+            return _told(error.with_traceback(None), url)
         except (requests.RequestException, HTTPError, OSError) as error:
-            unavailable = SourceUnavailable(f"GET {self.service.path}/{path}: {type(error).__name__}")
-            unavailable.__cause__ = foreign(error)
+            hidden = self._http.hidden()
+            unavailable = SourceUnavailable(f"GET {url}: {what_failed(error, hidden)}")
+            unavailable.__cause__ = foreign(error, hidden)
             return unavailable
+        finally:
+            self._failed.pop(path, None)
 
     def _current_token(self) -> Token | BalancerError:
         """Read the token once for a fetch, so that what was checked is what is sent."""
@@ -168,6 +191,13 @@ class MappingSource:
     def accounts(self) -> Table:
         """Return the mapping as a table."""
         return to_table(self._accounts, self._service, self._default_capacity)
+
+
+def describe(source: Any, *, jobs: bool) -> str:
+    """Return what of ``source`` is asked for the accounts, or for the running jobs."""
+    if isinstance(source, HttpSource):
+        return source.describe(jobs=jobs)
+    return f"{'jobs' if jobs else 'accounts'}() of {type(source).__name__}"
 
 
 def to_table(accounts: Any, service: Service, default_capacity: int | None) -> Table:
@@ -212,6 +242,11 @@ def _counts(listing: Listing) -> Mapping[str, int]:
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise InvalidConfiguration(f"counts of jobs() must be whole numbers; that of {str(id)!r} is not")
     return {str(id): number for id, number in counts.items()}
+
+
+def _told(error: BalancerError, url: str) -> BalancerError:
+    error.args = (f"GET {url}: {error}",)
+    return error
 
 
 def _raised_here(outcome: T | BalancerError) -> T:

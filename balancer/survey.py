@@ -15,7 +15,9 @@ SURVEY_DEADLINE = 30.0
 class Survey:
     """Reconciliation's timetable: every so often, but only for a reason."""
 
-    def __init__(self, every: float | None) -> None:
+    def __init__(self, every: float | None, asked: str = "the source") -> None:
+        self.asked = asked
+        """What errors say was asked."""
         self.every = every
         """Seconds between two reconciliations; None: never by itself."""
         self.flight = Flight(SURVEY_DEADLINE)
@@ -41,7 +43,7 @@ class Survey:
     def expire(self, now: float) -> None:
         """Give up a reconciliation that is over its deadline."""
         if self.flight.overdue(now):
-            self.trouble = SourceUnavailable(f"no list of jobs within {SURVEY_DEADLINE:.0f} s")
+            self.trouble = SourceUnavailable(f"{self.asked}: no answer within {SURVEY_DEADLINE:.0f} s")
 
     def next_due(self, now: float, waiting: bool, loose_since: float) -> float:
         """Return when :meth:`due` will hold if nothing changes."""

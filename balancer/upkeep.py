@@ -18,7 +18,7 @@ from balancer.ledger import Changes
 from balancer.matching import Plan
 from balancer.model import Account, Listing, Reconciled, Table
 from balancer.options import Options
-from balancer.source import to_listing, to_table
+from balancer.source import HttpSource, describe, to_listing, to_table
 from balancer.store.base import Store
 from balancer.tally import Row
 
@@ -89,7 +89,19 @@ class Upkeep(Errands):
     def trouble(self) -> BalancerError:
         """Return why there is no table, for one caller to raise."""
         trouble = self.catalog.trouble
-        return SourceUnavailable("no configuration yet") if trouble is None else trouble.afresh()
+        return SourceUnavailable(self.missing()) if trouble is None else trouble.afresh()
+
+    def missing(self) -> str:
+        """Say what has to come in before there can be a grant, from where, and why the last try failed."""
+        listing = self.pending is not None
+        what = "the list of running jobs" if listing else "the account list"
+        asked = describe(self.source, jobs=listing)
+        trouble = self.survey.trouble if listing else self.catalog.trouble
+        # What is tried again just now says more than the end of the attempt before it.
+        now = self.source.failing(jobs=listing) if isinstance(self.source, HttpSource) else None
+        if now is None and trouble is not None:
+            return f"{what} is not there yet; the last try failed: {trouble}"
+        return f"{what} is not there yet; {asked}: {now or 'no answer so far'}"
 
     def expire(self) -> None:
         """Have the next caller fetch the configuration: an answer says that it has changed."""
@@ -138,7 +150,9 @@ class Upkeep(Errands):
         )
 
     def _fetch(self, number: int, max_age: float) -> None:
-        outcome, age = self.store.fetch(lambda: answer_of(self._read_table), max_age)
+        outcome, age = self.store.fetch(
+            lambda: answer_of(self._read_table, describe(self.source, jobs=False)), max_age
+        )
         self._land_fetch(number, outcome, age)
 
     def _read_table(self) -> Table:
@@ -248,7 +262,9 @@ class Upkeep(Errands):
             return self.survey.flight.running and self.survey.flight.number == number
 
         interval = self.survey.every or 0.0
-        plan = self.store.survey(lambda: answer_of(self._read_jobs), wanted, interval, max_age)
+        plan = self.store.survey(
+            lambda: answer_of(self._read_jobs, describe(self.source, jobs=True)), wanted, interval, max_age
+        )
         with self.store.lock:
             landed = self.survey.land(number, plan)
             if landed and isinstance(plan, Plan):

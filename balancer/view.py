@@ -9,10 +9,10 @@ from balancer.model import AccountStats, FrozenDict, Holder, PoolStats
 from balancer.tally import Row, Tally
 
 
-def stats(core: Core) -> Flow[PoolStats]:
-    """Return a pool's numbers at one moment."""
+def stats(core: Core, *, patient: bool = True) -> Flow[PoolStats]:
+    """Return a pool's numbers at one moment. ``patient``: a store that is away is asked again for a while."""
     accounts = yield from core.store.inspect(
-        lambda ledger: [_account(core, t) for t in ledger.tallies.values()]
+        lambda ledger: [_account(core, t) for t in ledger.tallies.values()], patient=patient
     )
     catalog, totals = core.upkeep.catalog, core.store.totals
     now = core.now()
