@@ -7,7 +7,6 @@ import dis
 import functools
 import itertools
 import os
-import pathlib
 import signal
 import sys
 import threading
@@ -16,12 +15,10 @@ import time
 import pytest
 import structlog
 from crew import in_line, queued, result, start
+from own_code import is_own
 
-import balancer
 from balancer import AccountPool, AcquireTimeout, log
 from balancer.testing import ManualClock
-
-INSIDE = f"{pathlib.Path(balancer.__file__).parent}{os.sep}"
 
 
 class Trigger:
@@ -70,7 +67,7 @@ class Strike:
         sys.settrace(None)
 
     def _enter(self, frame, event, arg):
-        if not frame.f_code.co_filename.startswith(INSIDE):
+        if not is_own(frame.f_code.co_filename):
             return None
         frame.f_trace_opcodes = EACH == "opcode"
         return self._step
