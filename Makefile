@@ -7,13 +7,14 @@ FOR_DEMO := .venv/.made-for-demo
 # Two at a time: much of what tests do is to wait for processes. A file stays on one worker.
 TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench messages clean
 
 help:
 	@echo 'make demo    see the balancer at work against a stand-in server on this machine (40 seconds)'
 	@echo 'make test    run the tests (10 minutes on two cores)'
 	@echo 'make check   format, lint, types, layers, then the tests with branch coverage (what CI runs)'
 	@echo 'make bench   measure against the yardsticks'
+	@echo 'make messages    make docs/messages.md anew: what users read when something is wrong'
 	@echo 'make venv    make .venv, or bring it up to date with pyproject.toml'
 	@echo 'make clean   remove .venv and whatever the tools left behind'
 
@@ -42,6 +43,9 @@ check: $(MADE)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 	$(TESTS) --cov
+
+messages: $(MADE)
+	@$(BIN)/python tests/messages.py
 
 bench: $(MADE)
 	$(BIN)/python -m benchmarks

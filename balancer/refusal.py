@@ -21,14 +21,15 @@ def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> Flow[NoAccounts]:
     """Return the error for a caller whom waiting cannot help."""
     reasons = yield from explain(core, wish)
     if not reasons:
-        why = f"no account is configured ({describe(core.options.source, jobs=False)})"
+        why = f"no account is configured ({describe(core.options.source, jobs=False)} lists none)"
     elif wish.account is not None and wish.account not in reasons:
         why, reasons = f"{wish.account}: not in the configuration", {wish.account: "not in the configuration"}
     else:
         why = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:SHOWN])
     retry_at = yield from core.store.inspect(lambda ledger: _retry_at(core, ledger, ticket), patient=False)
+    later = "" if retry_at is None else f"; the next may be usable at {_told(retry_at)}"
     return NoAccounts(
-        f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at
+        f"no account of {core.service.key} can be used: {why}{later}", reasons=reasons, retry_at=retry_at
     )
 
 
@@ -45,9 +46,9 @@ def timed_out(core: Core, wish: Wish, ticket: Ticket) -> Flow[AcquireTimeout]:
     shown = ", ".join(f"{id}: {state}" for id, state in states.items()) or _nothing_shown(core)
     since = core.clock.instant(min(kept, default=math.inf))
     if since is not None:
-        shown += (
-            f"; {len(kept)} held by bound or ambiguous jobs, the oldest since {since:%Y-%m-%d %H:%M:%S} UTC"
-        )
+        shown += f"; {len(kept)} held by bound or ambiguous jobs, the oldest since {_told(since)}"
+    if retry_at is not None:
+        shown += f"; the next may be free at {_told(retry_at)}"
     timeout = wish.timeout if wish.asked is None else wish.asked
     return AcquireTimeout(
         f"no slot of {core.service.key} within {timeout:g} s ({shown})",
@@ -88,6 +89,10 @@ def _state(ledger: Ledger, tally: Tally, ticket: Ticket) -> str:
     if ledger.fits(ticket, tally):
         return tally.state
     return _why(ledger, tally, ticket)
+
+
+def _told(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _retry_at(core: Core, ledger: Ledger, ticket: Ticket) -> datetime | None:

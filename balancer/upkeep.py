@@ -60,7 +60,7 @@ class Upkeep(Errands):
         """
         with self.store.lock:
             if self.closed:
-                raise PoolClosed("the pool is closed")
+                raise PoolClosed(f"the pool of {self.options.service.key} is closed")
             now = self.now()
             advice = self.catalog.advise(now)
             fetch = self.catalog.flight.start(now) if advice is Advice.START else 0

@@ -120,7 +120,9 @@ class Desk(ABC):
             if waiter.line is None or waiter.counted:
                 return
             if most is not None and self.lines.counted >= most:
-                raise TooManyWaiting(f"{self.lines.counted} callers wait already, and max_waiting is {most}")
+                raise TooManyWaiting(
+                    f"{self.lines.counted} callers of {self.service} wait already, and max_waiting is {most}"
+                )
             self.lines.count(waiter)
 
     def keep_time(self, waiter: Waiter, until: float) -> float:
