@@ -25,7 +25,7 @@ cookie, a request or a response body: what caused it is chained by type and text
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -146,7 +146,7 @@ class AttemptsFailed(BalancerError):
     """One :class:`balancer.Try` an attempt: account, verdict and what was answered."""
 
 
-def foreign(error: BaseException, hidden: Iterable[str] = ()) -> BaseException:
+def foreign(error: BaseException, hidden: Collection[str] = ()) -> BaseException:
     """Return a stand-in for ``error`` that is safe to chain, log and pickle.
 
     HTTP clients hang the request (with its Authorization header) and the body on their errors,

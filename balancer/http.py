@@ -6,7 +6,7 @@ import ipaddress
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies
@@ -150,7 +150,7 @@ class Http:
             self._session.close()
 
 
-def what_failed(error: BaseException | None, hidden: Iterable[str] = ()) -> str:
+def what_failed(error: BaseException | None, hidden: Collection[str] = ()) -> str:
     """Say in a line what a client's error was about: its type, and the text at the bottom of its causes.
 
     The strings ``hidden`` are cut out.

@@ -7,7 +7,7 @@ taken apart by :func:`dataclasses.asdict`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -34,17 +34,24 @@ class FrozenDict(dict[K, V]):
     clear = pop = popitem = setdefault = update = _refuse
 
 
-EMPTY: FrozenDict[str, Any] = FrozenDict()
+_EMPTY: FrozenDict[str, Any] = FrozenDict()
 
 
-def freeze(value: object, *names: str) -> None:
-    """Have these fields of a frozen dataclass hold what cannot change, whatever they were given."""
-    for name in names:
+def freeze(value: Any, *names: str) -> None:
+    """Have these fields of a frozen dataclass, or all, hold what cannot change, whatever they were given."""
+    for name in names or [each.name for each in fields(value)]:
         given = getattr(value, name)
-        if isinstance(given, list):
-            object.__setattr__(value, name, tuple(given))
-        elif isinstance(given, Mapping) and type(given) is not FrozenDict:
-            object.__setattr__(value, name, FrozenDict(given))
+        frozen = _frozen(given)
+        if frozen is not given:
+            object.__setattr__(value, name, frozen)
+
+
+def _frozen(given: Any) -> Any:
+    if isinstance(given, list):
+        return tuple(given)
+    if isinstance(given, Mapping) and type(given) is not FrozenDict:
+        return FrozenDict((key, _frozen(item)) for key, item in given.items())
+    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Account:
     """The key of the account in the configuration, whatever its entry says."""
     capacity: int = 1
     """How many jobs it runs at once (``maxJobs``)."""
-    fields: Mapping[str, bool | int | float | str] = field(default=EMPTY)
+    fields: Mapping[str, bool | int | float | str] = field(default_factory=lambda: _EMPTY)
     """Top-level booleans and numbers of its entry, and the strings that its service's row names."""
     broken: str | None = None
     """Why the configuration says that it cannot be used, or None."""
@@ -98,7 +105,7 @@ class Listing:
     """What a service says is running: jobs by name, and bare counts where it gives no names."""
 
     jobs: tuple[Job, ...] = ()
-    counts: Mapping[str, int] = field(default=EMPTY)
+    counts: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     """Account id -> number running, for accounts of which only the number is known."""
     complete: bool = True
     """Whether a job of this kind that is missing from the list is known not to run."""
@@ -182,7 +189,7 @@ class Holder:
 class Reconciled:
     """What one comparison with the server's list did. All ids are lease ids but ``adopted``."""
 
-    adopted: Mapping[str, int] = field(default=EMPTY)
+    adopted: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     """Account id -> external jobs now counted against it, where there are any."""
     reclaimed: tuple[str, ...] = ()
     """Bound leases ended because their job was missing from two lists in a row."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -183,7 +183,7 @@ def _said(value: object) -> str | None:
 
 
 def _fields(
-    value: Mapping[Any, Any], service: Service, hidden: Iterable[str]
+    value: Mapping[Any, Any], service: Service, hidden: Collection[str]
 ) -> Mapping[str, bool | int | float | str]:
     kept = {name: number for name, number in value.items() if _harmless(name, number)}
     for name in service.strings:

@@ -6,7 +6,7 @@ The account list brings tokens, cookies and passwords with it, and an error text
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 _SECRET = re.compile(
@@ -36,7 +36,7 @@ def is_secret_number(name: str) -> bool:
     return _SECRET_NUMBER.search(name) is not None
 
 
-def clean(text: str, hidden: Iterable[str] = ()) -> str:
+def clean(text: str, hidden: Collection[str] = ()) -> str:
     """Return ``text`` fit for a log line, at most 200 characters long.
 
     Cut out are the strings ``hidden``, tokens of a known form, users and passwords in URLs (those of a proxy,

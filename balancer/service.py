@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from balancer.model import EMPTY, FrozenDict, freeze
+from balancer.model import FrozenDict, freeze
+
+_NONE: Mapping[str, Any] = FrozenDict()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class Load:
     """Whether every running job of this kind is on the list. If not, none is ever called missing."""
 
     def __post_init__(self) -> None:
-        freeze(self, "rows", "job", "account")
+        freeze(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class Rule:
     """The configuration has changed under us: a refresh is due."""
 
     def __post_init__(self) -> None:
-        freeze(self, "status")
+        freeze(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ class Service:
     """How running jobs are listed; None where they are not."""
     job_id: tuple[str, ...] = ("jobid", "jobId", "job_id")
     """Where a create answer names its job: dotted paths, the first present counts."""
-    final: Mapping[str, tuple[Any, ...]] = field(default=EMPTY)
+    final: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: _NONE)
     """Field of a status body or callback -> the values that are final."""
     rules: tuple[Rule, ...] = ()
     """Answers that mean something else here; tried in order before the common rules."""
@@ -117,10 +119,7 @@ class Service:
                 raise ValueError(f"Service.{name} must be a non-empty string, not {value!r}")
         if not self.path.startswith("/"):
             raise ValueError(f"Service.path must start with '/', not {self.path!r}")
-        freeze(self, "error", "strings", "job_id", "rules")
-        ends: Mapping[str, Any] = self.final  # a list of values is no tuple yet
-        whole = {name: tuple(last) if isinstance(last, list) else last for name, last in ends.items()}
-        object.__setattr__(self, "final", FrozenDict(whole))
+        freeze(self)
 
     @property
     def alive(self) -> bool:

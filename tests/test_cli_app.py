@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -124,26 +123,6 @@ def test_the_sandbox_refuses_an_account_that_it_cannot_read(desk, account):
     result = desk.run("sandbox", "--account", account)
     assert result.exit_code == 2
     assert account in result.stderr
-
-
-class Taken:
-    """A stand-in that cannot have its port, as the system tells it."""
-
-    def __init__(self, accounts, *, port, **options):
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", port))
-
-
-def test_a_port_that_is_taken_is_said_to_be(desk, monkeypatch):
-    """With the port, and what to do; not in a traceback."""
-    monkeypatch.setattr("balancer.cli.sandbox.FakeUseapi", Taken)
-    with socket.socket() as first:
-        first.bind(("127.0.0.1", 0))
-        first.listen()
-        port = first.getsockname()[1]
-        result = desk.run("sandbox", "--port", port)
-    assert result.exit_code == 2
-    assert f"port {port} of 127.0.0.1: Address already in use; --port 0 takes a free one" in result.stderr
 
 
 def test_where_a_proxy_is_set_the_sandbox_says_how_to_pass_it_by(desk):

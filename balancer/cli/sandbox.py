@@ -51,11 +51,8 @@ def sandbox(
             failures=failures,
             rng=random.Random(seed),
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise typer.BadParameter(f"port {port} of 127.0.0.1: {why}; --port 0 takes a free one") from None
     # Before the threads of the server start: they are to leave these signals to us.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     with fake:
