@@ -13,17 +13,20 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import requests
 from command_line import Desk
+from crew import in_line, result
+from redis_server import RedisServer
 from stepping import until
 from typer.testing import CliRunner
 
 from balancer import AccountPool, HttpSource, SourceUnavailable, core
 from balancer.cli.app import app
+from balancer.store.sqlite.places import _warned, warn_of_network
 from balancer.testing import FakeUseapi, ManualClock
 
 FILE = Path(__file__).parent.parent / "docs" / "messages.md"
@@ -318,10 +321,12 @@ def _event(world: World, bring_about: Callable[[], Any], name: str) -> str:
 
     logger, handler = logging.getLogger("balancer"), Kept()
     logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
     try:
         bring_about()
         until(lambda: any(f" {name} " in line for line in lines))
     finally:
+        logger.setLevel(logging.NOTSET)
         logger.removeHandler(handler)
     return next(line for line in lines if f" {name} " in line)
 
@@ -348,12 +353,90 @@ def _(world: World) -> str:
     world.fake.fault("*/accounts", status=503, times=None)
 
     def refresh() -> None:
-        try:
+        with suppress(SourceUnavailable):
             pool.refresh()
-        except SourceUnavailable:
-            pass
 
     return _event(world, refresh, "configuration_failed")
+
+
+@when(EVENTS, "They were read.")
+def _(world: World) -> str:
+    return _event(world, world.pool("flowmusic").refresh, "configuration_fetched")
+
+
+@when(EVENTS, "The list of running jobs cannot be read.")
+def _(world: World) -> str:
+    pool = world.pool("kling")
+    pool.refresh()
+    world.fake.fault("*/scheduler", status=503, times=None)
+
+    def reconcile() -> None:
+        with suppress(SourceUnavailable):
+            pool.reconcile()
+
+    return _event(world, reconcile, "reconcile_failed")
+
+
+@when(EVENTS, "An answer, or somebody by hand, has an account pause.")
+def _(world: World) -> str:
+    pool = world.pool()
+
+    def report() -> None:
+        with pool.acquire(account=A) as lease:
+            lease.report((429, {"Retry-After": "90"}, ""))
+
+    return _event(world, report, "account_cooling")
+
+
+@when(EVENTS, "A caller has been waiting for a minute.")
+def _(world: World) -> str:
+    pool = world.pool(source={A: 1})
+    lease = pool.acquire()
+    waiters = in_line(pool, 1, timeout=300, label="nightly")
+
+    def wait() -> None:
+        for _ in range(7):
+            world.clock.advance(10)
+
+    said = _event(world, wait, "waiting_long")
+    lease.release()
+    for waiter in waiters:
+        result(waiter).release()
+    return said
+
+
+@when(EVENTS, "`run`: an accepted answer names no job under the key that it should be bound by.")
+def _(world: World) -> str:
+    pool = world.pool(random=lambda: 0.0)
+    return _event(world, lambda: pool.run(lambda _: (200, {}, "{}"), bind="jobid"), "job_not_bound")
+
+
+@when(EVENTS, "A job that a slot was bound to is gone from two of the server's lists in a row.")
+def _(world: World) -> str:
+    pool = world.pool("kling", reconcile_every=30)
+    pool.acquire(account=A, label="nightly").bind("no-such-job")
+
+    def reconcile() -> None:
+        for _ in range(3):
+            world.clock.advance(31)
+            pool.reconcile()
+
+    return _event(world, reconcile, "lease_reclaimed")
+
+
+@when(EVENTS, "The file of a store is on a network file system.")
+def _(world: World) -> str:
+    _warned.clear()
+    mounts = world.folder / "mountinfo"
+    mounts.write_text("36 35 98:0 / / rw,noatime master:1 - nfs4 host:/export rw\n", "utf-8")
+    return _event(world, lambda: warn_of_network("/srv/slots.db", mounts), "sqlite_network_filesystem")
+
+
+@when(EVENTS, "The Redis may throw leases away.")
+def _(world: World) -> str:
+    server = world.stack.enter_context(RedisServer("--maxmemory-policy", "allkeys-lru"))
+    pool = world.stack.enter_context(AccountPool("flowmusic", source={A: 1}, store=server.url))
+    return _event(world, pool.stats, "redis_may_evict")
 
 
 @when(EVENTS, "A lease object is dropped without being released.")

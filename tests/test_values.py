@@ -57,6 +57,7 @@ def values():
         "Try": balancer.Try("a", balancer.Verdict.BUSY, 429, "busy"),
         "Verdict": balancer.Verdict.BUSY,
         "Service": SERVICES["flowmusic"],
+        "SERVICES": SERVICES,
         "Service, made by hand": OWN,
         "Load": OWN.load,
         "Rule": OWN.rules[0],
