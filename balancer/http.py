@@ -120,10 +120,10 @@ class Http:
         auth = BearerAuth(token)
         host = urlsplit(url).hostname or ""
         # A proxy of the environment would look for a server of this machine on its own.
-        proxies = {"no_proxy": host} if _on_this_machine(host) else None
+        directly: dict[str, Any] = {"proxies": {"no_proxy": host}} if _on_this_machine(host) else {}
         for _ in range(1 + _MOST_REDIRECTS):
             with self._session.get(
-                url, auth=auth, timeout=self._timeout, stream=True, allow_redirects=False, proxies=proxies
+                url, auth=auth, timeout=self._timeout, stream=True, allow_redirects=False, **directly
             ) as answer:
                 if answer.status_code not in _REDIRECTS:
                     return Reply(answer.status_code, answer.headers, _body(answer, end))
@@ -133,7 +133,7 @@ class Http:
     def hidden(self) -> list[str]:
         """Return what no error may show: users and passwords of proxies, and parts of them."""
         found: set[str] = set()
-        for url in (*getproxies().values(), *self._session.proxies.values()):
+        for url in (*getproxies().values(), *(getattr(self._session, "proxies", None) or {}).values()):
             user = url.rpartition("@")[0].rpartition("://")[2]
             for form in (user, unquote(user)):
                 found.update((form, form.partition("/")[0], *re.split("[:/@]", form)))

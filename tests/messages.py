@@ -47,7 +47,7 @@ class World:
     def __init__(self, stack: ExitStack) -> None:
         self.stack, self.clock = stack, ManualClock()
         self.fake = stack.enter_context(FakeUseapi({"flowmusic": {A: 2, B: 1}, "kling": {A: 1}}))
-        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         self._session = stack.enter_context(requests.Session())
         self._session.trust_env = False
 
@@ -208,19 +208,20 @@ def _(world: World) -> None:
 @when(WAITING, "The accounts are not there in time, and every try so far was answered 503.")
 def _(world: World) -> None:
     world.fake.fault("*/accounts", status=503, times=None)
-    AccountPool("flowmusic", token=world.fake.token, base_url=world.fake.url).acquire(timeout=0.4)
+    AccountPool("flowmusic", token=world.fake.token, base_url=world.fake.url).acquire(timeout=2)
 
 
 @when(WAITING, "The accounts are there, the list of running jobs is not.")
 def _(world: World) -> None:
     world.fake.fault("*/scheduler", hang=True)
-    AccountPool("kling", token=world.fake.token, base_url=world.fake.url).acquire(timeout=0.4)
+    AccountPool("kling", token=world.fake.token, base_url=world.fake.url).acquire(timeout=2)
 
 
 @when(WAITING, "The file of the store cannot be used.")
 def _(world: World) -> None:
     (world.folder / "slots.db").mkdir()
-    AccountPool("flowmusic", source={A: 1}, store=f"sqlite://{world.folder}/slots.db").acquire(timeout=0)
+    pool = AccountPool("flowmusic", source={A: 1}, store=f"sqlite://{world.folder}/slots.db")
+    world.stack.enter_context(pool).acquire(timeout=0)
 
 
 def _fetched(**fault: Any) -> Callable[[World], None]:
@@ -495,7 +496,7 @@ def _(world: World) -> str:
 @when(SHELL, "`balancer accounts flowmusic` while the server is away.")
 def _(world: World) -> str:
     desk = world.desk()
-    desk.fake.fault("*/accounts", status=418, times=None)
+    desk.fake.close()
     return world.shell("accounts", "flowmusic", desk=desk)
 
 
