@@ -50,7 +50,7 @@ def _frozen(given: Any) -> Any:
     if isinstance(given, list):
         return tuple(given)
     if isinstance(given, Mapping) and type(given) is not FrozenDict:
-        return FrozenDict((key, _frozen(item)) for key, item in given.items())
+        return FrozenDict({key: _frozen(item) for key, item in given.items()})
     return given
 
 

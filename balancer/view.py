@@ -20,7 +20,7 @@ def stats(core: Core, *, patient: bool = True) -> Flow[PoolStats]:
     trouble = catalog.trouble or core.upkeep.survey.trouble
     return PoolStats(
         service=core.service.key,
-        accounts=FrozenDict((account.id, account) for account in accounts),
+        accounts=FrozenDict({account.id: account for account in accounts}),
         capacity=sum(a.capacity for a in accounts if a.state not in ("broken", "draining")),
         in_flight=sum(a.in_flight for a in accounts),
         external=sum(a.external for a in accounts),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from rich.console import Group
@@ -185,7 +185,7 @@ class _Screen:
         self._bar = Progress(*columns, console=steps(), disable=not steps().is_terminal)
         self._task = self._bar.add_task(name, total=jobs, line="")
 
-    def __enter__(self) -> _Screen:  # noqa: PYI034  # nobody derives from it
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
