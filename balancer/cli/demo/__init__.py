@@ -27,8 +27,8 @@ from balancer.testing import FakeUseapi
 
 ACCOUNTS = {"ann@example.com": 1, "ben@example.com": 2, "cleo@example.com": 3, "dora@example.com": 6}
 SLOTS = sum(ACCOUNTS.values())
-LOSER = "dora@example.com"
-"""On whose jobs answers are lost: of accepted ones, as a refusal has no answer worth losing."""
+LOST = {"ben@example.com": 1, "cleo@example.com": 2, "dora@example.com": 3}
+"""How many of an account's first jobs have their answer lost."""
 WAYS = {"the usual way": "usual", "with balancer": "balancer"}
 JOB_SECONDS = (60.0, 180.0)
 CREDITS = 10
@@ -44,11 +44,6 @@ class Plan:
     threads: int
     speed: float
     seed: int
-
-    @property
-    def lost(self) -> list[int]:
-        """After how many accepted jobs the answer of the next one is lost."""
-        return [SLOTS + (self.jobs - SLOTS) * part // 10 for part in range(6)]
 
     @property
     def kill(self) -> int:
@@ -116,13 +111,13 @@ def demo(
     plan = Plan(jobs, threads, speed, random.randrange(1_000_000) if seed is None else seed)
     tell(
         f"{jobs} videos are made twice, on {len(ACCOUNTS)} accounts with {SLOTS} slots of a stand-in server "
-        f"whose time runs {speed:g} times as fast. {len(plan.lost)} answers are lost on their way, and the "
-        f"process that sends is killed half-way. It takes about {plan.seconds:.0f} seconds."
+        f"whose time runs {speed:g} times as fast. {sum(LOST.values())} answers are lost on their way, and "
+        f"the process that sends is killed half-way. It takes about {plan.seconds:.0f} seconds."
     )
     outcomes = {name: play(plan, name) for name in WAYS}
     if as_json:
         ways = {name: asdict(one) for name, one in outcomes.items()}
-        print_json({**asdict(plan), "lost": len(plan.lost), "accounts": ACCOUNTS, "ways": ways})
+        print_json({**asdict(plan), "lost": sum(LOST.values()), "accounts": ACCOUNTS, "ways": ways})
     else:
         console().print(told(plan, outcomes))
     if svg is not None:
@@ -131,7 +126,7 @@ def demo(
 
 def play(plan: Plan, name: str) -> Outcome:
     """Have all the work done one way; lose answers, kill the process half-way, and count at the server."""
-    lengths, lost, kill, clock = plan.lengths(), plan.lost, [plan.kill], _Clock()
+    lengths, kill, clock = plan.lengths(), [plan.kill], _Clock()
     server = FakeUseapi({SERVICE: ACCOUNTS}, speed=plan.speed, job_seconds=lambda: next(lengths), clock=clock)
     with tempfile.TemporaryDirectory() as folder, server as fake, _Screen(name, plan.jobs) as screen:
 
@@ -141,6 +136,8 @@ def play(plan: Plan, name: str) -> Outcome:
             screen.show(*seen)
             return seen
 
+        for account, times in LOST.items():
+            fake.fault("POST */text2video", cut="after", account=account, times=times)
         command = [sys.executable, "-m", "balancer.cli.demo.worker", WAYS[name], str(plan.jobs)]
         command += [str(plan.threads), fake.url, fake.token, folder, str(plan.speed)]
         worker, ready = _start(command, folder), Path(folder) / "worker.ready"
@@ -150,9 +147,6 @@ def play(plan: Plan, name: str) -> Outcome:
                 if ready.exists():
                     clock.go()
                 _, paid, _ = look()
-                if lost and paid >= lost[0]:
-                    fake.fault("POST */text2video", cut="after", account=LOSER)
-                    lost.pop(0)
                 if kill and paid >= kill[0]:
                     _end(worker)
                     clock.stop()
@@ -215,8 +209,8 @@ def told(plan: Plan, outcomes: dict[str, Outcome]) -> Group:
     table.add_row("minutes", *(f"{one.minutes:.0f}" for one in ways))
     usual, pool = ways
     said = (
-        f"The same {plan.jobs} videos, {len(plan.lost)} lost answers and one killed process. Who guesses an "
-        f"account and sends again what was not answered has paid for {usual.paid} jobs, and was refused "
+        f"The same {plan.jobs} videos, {sum(LOST.values())} lost answers and one killed process. Who guesses "
+        f"an account and sends again what was not answered has paid for {usual.paid} jobs, and was refused "
         f"{usual.refused} times. With the pool it was {pool.paid} jobs and {pool.refused} refusals: it knows "
         "which account has room, sends nothing again that may run, and finds it on the server's list."
     )

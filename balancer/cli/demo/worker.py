@@ -34,13 +34,13 @@ class Studio:
             "proxies": {"no_proxy": "127.0.0.1"},
         }
 
-    def note(self, order: str, what: str, text: str = "") -> None:
+    def mark(self, order: str, what: str, text: str = "") -> None:
         """Note something of an order, in one step."""
         draft = self.folder / f"{order}.draft"
         draft.write_text(text, "utf-8")
         draft.replace(self.folder / f"{order}.{what}")
 
-    def noted(self, order: str, what: str) -> str | None:
+    def marked(self, order: str, what: str) -> str | None:
         """Return what was noted, if it was."""
         file = self.folder / f"{order}.{what}"
         return file.read_text("utf-8") if file.exists() else None
@@ -101,9 +101,9 @@ class WithBalancer:
 
     def job_of(self, order: str) -> str:
         """Return the order's job: the one that was noted, or that ran when we came, or else a new one."""
-        sent = self.studio.noted(order, "lease")
-        job = self.studio.noted(order, "job") or self.running.get(sent) or self.submit(order)
-        self.studio.note(order, "job", job)
+        sent = self.studio.marked(order, "lease")
+        job = self.studio.marked(order, "job") or self.running.get(sent) or self.submit(order)
+        self.studio.mark(order, "job", job)
         return job
 
     def over(self, job: str) -> None:
@@ -118,7 +118,7 @@ class WithBalancer:
         """Send the order where there is room; it is noted first with which lease."""
 
         def create(lease: Lease) -> requests.Response:
-            self.studio.note(order, "lease", lease.id)
+            self.studio.mark(order, "lease", lease.id)
             return self.studio.create(order, lease.params)
 
         try:
@@ -139,13 +139,13 @@ def main(way: str, jobs: str, threads: str, *where: str) -> None:
     """Make every video that is not made yet."""
     studio = Studio(*where)
     sender = WithBalancer(studio) if way == "balancer" else TheUsualWay(studio)
-    studio.note("worker", "ready")
+    studio.mark("worker", "ready")
 
     def make(order: str) -> None:
-        if studio.noted(order, "done") is None:
+        if studio.marked(order, "done") is None:
             job = sender.job_of(order)
             studio.finish(job)
-            studio.note(order, "done")
+            studio.mark(order, "done")
             sender.over(job)
 
     with ThreadPoolExecutor(int(threads)) as crew:
