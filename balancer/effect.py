@@ -42,6 +42,8 @@ class Io(NamedTuple):
 
     backend: Any
     operation: Operation
+    limit: float | None = None
+    """Seconds within which there has to be an answer; None: as long as the backend has patience."""
 
 
 class Call(NamedTuple):
@@ -103,7 +105,7 @@ async def adrive(flow: Flow[T], call: Callable[[Any], Awaitable[Any]] | None = N
 
 def _perform(effect: Effect, call: Callable[[Any], Any] | None) -> Any:
     if isinstance(effect, Io):
-        return effect.backend.call(effect.operation)
+        return effect.backend.call(effect.operation, effect.limit)
     if isinstance(effect, Park):
         return effect.waiter.park(effect.clock.sleep_for(effect.until))
     if isinstance(effect, Sleep):
@@ -121,7 +123,7 @@ def _call(call: Callable[[Any], Any], lease: Any) -> Any:
 
 async def _aperform(effect: Effect, call: Callable[[Any], Awaitable[Any]] | None) -> Any:
     if isinstance(effect, Io):
-        return await effect.backend.acall(effect.operation)
+        return await effect.backend.acall(effect.operation, effect.limit)
     if isinstance(effect, Park):
         return await effect.waiter.park(effect.clock.sleep_for(effect.until))
     if isinstance(effect, Sleep):

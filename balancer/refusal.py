@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from datetime import datetime
-
 from balancer.core import Core
 from balancer.effect import Flow
 from balancer.errors import AcquireTimeout, NoAccounts
 from balancer.ledger import Ledger
-from balancer.tally import HELD, Row, Tally, Ticket
+from balancer.store.base import next_end
+from balancer.tally import Row, Tally, Ticket
 from balancer.wish import Wish
 
 SHOWN = 20
@@ -25,29 +23,35 @@ def no_accounts(core: Core, wish: Wish, ticket: Ticket) -> Flow[NoAccounts]:
         why, reasons = f"{wish.account}: not in the configuration", {wish.account: "not in the configuration"}
     else:
         why = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:SHOWN])
-    retry_at = yield from core.store.inspect(lambda ledger: _retry_at(core, ledger, ticket), patient=False)
+    end = yield from core.store.inspect(
+        lambda ledger: next_end(ledger.candidates(ticket), ticket.scope), patient=False
+    )
     return NoAccounts(
-        f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at
+        f"no account of {core.service.key} can be used: {why}",
+        reasons=reasons,
+        retry_at=core.clock.instant(end),
     )
 
 
 def timed_out(core: Core, wish: Wish, ticket: Ticket) -> Flow[AcquireTimeout]:
     """Return the error for a caller who has waited long enough."""
-
-    def look(ledger: Ledger) -> tuple[dict[str, str], list[float], datetime | None]:
-        tallies = ledger.candidates(ticket)
-        states = {tally.id: _state(ledger, tally, ticket) for tally in tallies[:SHOWN]}
-        kept = [row.state_since for row in ledger.rows.values() if row.state != HELD]
-        return states, kept, _retry_at(core, ledger, ticket)
-
-    states, kept, retry_at = yield from core.store.inspect(look, patient=False)
+    seen = yield from core.store.outlook(ticket, SHOWN)
+    states = {tally.id: _state(seen.ledger, tally, ticket) for tally in seen.tallies}
     shown = (
         ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
     )
-    since = core.clock.instant(min(kept, default=math.inf))
+    pause, retry_at = seen.closed_until - core.now(), seen.next_end
+    if pause > 0:
+        shown = (
+            f"the store grants nothing for {pause:.1f} s, until all processes have said what they hold; "
+            + shown
+        )
+        retry_at = seen.closed_until
+    since = core.clock.instant(seen.detached_since)
     if since is not None:
         shown += (
-            f"; {len(kept)} held by bound or ambiguous jobs, the oldest since {since:%Y-%m-%d %H:%M:%S} UTC"
+            f"; {seen.detached} held by bound or ambiguous jobs, "
+            f"the oldest since {since:%Y-%m-%d %H:%M:%S} UTC"
         )
     timeout = wish.timeout if wish.asked is None else wish.asked
     return AcquireTimeout(
@@ -55,9 +59,9 @@ def timed_out(core: Core, wish: Wish, ticket: Ticket) -> Flow[AcquireTimeout]:
         service=core.service.key,
         timeout=timeout,
         accounts=states,
-        kept=len(kept),
+        kept=seen.detached,
         kept_since=since,
-        retry_at=retry_at,
+        retry_at=core.clock.instant(retry_at),
     )
 
 
@@ -85,14 +89,3 @@ def _state(ledger: Ledger, tally: Tally, ticket: Ticket) -> str:
     if ledger.fits(ticket, tally):
         return tally.state
     return _why(ledger, tally, ticket)
-
-
-def _retry_at(core: Core, ledger: Ledger, ticket: Ticket) -> datetime | None:
-    tallies = ledger.candidates(ticket)
-    ends: list[float] = []
-    for tally in tallies:
-        if tally.usable:
-            cooling = [pause.until for pause in tally.pauses_for(ticket.scope) if pause.cooling]
-            rows = [row.end for row in tally.held.values() if row.end is not None]
-            ends.append(max(cooling) if cooling else min(rows, default=math.inf))
-    return core.clock.instant(min(ends, default=math.inf))

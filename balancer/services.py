@@ -39,11 +39,16 @@ def find(service: str | Service) -> Service:
     try:
         return SERVICES[service]
     except KeyError:
-        from difflib import get_close_matches  # for those who mistype alone
-
-        near = get_close_matches(service.lower(), SERVICES, n=3, cutoff=0.4)
+        near = near_keys(service)
         hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(SERVICES)}"
         raise ValueError(f"service {service!r} is not in the table; {hint}") from None
+
+
+def near_keys(word: str, cutoff: float = 0.4) -> list[str]:
+    """Return up to three keys of the table that ``word`` may have been meant for."""
+    from difflib import get_close_matches  # for those who mistype alone
+
+    return get_close_matches(word.lower(), SERVICES, n=3, cutoff=cutoff)
 
 
 def table_markdown() -> str:

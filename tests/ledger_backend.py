@@ -15,6 +15,7 @@ from balancer.errors import StoreUnavailable
 from balancer.ledger import Changes, Ledger
 from balancer.model import Account
 from balancer.store import operations as ops
+from balancer.store.snapshot import only
 from balancer.tally import AMBIGUOUS, BOUND, HELD, Row, Tally, Ticket
 
 
@@ -70,7 +71,7 @@ class LedgerBackend:
 
     # -- the protocol -------------------------------------------------------------------------
 
-    def call(self, operation):
+    def call(self, operation, _=None):
         shelf = self.shelf
         if shelf.before is not None:
             shelf.before(self.owner.name, operation)
@@ -91,7 +92,7 @@ class LedgerBackend:
                 raise StoreUnavailable("the reply was lost")
             return reply
 
-    async def acall(self, operation):
+    async def acall(self, operation, _=None):
         await asyncio.sleep(0)
         reply = self.call(operation)
         await asyncio.sleep(0)
@@ -343,6 +344,9 @@ class LedgerBackend:
             ledger.end(row)
             self.shelf.tombs.add(row.key)
         return tuple(row.key for row in ended)
+
+    def _readsome(self, some, now):
+        return only(self._dump(some, now), some.accounts)
 
     def _dump(self, _, now):
         shelf, ledger = self.shelf, self.shelf.ledger

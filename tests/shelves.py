@@ -27,7 +27,7 @@ def pools(shelf):
     opened = []
 
     def open_pool(kind=AccountPool, source=None, **options):
-        pool = kind(source=source or {"a": 2, "b": 1}, store=shelf, **options)
+        pool = kind("custom", source=source or {"a": 2, "b": 1}, store=shelf, **options)
         opened.append(pool)
         return pool
 

@@ -19,7 +19,7 @@ EXTRAS = {
     "prometheus": "import balancer.prometheus",
     "redis": (
         "from balancer import AccountPool;"
-        "AccountPool(source={'a': 1}, store='redis://127.0.0.1:1/0', clock=None)"
+        "AccountPool('any', source={'a': 1}, store='redis://127.0.0.1:1/0', clock=None)"
     ),
 }
 

@@ -32,6 +32,8 @@ from balancer.tally import BOUND, ENDED, HELD, Row
 
 PATIENCE = 5.0
 """Seconds for which an operation is tried again while the store is away."""
+AT_LEAST = 1.0
+"""Seconds within which an answer may come however short the caller's timeout is."""
 SEEN_FOR = 1.0
 """Seconds for which what was seen is recent enough to tell that there is hope."""
 _REMEMBERED = 10_000
@@ -69,16 +71,32 @@ class Asking(Store):
         """Until when the last dump is recent, and the dump."""
         self.barred = False
         """The last direct call for a slot came to nothing, and none was had or freed since."""
+        self._overruled = False
+        """It was warned that the settings of another pool count."""
         self._hope_until = -math.inf
-        """Until when it is recent that there were full accounts: hope for whoever takes any."""
+        """Until when it is recent that waiting may help somebody: then it may help whoever takes any."""
+        self._hope_for: tuple[object, float] = None, -math.inf
+        """Whom it may help beside them, and until when that is recent."""
 
     @property
     def released(self) -> int:
         """Leases that were ended by this process."""
         return self._released
 
-    def ask(self, operation: Operation, patience: float = 0.0) -> Flow[Any]:
+    def ask(self, operation: Operation, patience: float = 0.0, limit: float | None = None) -> Flow[Any]:
+        """Return what :meth:`exchange` is answered, but for what every reply tells."""
+        reply: Reply = yield from self.exchange(operation, patience, limit)
+        return reply.result
+
+    def exchange(
+        self, operation: Operation, patience: float = 0.0, limit: float | None = None
+    ) -> Flow[Reply]:
         """Return what the store answers, trying again for ``patience`` seconds while it is away.
+
+        Args:
+            operation: What to ask.
+            patience: Seconds, no more than :data:`PATIENCE` of which count.
+            limit: Seconds that one answer may take; None: as long as the caller is patient.
 
         Raises:
             StoreUnavailable: it stayed away.
@@ -86,48 +104,55 @@ class Asking(Store):
         if self.dropped:
             yield from self._end_dropped()
         self.courier.mend()
-        begun = time.monotonic()
+        end = time.monotonic() + min(patience, PATIENCE)
         try:
-            reply: Reply = yield Io(self.backend, operation)
+            reply: Reply = yield Io(self.backend, operation, limit or answer_within(patience))
         except StoreUnavailable as error:
-            reply = yield from self._ask_again(operation, error, begun + min(patience, PATIENCE))
+            reply = yield from self._ask_again(operation, error, end)
         if self.heed(reply):
             yield from self._catch_up()
         if self.outbox or self.events or self.lost:
             self.flush()
-        return reply.result
+        return reply
 
     def _ask_again(self, operation: Operation, trouble: StoreUnavailable, end: float) -> Flow[Reply]:
         pause = _FIRST_PAUSE
-        while time.monotonic() + pause <= end:
+        while (left := end - time.monotonic() - pause) >= 0:
             yield Sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             try:
-                reply: Reply = yield Io(self.backend, operation)
+                reply: Reply = yield Io(self.backend, operation, answer_within(left))
             except StoreUnavailable as error:
                 trouble = error
             else:
                 return reply
         raise trouble
 
-    def ask_for_sure(self, operation: Operation, row: Row | None, patience: float = 0.0) -> Flow[Any]:
+    def ask_for_sure(
+        self, operation: Operation, row: Row | None, patience: float = 0.0, limit: float | None = None
+    ) -> Flow[Any]:
         """Ask about the held lease ``row``; if the store has forgotten it, bring it back and ask again.
 
         Everything that this process holds is brought back with it: once told, the store counts us as known.
         """
-        said = yield from self.ask(operation, patience)
+        said = yield from self.ask(operation, patience, limit)
         if row is None or said not in ("lost", False):
             return said
-        ended = yield from self.ask(Register(self.held(row)), patience)
+        ended = yield from self.ask(Register(self.held(row)), patience, limit)
         self.lose(ended)
-        return said if self.text(row.key) in ended else (yield from self.ask(operation, patience))
+        return said if self.text(row.key) in ended else (yield from self.ask(operation, patience, limit))
+
+    @property
+    def worker_limit(self) -> float:
+        """Seconds that the worker waits for an answer: so that it is back in time after an outage."""
+        return min(PATIENCE, max(AT_LEAST, self.lease_ttl / 6))
 
     def do(self, operation: Operation, patience: float = 0.0) -> Any:
         """Carry out an operation in a thread that may block. Raises StoreUnavailable."""
         pause, end = _FIRST_PAUSE, time.monotonic() + patience
         while True:
             try:
-                reply = self.backend.call(operation)
+                reply = self.backend.call(operation, answer_within(patience))
                 break
             except StoreUnavailable:
                 if time.monotonic() + pause > end:
@@ -140,7 +165,7 @@ class Asking(Store):
 
     def look_afresh(self) -> None:
         """Forget what was seen: it may be different now."""
-        self._seen, self._hope_until = None, -math.inf
+        self._seen, self._hope_until, self._hope_for = None, -math.inf, (None, -math.inf)
 
     def later(self, operation: Operation, row: Row | None = None) -> None:
         """Have the courier carry out an operation as soon as it can, and keep trying."""
@@ -148,7 +173,7 @@ class Asking(Store):
 
     def heed(self, reply: Reply) -> bool:
         """Take in what every reply tells. True: another table is in force than this process knows."""
-        _, version, due, loose, expired, hope = reply
+        _, version, due, loose, expired, hope, ruling = reply
         waiters = self.lines.waiters
         with self.lock:
             now, table = self.now(), self.table
@@ -159,11 +184,21 @@ class Asking(Store):
                 self.rouse_keeper()
             for gone in expired:
                 self._take_note(gone)
-            if hope is not None:
-                self._hope_until = time.monotonic() + SEEN_FOR if hope else -math.inf
+            if hope:
+                self._hope_until = time.monotonic() + SEEN_FOR
             behind = table is not None and version != table.version
         if waiters:
             self.courier.hasten()  # they may be served earlier than was known
+        if ruling is not None and not self._overruled:
+            self._overruled = True
+            self.note(
+                "warning",
+                "settings_differ",
+                strategy=ruling["strategy"],
+                lease_ttl=ruling["lease_ttl"],
+                job_ttl=ruling["job_ttl"],
+                ambiguous_ttl=ruling["ambiguous_ttl"],
+            )
         return behind
 
     def _take_note(self, gone: Gone) -> None:
@@ -272,6 +307,11 @@ class Asking(Store):
         row = self.mine.pop(key, None) or self.let_go.pop(key, None)
         if row is not None:
             row.state = ENDED
+
+
+def answer_within(patience: float) -> float | None:
+    """Return the seconds that an answer may take for one so patient; None: as long as the backend waits."""
+    return None if patience >= PATIENCE else max(AT_LEAST, patience)
 
 
 def _facts(gone: Gone) -> dict[str, Any]:

@@ -6,9 +6,10 @@ same ones; the others never do I/O, or are called only in threads made for it.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 from balancer.effect import Flow, instant
 from balancer.errors import BalancerError
@@ -17,10 +18,38 @@ from balancer.lines import Waiter
 from balancer.matching import Plan
 from balancer.model import Listing, Table
 from balancer.store.desk import Desk
-from balancer.tally import Key, Row
+from balancer.tally import HELD, Key, Row, Tally, Ticket
 from balancer.verdict import Ruling
 
 T = TypeVar("T")
+
+
+class Outlook(NamedTuple):
+    """What a caller is told who is turned away. Instants are the pool's clock's; infinity: never."""
+
+    ledger: Ledger
+    """It may know of no other accounts than are shown."""
+    tallies: list[Tally]
+    """Those that are shown."""
+    detached: int
+    """Bound and ambiguous leases."""
+    detached_since: float
+    """Since when the oldest of them has been so."""
+    next_end: float
+    """When a slot may come free by itself."""
+    closed_until: float = -math.inf
+    """Until when nothing is granted, as the store waits for all processes to say what they hold."""
+
+
+def next_end(tallies: Iterable[Tally], scope: str | None) -> float:
+    """Return when the first of some accounts may have room by itself; infinity: nobody knows."""
+    ends = []
+    for tally in tallies:
+        if tally.usable:
+            cooling = [pause.until for pause in tally.pauses_for(scope) if pause.cooling]
+            rows = [row.end for row in tally.held.values() if row.end is not None]
+            ends.append(max(cooling) if cooling else min(rows, default=math.inf))
+    return min(ends, default=math.inf)
 
 
 class Store(Desk):
@@ -36,8 +65,11 @@ class Store(Desk):
         """
 
     @instant
-    def take_directly(self, row: Row, draw: float) -> bool:  # noqa: ARG002
-        """Grant ``row`` on any account with room. False: that takes more than this, and another row."""
+    def take_directly(self, row: Row, draw: float, timeout: float | None) -> bool:  # noqa: ARG002
+        """Grant ``row`` on any account with room. False: that takes more than this, and another row.
+
+        Raises StoreUnavailable once ``timeout`` is over.
+        """
         return False
 
     @abstractmethod
@@ -127,6 +159,22 @@ class Store(Desk):
 
         ``patient``: a store that is away is asked again for a while. Raises StoreUnavailable.
         """
+
+    def outlook(self, ticket: Ticket, most: int) -> Flow[Outlook]:
+        """Return what a caller is told who is turned away: of at most ``most`` accounts that it could use."""
+
+        def look(ledger: Ledger) -> Outlook:
+            detached = [row.state_since for row in ledger.rows.values() if row.state != HELD]
+            tallies = ledger.candidates(ticket)
+            return Outlook(
+                ledger=ledger,
+                tallies=tallies[:most],
+                detached=len(detached),
+                detached_since=min(detached, default=math.inf),
+                next_end=next_end(tallies, ticket.scope),
+            )
+
+        return (yield from self.inspect(look, patient=False))
 
     @property
     @abstractmethod

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 _LINGER = 5.0
 """Seconds without need after which the thread ends: starting it for each lease would cost more."""
-_REST = 1.0
-"""Seconds between two tries while the store is away."""
+_REST = 0.5
+"""Seconds between two tries while the store is away: with the time that it takes to connect, less than a
+store that calls the roll waits for who lives."""
 _EARLY = 0.002
 """Seconds by which the end of a sleep may be missed."""
 _LAST_WORDS = 2.0
@@ -245,7 +246,7 @@ class Courier:
         try:
             while self._queue:
                 operation, row = self._queue[0]
-                drive(self._store.ask_for_sure(operation, row))
+                drive(self._store.ask_for_sure(operation, row, limit=self._store.worker_limit))
                 self._queue.popleft()
         finally:
             self._sending.release()
@@ -255,7 +256,7 @@ class Courier:
             self._stale_wants = False
             with self._store.lock:
                 wants = self._store.wants()
-            drive(self._store.ask(Wait(wants)))
+            drive(self._store.ask(Wait(wants), limit=self._store.worker_limit))
             self._store.check_wants(wants)
 
 

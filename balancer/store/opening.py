@@ -9,9 +9,12 @@ from urllib.parse import urlsplit
 from balancer.ledger import Ledger
 from balancer.options import Options
 from balancer.origin import Origin
+from balancer.services import GENERIC
 from balancer.source import DEFAULT_BASE_URL
 from balancer.store.operations import Backend, Owner, Settings
 from balancer.store.shared import SharedStore
+
+_PORTS = {"http": 80, "https": 443}
 
 
 def open_shared(options: Options, ledger: Callable[[], Ledger], origin: Origin) -> SharedStore:
@@ -21,6 +24,11 @@ def open_shared(options: Options, ledger: Callable[[], Ledger], origin: Origin) 
         ValueError: its URL names no store. StoreUnavailable: it cannot be used.
         ImportError: it needs an extra that is not installed; the message names it.
     """
+    if options.service is GENERIC:
+        raise ValueError(
+            "a pool with a source of its own needs a name on a shared store, so that it counts nobody else's "
+            'accounts: AccountPool("any-word", source=…, store=…)'
+        )
     owner = Owner(origin.prefix, origin.host_pid)
     now = options.clock.now if options.clock.given else None
     backend = _backend(options.store, _settings(options), owner, now)
@@ -60,7 +68,14 @@ def _namespace(options: Options) -> str:
     """Name whose accounts are counted: customer and service, and the host if it is not useapi.net's."""
     customer = "own" if options.token is None else options.token.customer()
     parts = [customer, options.service.key]
-    base_url = getattr(options.source, "base_url", DEFAULT_BASE_URL)
-    if base_url != DEFAULT_BASE_URL:
-        parts.append(urlsplit(base_url).netloc)
+    server = _server(getattr(options.source, "base_url", DEFAULT_BASE_URL))
+    if server != _server(DEFAULT_BASE_URL):
+        parts.append(server)
     return "/".join(parts)
+
+
+def _server(url: str) -> str:
+    """Return host and port of a URL, written the same way for the same server."""
+    split = urlsplit(url)
+    host, port = (split.hostname or "").rstrip("."), split.port or _PORTS.get(split.scheme.lower())
+    return host if port in (None, 443) else f"{host}:{port}"

@@ -238,6 +238,13 @@ class Dump:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSome:
+    """Answer: what the store holds of some accounts, as a :class:`State` with nothing else in it."""
+
+    accounts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """Say that the owner lives. Answer: a :class:`Beaten`."""
 
@@ -273,6 +280,7 @@ Operation = (
     | ReadTable
     | Apply
     | Dump
+    | ReadSome
     | Beat
     | Register
     | Wait
@@ -387,6 +395,12 @@ class State:
     """Job id -> seconds since it was released; at most the last 10,000 of 600 s."""
     offers: Mapping[str, int] = field(default_factory=dict)
     """Account id -> slots reserved for waiting processes."""
+    detached: int = 0
+    """Bound and ambiguous leases, on whatever account. Told by :class:`ReadSome` only, as is what follows."""
+    next_end: float | None = None
+    """Seconds to the first end of such a lease, or of a cooldown; None: there is none to come."""
+    closed: float | None = None
+    """Seconds for which nothing is granted, until all processes have said what they hold."""
 
 
 class Reply(NamedTuple):
@@ -402,21 +416,26 @@ class Reply(NamedTuple):
     expired: tuple[Gone, ...] = ()
     """Leases that this operation found ended by themselves."""
     hope: bool | None = None
-    """Whether there are full accounts, that any job may have when a lease ends. Told by some stores,
-    to a :class:`Take` that got none."""
+    """Whether waiting may help, told to a :class:`Take` that got nothing. None: that was not looked for."""
+    ruling: Mapping[str, Any] | None = None
+    """Name -> value of the settings that count, if they are not those of this pool. Told now and then."""
 
 
 class Backend(Protocol):
     """A database that carries out operations. Every method may be called from any thread."""
 
-    def call(self, operation: Operation) -> Reply:
+    def call(self, operation: Operation, limit: float | None = None) -> Reply:
         """Carry out one operation.
+
+        Args:
+            operation: What to do.
+            limit: Seconds within which there has to be an answer; None: as long as the backend has patience.
 
         Raises:
             StoreUnavailable: it could not be done, or nobody knows whether it was.
         """
 
-    async def acall(self, operation: Operation) -> Reply:
+    async def acall(self, operation: Operation, limit: float | None = None) -> Reply:
         """Carry out one operation without blocking the running event loop. Raises as :meth:`call`.
 
         If it is cancelled nobody knows whether it was done; the caller undoes it by key.

@@ -45,12 +45,12 @@ class Pulse:
             return
         pause = store.lease_ttl / 3
         self.beat_at = time.monotonic() + (min(pause, _ANSWER_AGAIN) if asked else pause)
-        beaten: Beaten = drive(store.ask(Beat()))
+        beaten: Beaten = drive(store.ask(Beat(), limit=store.worker_limit))
         store.lose(beaten.ended)
         if beaten.known and not asked:
             return
         rows = store.held()
-        store.lose(drive(store.ask(Register(rows))))
+        store.lose(drive(store.ask(Register(rows), limit=store.worker_limit)))
         if rows and not beaten.known:
             store.note("warning", "leases_registered_again", leases=len(rows))
             store.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, TypeVar
 
 from balancer.effect import Flow
@@ -13,11 +14,12 @@ from balancer.ledger import Changes, Ledger
 from balancer.matching import Plan
 from balancer.model import Account, Listing, Table
 from balancer.store.asking import PATIENCE, SEEN_FOR
+from balancer.store.base import Outlook, next_end
 from balancer.store.fleet import Fleet
 from balancer.store.keeping import Keeping
-from balancer.store.operations import Dump, State
+from balancer.store.operations import Dump, ReadSome, State
 from balancer.store.snapshot import fill
-from balancer.tally import Tally
+from balancer.tally import Tally, Ticket
 
 T = TypeVar("T")
 
@@ -75,6 +77,23 @@ class Reading(Keeping):
     def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
         """Return what ``look`` reads from a copy of what the store holds."""
         return look((yield from self._look(PATIENCE if patient else 0.0))[1])
+
+    def outlook(self, ticket: Ticket, most: int) -> Flow[Outlook]:
+        """Return what a caller is told who is turned away: of at most ``most`` accounts that it could use."""
+        known = self.table.accounts if self.table else {}
+        ids = tuple(islice(known if ticket.accounts is None else ticket.accounts, most))
+        state: State = yield from self.ask(ReadSome(ids))
+        ledger, now = self.as_ledger(state), self.now()
+        every = ticket.accounts is not None and len(ticket.accounts) <= most
+        soon = math.inf if state.next_end is None else now + state.next_end
+        return Outlook(
+            ledger=ledger,
+            tallies=[ledger.tallies[id] for id in ids if id in ledger.tallies],
+            detached=state.detached,
+            detached_since=self._loose,
+            next_end=next_end(ledger.tallies.values(), ticket.scope) if every else soon,
+            closed_until=-math.inf if state.closed is None else now + state.closed,
+        )
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(Dump(), patience)

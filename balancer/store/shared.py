@@ -19,11 +19,11 @@ from typing import Any
 from balancer.effect import Flow
 from balancer.lines import Line, Waiter
 from balancer.origin import Origin
-from balancer.store.asking import PATIENCE
+from balancer.store.asking import PATIENCE, SEEN_FOR
 from balancer.store.courier import Courier
 from balancer.store.direct import Direct
 from balancer.store.fleet import Fleet, shuffled
-from balancer.store.operations import End, Granted, Owner, Take, Wants
+from balancer.store.operations import End, Granted, Owner, Reply, Take, Wants
 from balancer.store.serving import MOST_WANTED, vague
 from balancer.tally import ENDED, HELD, NEW
 
@@ -57,8 +57,10 @@ class SharedStore(Direct):
                 self.courier.ensure()
             return False
         try:
-            granted = yield from self.ask(take, patience)
-            got = self.settle(waiter, take, granted)
+            reply: Reply = yield from self.exchange(take, patience)
+            if reply.hope:
+                self._hope_for = waiter.ticket.alike, time.monotonic() + SEEN_FOR
+            got = self.settle(waiter, take, reply.result)
         except BaseException:
             self.later(End(take.key))  # nobody knows whether it was granted
             self.courier.retell()
@@ -158,6 +160,9 @@ class SharedStore(Direct):
     def hopeless(self, waiter: Waiter) -> Flow[bool]:
         """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
         if waiter.served or (waiter.ticket.alike == _ANY and time.monotonic() <= self._hope_until):
+            return False
+        whom, until = self._hope_for
+        if waiter.ticket.alike == whom and time.monotonic() <= until:
             return False
         seen = self._seen
         if seen is None or time.monotonic() > seen[0] or seen[1].hopeless(waiter.ticket):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from sys import intern
 
 from balancer.ledger import Changes, Ledger
+from balancer.model import Table
 from balancer.store.operations import PauseState, RowState, State
-from balancer.tally import Pause, Row, Tally
+from balancer.tally import HELD, Pause, Row, Tally
 
 
 def fill(ledger: Ledger, state: State, now: float) -> Ledger:
@@ -32,6 +33,26 @@ def fill(ledger: Ledger, state: State, now: float) -> Ledger:
             offered.left = 0 if offered.pauses else max(0, offered.left - reserved)
             ledger.refile(offered)
     return ledger
+
+
+def only(state: State, ids: Collection[str]) -> State:
+    """Return what ``state`` says of some accounts, and what is told beside it."""
+    accounts = state.table.accounts if state.table is not None else {}
+    detached = [row for row in state.rows if row.state != HELD]
+    ends = [row.expires_in for row in detached if row.expires_in is not None]
+    ends += [pause.left for pause in state.pauses if pause.left > 0]
+    return State(
+        version=state.version,
+        table=state.table and Table({id: accounts[id] for id in ids if id in accounts}),
+        draining=tuple(account for account in state.draining if account.id in ids),
+        rows=tuple(row for row in state.rows if row.account in ids),
+        pauses=tuple(pause for pause in state.pauses if pause.account in ids),
+        external={id: jobs for id, jobs in state.external.items() if id in ids},
+        owners=state.owners,
+        offers={id: number for id, number in state.offers.items() if id in ids},
+        detached=len(detached),
+        next_end=min(ends, default=None),
+    )
 
 
 def _put_row(ledger: Ledger, state: RowState, owners: Mapping[str, str], now: float) -> None:

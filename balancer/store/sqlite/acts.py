@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from balancer.store import operations as ops
+from balancer.store.snapshot import only
 from balancer.store.sqlite.books import OFFERED, Books, LeaseRow
 from balancer.store.sqlite.fleet import Fleet
 from balancer.store.sqlite.glance import Glance, keep, read, replied
@@ -66,6 +67,7 @@ class Acts:
             ops.ReadTable: lambda _: read_table(self._books),
             ops.Apply: survey.apply,
             ops.Dump: lambda _: dump(self._books, self._memory),
+            ops.ReadSome: lambda some: only(dump(self._books, self._memory), some.accounts),
             ops.Beat: self._beat,
             ops.Register: self._register,
             ops.Wait: self._wait,

@@ -11,26 +11,26 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from balancer.store.redis.resp import messages
-from balancer.store.redis.template import Template
-from balancer.store.redis.wire import text
-from balancer.store.redis.wires import LATER
+from balancer.store.redis.codec import text
+from balancer.store.redis.connections import ConnectionModel
 
-_CHUNK = 65536
 QUIET = 10.0
 """Seconds without a message after which the server is asked whether it still hears us."""
 
 
-class Ears:
-    """The channels of one owner: its own, and that of the roll call. One thread at a time listens."""
+class Subscriber:
+    """The channels of one owner: its own, and that of the roll call. One thread at a time listens.
 
-    def __init__(self, template: Callable[[], Template], own: str, roll: str) -> None:
-        self._template, self._own, self._roll = template, own, roll
+    Args:
+        model: Returns how to make the connection, each time anew: another node may have the slot by then.
+        own: The channel on which this owner is told of offers.
+        roll: The channel on which all are asked what they hold.
+    """
+
+    def __init__(self, model: Callable[[], ConnectionModel], own: str, roll: str) -> None:
+        self._model, self._own, self._roll = model, own, roll
         self._patience = 0.0
         self._connection: Any = None
-        self._socket: Any = None
-        self._rest = b""
-        """The beginning of a message, of which the end has yet to come."""
         self._heard_at = 0.0
         self._asked = False
         self._busy = threading.Lock()
@@ -86,23 +86,18 @@ class Ears:
         if not self._wait(seconds):
             return ()
         self._heard_at, self._asked = time.monotonic(), False
-        return tuple(self._messages())
+        return tuple(self._offers())
 
     def _subscribe(self) -> None:
-        template = self._template()
-        self._patience = template.kwargs["socket_timeout"]
-        connection = self._connection = template.make()
+        model = self._model()
+        self._patience = model.patience
+        connection = self._connection = model.make()
         connection.connect()
-        self._socket, self._rest = connection._sock, b""  # noqa: SLF001  (redis-py has no public name for it)
-        self._socket.settimeout(0)
         connection.send_command("SUBSCRIBE", self._own, self._roll, check_health=False)
-        ready = select.poll()
-        ready.register(self._socket, select.POLLIN)
-        heard = 0
-        while heard < 2:
-            if not ready.poll(self._patience * 1000):
+        for _ in range(2):  # one answer for each channel
+            if not connection.can_read(self._patience):
                 raise TimeoutError("the server did not answer in time")
-            heard += sum(message[0] == b"subscribe" for message in self._read())
+            self._read()
         self.roll_calls += 1
         self._heard_at, self._asked = time.monotonic(), False
 
@@ -117,34 +112,32 @@ class Ears:
 
     def _wait(self, seconds: float) -> bool:
         """Whether there is something to read, within ``seconds`` and before anybody pokes."""
+        if self._connection.can_read(0):  # in redis-py's own buffer
+            return True
         poll = select.poll()
         poll.register(self._hearer, select.POLLIN)
-        poll.register(self._socket, select.POLLIN)
+        # redis-py has no public way to wait for two things at once. To have a thread of its own wait for the
+        # connection, and tell this one, takes half as long again from the message to whom it is for.
+        poll.register(self._connection._sock, select.POLLIN)  # noqa: SLF001
         ready = [number for number, _ in poll.poll(max(0.0, seconds) * 1000)]
         if self._hearer in ready:
             os.read(self._hearer, 65536)
         return any(number != self._hearer for number in ready)
 
-    def _messages(self) -> list[str]:
+    def _offers(self) -> list[str]:
         """Return the offers in what has been said."""
-        found, roll = [], self._roll.encode()
-        for kind, *channel, payload in self._read():
-            if kind == b"message" and channel[0] == roll:
-                self.roll_calls += 1
-            elif kind == b"message":
-                found.append(text(payload))
+        found = []
+        while self._connection.can_read(0):
+            said = self._read()
+            if isinstance(said, list) and text(said[0]) == "message":
+                if text(said[1]) == self._roll:
+                    self.roll_calls += 1
+                else:
+                    found.append(text(said[2]))
         return found
 
-    def _read(self) -> list[list[bytes]]:
-        try:
-            while True:
-                received = self._socket.recv(_CHUNK)
-                if not received:
-                    raise RedisConnectionError("the server closed the connection")
-                self._rest += received
-        except LATER:
-            said, self._rest = messages(self._rest)
-            return said
+    def _read(self) -> Any:
+        return self._connection.read_response(push_request=True)
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,17 +1,19 @@
-"""Operations as arguments of scripts, and answers of scripts as answers of operations."""
+"""Operations as script calls, ready to be sent, and answers of scripts as answers of operations."""
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from balancer.model import Account, Table
 from balancer.store import operations as ops
-from balancer.store.redis.scripts import KEYS, WITH_JOBS, Script
+from balancer.store.operations import Operation, Owner, Settings
+from balancer.store.redis.scripts import KEYS, WITH_JOBS, Script, base_of
 
 Args = Sequence[str | int | float]
 
@@ -191,6 +193,20 @@ def _state(result: Any, version: int) -> ops.State:
     )
 
 
+def _some(result: Any, version: int) -> ops.State:
+    now, rows, accounts, table, offers, detached, next_end, closed = result
+    state = _state([now, rows, accounts, table, (), (), None], version)
+    records = {id: json.loads(record) for id, record in _pairs(accounts)}
+    return replace(
+        state,
+        external={id: record["external"] for id, record in records.items()},
+        offers=offers or {},
+        detached=detached,
+        next_end=None if next_end < 0 else _seconds(next_end),
+        closed=None if closed < 0 else _seconds(closed),
+    )
+
+
 def _row(key: str, row: dict[str, Any], now: int) -> ops.RowState:
     loose = row["state"] != "held"
     return ops.RowState(
@@ -270,6 +286,7 @@ FORMS: dict[type, Form] = {
     ops.ReadTable: _form("read_table", lambda _: (), lambda result: result, **_ALL),
     ops.Apply: _form("apply", _apply, _ended, **_APPLY),
     ops.Dump: _form("dump", lambda _: (), lambda result: result, **_ALL),
+    ops.ReadSome: _form("read_some", lambda op: (_json(op.accounts),), lambda result: result, **_ALL),
     ops.Beat: _form("beat", lambda _: (), _beaten),
     ops.Register: _form("register", _register, _keys, parts=("_memory",)),
     ops.Wait: _form("wait", lambda op: (_wants(op.wants),), _nothing, parts=("_wants",)),
@@ -279,21 +296,148 @@ FORMS: dict[type, Form] = {
 _read = json.JSONDecoder().raw_decode
 
 
-def reply(operation: ops.Operation, answer: bytes | str) -> ops.Reply:
-    """Return what a script's answer says."""
-    version, due, loose, expired, result = _read(text(answer))[0]
+def _ruling(constants: str) -> dict[str, Any]:
+    """Return settings as they are told to people."""
+    *ttls, flags = constants.split(" ")
+    names = "lease_ttl", "job_ttl", "ambiguous_ttl"
+    return {
+        "strategy": "least_loaded" if "l" in flags else "random",
+        **{name: _seconds(float(ttl)) for name, ttl in zip(names, ttls, strict=True)},
+    }
+
+
+def reply(operation: Operation, answer: bytes | str) -> tuple[ops.Reply, int]:
+    """Return what a script's answer says, and what the store's clock read, in ms."""
+    version, due, loose, expired, result, now, *ruling = _read(text(answer))[0]
     kind = type(operation)
     if kind is ops.Dump:
         meant: Any = _state(result, version)
+    elif kind is ops.ReadSome:
+        meant = _some(result, version)
     elif kind is ops.ReadTable:
         meant = result and ops.Configured(version, _table(result[1:]), _seconds(result[0]))
     else:
         meant = FORMS[kind].result(result)
-    return ops.Reply(
+    said = ops.Reply(
         meant,
         version,
         None if due < 0 else _seconds(due),
         None if loose < 0 else _seconds(loose),
         tuple(gone for row in expired if (gone := _gone(row))) if expired else (),
-        None if kind is not ops.Take or meant else result == 0,
+        True if kind is ops.Take and result == 0 else None,
+        _ruling(ruling[0]) if ruling else None,
     )
+    return said, now
+
+
+# -- calls in the server's protocol ------------------------------------------------------------------------
+
+
+def to_bytes(value: object) -> bytes:
+    """Return an argument as it is sent."""
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+def bulk(value: bytes) -> bytes:
+    """Return one argument in the server's protocol."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+_NOTHING = bulk(b"")
+
+
+def pack(command: Sequence[object]) -> bytes:
+    """Return a command in the server's protocol."""
+    packed = [bulk(part if isinstance(part, bytes) else to_bytes(part)) for part in command]
+    return b"*%d\r\n%b" % (len(packed), b"".join(packed))
+
+
+class Call:
+    """One script call."""
+
+    __slots__ = ("_head", "_own")
+
+    def __init__(self, head: Head, own: Sequence[object]) -> None:
+        self._head, self._own = head, own
+
+    @property
+    def packed(self) -> bytes:
+        """``EVALSHA`` in the server's protocol."""
+        head, own = self._head, self._own
+        # Most arguments are empty, and what is not prepared for each call costs at each call.
+        arguments = [_NOTHING if value == "" else bulk(to_bytes(value)) for value in own]
+        return b"*%d\r\n%b%b" % (head.length + len(own), head.packed, b"".join(arguments))
+
+    @property
+    def short(self) -> tuple[str | bytes, ...]:
+        """The call by the script's hash, as clients take it."""
+        return "EVALSHA", self._head.script.sha, *self._head.rest, *map(to_bytes, self._own)
+
+    @property
+    def long(self) -> tuple[str | bytes, ...]:
+        """The call with the script's text, which has the server remember it."""
+        return "EVAL", self._head.script.text, *self._head.rest, *map(to_bytes, self._own)
+
+
+class Head:
+    """What all calls of one script begin with, for one owner."""
+
+    __slots__ = ("length", "packed", "rest", "script")
+
+    def __init__(self, script: Script, settings: Settings, owner: Owner) -> None:
+        base = base_of(settings.namespace)
+        names = KEYS[: script.keys]
+        ttls = (settings.lease_ttl, settings.job_ttl, settings.ambiguous_ttl)
+        flags = "l" * (settings.strategy == "least_loaded") + "o" * settings.lower_only
+        constants = " ".join([*(str(milliseconds(ttl)) for ttl in ttls), flags])
+        rest = [len(names), *(base + name for name in names), owner.name, owner.host_pid, constants]
+        self.script = script
+        self.rest = tuple(map(to_bytes, rest))
+        command = (b"EVALSHA", script.sha.encode(), *self.rest)
+        self.length = len(command)
+        self.packed = b"".join(map(bulk, command))
+
+
+_GREET = Script("greet")
+
+
+def _uptime() -> float:
+    """Return seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Packer:
+    """Turns the operations of one owner into calls."""
+
+    def __init__(self, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> None:
+        self._now = now
+        self._heads = {kind: Head(form.script, settings, owner) for kind, form in FORMS.items()}
+        self._greet = Head(_GREET, settings, owner)
+        self._answered: tuple[int, float] | None = None
+        """What the store's clock read in the last answer, and ours then."""
+
+    def call(self, operation: Operation) -> Call:
+        """Return the call that carries out ``operation``."""
+        kind = type(operation)
+        return self._call(self._heads[kind], FORMS[kind].args(operation))
+
+    def greeting(self) -> bytes:
+        """Return the command that a new connection begins with, whatever scripts the server knows."""
+        return pack(self._call(self._greet, ()).long)
+
+    def _call(self, head: Head, args: Sequence[object]) -> Call:
+        now = "" if self._now is None else round(self._now() * 1000)
+        return Call(head, (self._reckoning(), now, *args))
+
+    def _reckoning(self) -> str | int:
+        if self._answered is None:
+            return ""
+        read, ours = self._answered
+        return read + int((_uptime() - ours) * 1000)
+
+    def answered(self, read: int) -> None:
+        """Take note that the store has answered, by its clock at ``read`` ms: it knows the owner now."""
+        self._answered = read, _uptime()
