@@ -25,22 +25,19 @@ local K = {
 }
 local OWNER = ARGV[1]
 local LEASE_TTL, JOB_TTL, AMBIGUOUS_TTL, FLAGS = ARGV[3]:match('^(%d+) (%d+) (%d+) (%a*)$')
-LEASE_TTL = tonumber(LEASE_TTL)
-
 local MEMORY = 600000 -- ms for which ended leases and released jobs are remembered
 local DAY = 86400000 -- ms
 local BATCH = 50 -- ends in one call, so that none pays for thousands
 local BAND = 16777216 -- see refile
 local SURE = 1000 -- ms by which clocks may differ, and answers be late, without anything being wrong
-local HEAR = math.min(1000, LEASE_TTL / 8) -- ms after which it is noted again that somebody calls
 local LONG = 5000 -- ms without a call from anybody that a step of this server's clock may look like
 
 local call = redis.call
-local known = call('HMGET', K.meta, 'version', 'closed', 'heard', 'skew', 'settings', 'quiet')
-local heard, quiet = tonumber(known[3]), tonumber(known[6])
+local known = call('HMGET', K.meta, 'version', 'closed', 'heard', 'skew', 'settings')
+local heard = tonumber(known[3])
 
 -- What counts of the settings is one for all, whatever a pool was made with: see `rule`.
-local RULING, RULER = (known[5] or ''):match('^(.*)/(.-)$')
+local RULING = known[5]
 local MIXED = RULING and RULING ~= ARGV[3]
 if MIXED then FLAGS = RULING:match('(%a*)$') end
 local LEAST_LOADED = FLAGS:find('l')
@@ -48,18 +45,19 @@ local LEAST_LOADED = FLAGS:find('l')
 -- All instants are of the fleet's own clock: this server's, less the steps that it has made. It has stepped
 -- back if it reads less than it did, or than a process knows by its own clock that it must; and ahead, if for
 -- long nobody called, and the caller knows better.
-local now, skew, stepped = tonumber(ARGV[5]), tonumber(known[4]) or 0, false
+local now, skew, stepped = tonumber(ARGV[5]), known[4] or 0, false
 if not now then
   local time = call('TIME')
   local reads = time[1] * 1000 + math.floor(time[2] / 1000)
   now = reads + skew
-  if heard then
-    local reckoned = tonumber(ARGV[4]) or 0
-    local least = math.max(reckoned, heard)
+  local reckoned = tonumber(ARGV[4])
+  if heard and (now < heard or now - heard > LONG or known[2] or reckoned and now < reckoned) then
+    local least, quiet = math.max(reckoned or 0, heard), tonumber(call('HGET', K.meta, 'quiet'))
     if now < least - SURE then
       stepped = true
-    elseif now - (quiet or heard) > LONG and reckoned > 0 and now - reckoned > SURE then
+    elseif now - (quiet or heard) > LONG and reckoned and now - reckoned > SURE then
       stepped, least = true, math.max(reckoned, quiet or heard)
+      if quiet then call('DEL', K.agenda) end -- it was made by a clock that was ahead; see `repair`
     end
     if stepped then now, skew = least, least - reads end
   end

@@ -221,8 +221,9 @@ end
 
 -- Of pools that were made with different settings those of the one that came first rule, as long as it lives.
 local function rule()
-  if RULING and (not MIXED or call('HEXISTS', K.owners, RULER) == 1) then return end
-  call('HSET', K.meta, 'settings', ARGV[3] .. '/' .. OWNER)
+  if RULING and not MIXED then return end
+  if RULING and call('HEXISTS', K.owners, call('HGET', K.meta, 'ruler') or '') == 1 then return end
+  call('HSET', K.meta, 'settings', ARGV[3], 'ruler', OWNER)
   if not RULING then return end
   FLAGS, MIXED = ARGV[3]:match('(%a*)$'), false
   LEAST_LOADED = FLAGS:find('l')
@@ -243,10 +244,9 @@ local function keep_keys()
 end
 
 local function mend()
-  if stepped and quiet then call('DEL', K.agenda) end -- it was made by a clock that was ahead
   local whole = call('EXISTS', unpack(KEYS, 1, 12)) == 12
   if not whole then repair() end
-  if not whole or stepped or not heard or now - heard >= HEAR then
+  if not whole or stepped or not heard or now - heard >= math.min(1000, LEASE_TTL / 8) then
     if whole and heard and ARGV[5] == '' then after_silence(now - heard) end
     call('HSET', K.meta, 'heard', now, 'skew', skew)
     if stepped then call('HDEL', K.meta, 'quiet') end
@@ -275,7 +275,7 @@ local function enter()
   end
   me = read(K.owners, OWNER)
   if not me then
-    me = {process = ARGV[2], ttl = LEASE_TTL, forgotten = ARGV[4] ~= '' or nil}
+    me = {process = ARGV[2], ttl = tonumber(LEASE_TTL), forgotten = ARGV[4] ~= '' or nil}
     write(K.owners, OWNER, me)
   end
   return me

@@ -38,6 +38,8 @@ FRESH = 0.005
 LONG_IDLE = 15.0
 """Seconds after which a connection is asked whether it still leads anywhere: what stands between two machines
 may forget a connection on which nothing is said, and tells nobody."""
+SHORT = 1.0
+"""Seconds after which a socket gives up by itself; whoever is more patient goes on waiting."""
 ANSWERS_WITHIN = 0.5
 """Seconds, at most half of those there are, that it is given to answer that."""
 _FAREWELL = 0.2
@@ -73,15 +75,15 @@ class ConnectionModel:
     kwargs: Mapping[str, Any]
     limit: int
     patience: float
-    """Seconds for which an answer is waited for, if the caller has no shorter limit."""
+    """Seconds for which an answer is waited for, if the caller has no limit of its own."""
 
     @staticmethod
     def of(pool: Any) -> ConnectionModel:
         """Return the model of a connection pool of redis-py for threads."""
         kwargs = _kwargs(pool, Retry(NoBackoff(), 0))
-        return ConnectionModel(
-            pool.connection_class, kwargs, min(pool.max_connections, MOST), kwargs["socket_timeout"]
-        )
+        patience = kwargs["socket_timeout"]
+        kwargs["socket_timeout"] = min(patience, SHORT)
+        return ConnectionModel(pool.connection_class, kwargs, min(pool.max_connections, MOST), patience)
 
     def twin(self, async_pool: Any = None) -> ConnectionModel | None:
         """Return the model of connections for event loops; None: there are none that would do.
@@ -143,18 +145,31 @@ def _kwargs(pool: Any, retry: Any) -> dict[str, Any]:
 class _Kept:
     """A connection, and what is to be known of it while nobody uses it."""
 
-    __slots__ = ("connection", "patience", "used_at")
+    __slots__ = ("connection", "used_at")
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.used_at: float | None = None
         """When it was used last; None: it is not connected."""
-        self.patience = 0.0
-        """Seconds after which its socket gives up by itself."""
 
 
 def _late() -> RedisTimeout:
     return RedisTimeout("the server did not answer in time")
+
+
+def _answer(connection: Any, patience: float, end: float) -> Any:
+    """Return the answer to what was sent, which may take until ``end``.
+
+    The socket gives up by itself after a while, and what was read before is not lost. To wait apart from
+    reading, which is exact, costs a tenth of a call; so it is done only once the answer is late.
+    """
+    if patience < SHORT:
+        _await_answer(connection, end)
+    try:
+        return connection.read_response(disconnect_on_error=False)
+    except RedisTimeout:
+        _await_answer(connection, end)
+        return connection.read_response()
 
 
 def _await_answer(connection: Any, end: float) -> None:
@@ -180,8 +195,10 @@ class ThreadConnections:
 
     def __init__(self, model: ConnectionModel, most: int, greeting: Callable[[], bytes]) -> None:
         self._model, self._most, self._greeting = model, most, greeting
-        self._free = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._idle: list[_Kept] = []
+        self._waiting: deque[threading.Lock] = deque()
+        """Opened for whoever waits when a connection is put back, the longest first."""
         self._made = 0
 
     def ask(self, packed: bytes, limit: float | None = None) -> Any:
@@ -191,18 +208,16 @@ class ThreadConnections:
             packed: The command.
             limit: Seconds within which it has to be there; None: as the client's timeouts say.
         """
-        patience = self._model.patience if limit is None else limit
-        end = time.monotonic() + patience
+        now, patience = time.monotonic(), self._model.patience if limit is None else limit
+        end = now + patience
         kept = self._take(end)
-        connection = kept.connection
+        connection, used_at = kept.connection, kept.used_at
         try:
-            if kept.used_at is None or not self._leads_anywhere(kept, end):
+            if used_at is None or (now - used_at > FRESH and not self._leads_anywhere(kept, end)):
                 self._connect(kept, end)
             kept.used_at = None
             connection.send_packed_command([packed], check_health=False)
-            if kept.patience != patience:  # not each time: it costs a tenth of a call
-                _await_answer(connection, end)
-            answer = connection.read_response()
+            answer = _answer(connection, patience, end)
         except NoScriptError:
             kept.used_at = time.monotonic()
             raise
@@ -217,25 +232,36 @@ class ThreadConnections:
             self._put(kept)
 
     def _take(self, end: float) -> _Kept:
-        with self._free:
-            while not self._idle:
+        while True:
+            with self._lock:
+                if self._idle:
+                    return self._idle.pop()
                 if self._made < self._most:
                     self._made += 1
                     return _Kept(self._model.make())
-                if not self._free.wait(_left(end)):
-                    raise RedisTimeout("all connections are in use")
-            return self._idle.pop()
+                gate = threading.Lock()
+                gate.acquire()
+                self._waiting.append(gate)
+            if not gate.acquire(timeout=_left(end)):
+                self._give_up(gate)
+                raise RedisTimeout("all connections are in use")
 
     def _put(self, kept: _Kept) -> None:
-        with self._free:
+        with self._lock:
             self._idle.append(kept)
-            self._free.notify()
+            if self._waiting:
+                self._waiting.popleft().release()
+
+    def _give_up(self, gate: threading.Lock) -> None:
+        with self._lock:
+            if gate in self._waiting:
+                self._waiting.remove(gate)
+            elif self._waiting:  # it was called a moment too late: the next is, then
+                self._waiting.popleft().release()
 
     def _leads_anywhere(self, kept: _Kept, end: float) -> bool:
         """Whether it can still be used; if not it is closed. The server says nothing unasked but farewell."""
         quiet, connection = time.monotonic() - (kept.used_at or 0.0), kept.connection
-        if quiet < FRESH:
-            return True
         try:
             if not connection.can_read(0):
                 if quiet < LONG_IDLE:
@@ -251,9 +277,9 @@ class ThreadConnections:
         return False
 
     def _connect(self, kept: _Kept, end: float) -> None:
-        kwargs, connection, left = self._model.kwargs, kept.connection, max(_left(end), FRESH)
-        connection.socket_connect_timeout = min(kwargs["socket_connect_timeout"], left)
-        connection.socket_timeout = kept.patience = min(self._model.patience, left)
+        connection, left = kept.connection, max(_left(end), FRESH)
+        connection.socket_connect_timeout = min(self._model.kwargs["socket_connect_timeout"], left)
+        connection.socket_timeout = min(self._model.kwargs["socket_timeout"], left)
         connection.connect()
         connection.send_packed_command([self._greeting()], check_health=False)
         _await_answer(connection, end)
@@ -261,7 +287,7 @@ class ThreadConnections:
 
     def close(self) -> None:
         """Close those that are not in use just now; a later call makes them anew."""
-        with self._free:
+        with self._lock:
             idle, self._idle = self._idle, []
             self._made -= len(idle)
         for kept in idle:

@@ -32,7 +32,7 @@ WITH_JOBS = 14
 
 LAYOUT = 1
 """Number of the way in which keys hold what they hold: pools of another do not see each other's."""
-_NAMESPACE = 28
+_NAMESPACE = 24
 """Longest namespace that keys spell out: the names are sent with each call."""
 
 
