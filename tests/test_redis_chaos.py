@@ -235,7 +235,7 @@ def test_no_account_is_ever_over_and_no_slot_lost_whatever_befalls_the_server(bi
         with a_fleet_at_work(fake, server, proxy, size=SIZE, callers=2, options=options) as seen:
             trouble.strike(SECONDS)
         tell(f"{binary}, {memory}: {told_of(fake, seen['counts'], seen['free'], trouble)}")
-        assert fake.audit().over == []
+        assert fake.audit().over == ()
         assert seen["counts"]["created"] > SECONDS
         assert seen["free"] == sum(ACCOUNTS.values())
 
@@ -269,5 +269,5 @@ def test_twelve_processes_on_thirty_slots_are_never_over_after_outages(step, tel
                 trouble.outage(6.0 * random.uniform(0.5, 1.5), hung=bool(number % 2))
                 _pause.wait(5.0)
         tell(f"step {step}: {told_of(fake, seen['counts'], seen['free'], trouble)}")
-        assert fake.audit().over == []
+        assert fake.audit().over == ()
         assert seen["free"] == 30

@@ -43,6 +43,8 @@ class RedisBackend:
         self._source = client, async_client
         self._settings, self._now = settings, now
         self._checked = False
+        self._of_parents: list[Any] = []
+        """Connections that stay open in a forked child: to forget them would have them say farewell."""
         self._open(owner)
 
     def _open(self, owner: Owner) -> None:
@@ -121,6 +123,7 @@ class RedisBackend:
 
     def after_fork(self, owner: Owner) -> None:
         """Let go of the parent's connections, without a word on them; go on as ``owner``."""
+        self._of_parents.append(self._connections)
         self._open(owner)
 
     def close(self) -> None:

@@ -117,7 +117,7 @@ class Subscriber:
         poll = select.poll()
         poll.register(self._hearer, select.POLLIN)
         # redis-py has no public way to wait for two things at once. To have a thread of its own wait for the
-        # connection, and tell this one, takes half as long again from the message to whom it is for.
+        # connection, and tell this one, takes a third more from the message to whom it is for.
         poll.register(self._connection._sock, select.POLLIN)  # noqa: SLF001
         ready = [number for number, _ in poll.poll(max(0.0, seconds) * 1000)]
         if self._hearer in ready:
