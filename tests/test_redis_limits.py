@@ -141,6 +141,32 @@ def test_a_slow_caller_does_not_inherit_the_haste_of_another(proxy, backends):
     proxy.delay = 0.0
 
 
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_a_server_that_is_away_for_several_calls_is_an_error_each_time(backends, face):
+    """P-40: a connection that could not be made anew is not taken for one that is there."""
+    with RedisServer() as own:
+        backend = backends(own.url)
+
+        async def calls():
+            for times in range(4):
+                if times == 1:
+                    own.kill()
+                await asyncio.sleep(0.02)
+                operation = ops.Beat()
+                if times == 0:
+                    await call(operation)
+                    continue
+                with pytest.raises(StoreUnavailable):
+                    await call(operation)
+            own.start()
+            assert (await call(ops.Beat())).result.known is False
+
+        async def call(operation):
+            return backend.call(operation) if face == "sync" else await backend.acall(operation)
+
+        asyncio.run(calls())
+
+
 # -- ways to connect --------------------------------------------------------------------------------------
 
 

@@ -211,11 +211,10 @@ class ThreadConnections:
         now, patience = time.monotonic(), self._model.patience if limit is None else limit
         end = now + patience
         kept = self._take(end)
-        connection, used_at = kept.connection, kept.used_at
+        connection, used_at, kept.used_at = kept.connection, kept.used_at, None
         try:
-            if used_at is None or (now - used_at > FRESH and not self._leads_anywhere(kept, end)):
-                self._connect(kept, end)
-            kept.used_at = None
+            if used_at is None or not self._leads_anywhere(connection, now - used_at, end):
+                self._connect(connection, end)
             connection.send_packed_command([packed], check_health=False)
             answer = _answer(connection, patience, end)
         except NoScriptError:
@@ -259,9 +258,10 @@ class ThreadConnections:
             elif self._waiting:  # it was called a moment too late: the next is, then
                 self._waiting.popleft().release()
 
-    def _leads_anywhere(self, kept: _Kept, end: float) -> bool:
+    def _leads_anywhere(self, connection: Any, quiet: float, end: float) -> bool:
         """Whether it can still be used; if not it is closed. The server says nothing unasked but farewell."""
-        quiet, connection = time.monotonic() - (kept.used_at or 0.0), kept.connection
+        if quiet < FRESH:
+            return True
         try:
             if not connection.can_read(0):
                 if quiet < LONG_IDLE:
@@ -276,8 +276,8 @@ class ThreadConnections:
         connection.disconnect()
         return False
 
-    def _connect(self, kept: _Kept, end: float) -> None:
-        connection, left = kept.connection, max(_left(end), FRESH)
+    def _connect(self, connection: Any, end: float) -> None:
+        left = max(_left(end), FRESH)
         connection.socket_connect_timeout = min(self._model.kwargs["socket_connect_timeout"], left)
         connection.socket_timeout = min(self._model.kwargs["socket_timeout"], left)
         connection.connect()
@@ -367,11 +367,10 @@ class LoopConnections:
             raise _late() from None
 
     async def _ask(self, kept: _Kept, packed: bytes) -> Any:
-        connection = kept.connection
+        connection, used_at, kept.used_at = kept.connection, kept.used_at, None
         try:
-            if kept.used_at is None or not await self._leads_anywhere(kept):
+            if used_at is None or not await self._leads_anywhere(connection, time.monotonic() - used_at):
                 await self._connect(connection)
-            kept.used_at = None
             await connection.send_packed_command([packed], check_health=False)
             answer = await connection.read_response()
         except NoScriptError:
@@ -409,9 +408,8 @@ class LoopConnections:
                 mine.put(waiting.result())
             raise
 
-    async def _leads_anywhere(self, kept: _Kept) -> bool:
+    async def _leads_anywhere(self, connection: Any, quiet: float) -> bool:
         """Whether it can still be used; if not it is closed."""
-        quiet, connection = time.monotonic() - (kept.used_at or 0.0), kept.connection
         if quiet < FRESH:
             return True
         for _ in range(2):  # the first has the loop look at its sockets, the second act on what it saw
