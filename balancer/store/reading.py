@@ -15,7 +15,7 @@ from balancer.matching import Plan
 from balancer.model import Account, Listing, Table
 from balancer.store.asking import PATIENCE, SEEN_FOR
 from balancer.store.base import Outlook, next_end
-from balancer.store.fleet import Fleet
+from balancer.store.fleet_tasks import FleetTasks
 from balancer.store.keeping import Keeping
 from balancer.store.operations import Dump, ReadSome, State
 from balancer.store.snapshot import fill
@@ -30,7 +30,7 @@ class Reading(Keeping):
     def __init__(self, *made_with: Any) -> None:
         super().__init__(*made_with)
         self.tallies: dict[str, Tally] = {}
-        self.fleet = Fleet(self)
+        self.fleet = self._fleet_tasks()
 
     # -- accounts -----------------------------------------------------------------------------
 
@@ -71,6 +71,27 @@ class Reading(Keeping):
         """Have the server's list read and put into effect, unless it is no longer ``wanted`` by then."""
         self.look_afresh()
         return self.fleet.survey(ask, wanted, interval, max_age)
+
+    def _fleet_tasks(self) -> FleetTasks:
+        return FleetTasks(
+            call=self.do,
+            ledger=self.as_ledger,
+            now=self.now,
+            keep_alive=self._keep_alive,
+            on_reconciled=self._reconciled,
+        )
+
+    def _keep_alive(self) -> None:
+        self.courier.ensure()
+
+    def _reconciled(self, plan: Plan, ended: frozenset[str]) -> None:
+        with self.lock:
+            self.totals.reclaimed += len(ended)
+            self.learn(((self.text(row.key), job_id) for row, job_id in plan.bind), ended)
+        for row in plan.reclaim:
+            if self.text(row.key) in ended:
+                self.note("warning", "lease_reclaimed", **self.facts(row))
+        self.flush()
 
     # -- reading ------------------------------------------------------------------------------
 

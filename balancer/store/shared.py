@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from balancer.effect import Flow
@@ -22,7 +22,6 @@ from balancer.origin import Origin
 from balancer.store.asking import PATIENCE, SEEN_FOR
 from balancer.store.courier import Courier
 from balancer.store.direct import Direct
-from balancer.store.fleet import Fleet, shuffled
 from balancer.store.operations import End, Granted, Owner, Reply, Take, Wants
 from balancer.store.serving import MOST_WANTED, vague
 from balancer.tally import ENDED, HELD, NEW
@@ -230,5 +229,14 @@ class SharedStore(Direct):
         self._unsure, self.due_at, self._loose = set(), math.inf, math.inf
         self.courier.abandon()
         self.courier = Courier(self)
-        self.fleet = Fleet(self)
+        self.fleet = self._fleet_tasks()
         self.backend.after_fork(Owner(origin.prefix, origin.host_pid))
+
+
+def shuffled(ids: Collection[str], draw: Callable[[], float]) -> tuple[str, ...]:
+    """Return ``ids`` in random order, each order equally likely (Fisher and Yates)."""
+    order = sorted(ids)
+    for last in range(len(order) - 1, 0, -1):
+        other = int(draw() * (last + 1))
+        order[last], order[other] = order[other], order[last]
+    return tuple(order)

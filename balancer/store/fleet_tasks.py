@@ -6,16 +6,17 @@ in a thread of its own that may block.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from balancer import errors
 from balancer.catalog import FETCH_DEADLINE
 from balancer.errors import BalancerError, SourceError, SourceUnavailable, StoreUnavailable
-from balancer.ledger import Changes
+from balancer.ledger import Changes, Ledger
 from balancer.matching import Plan, Snapshot, match
 from balancer.model import Listing, Table
 from balancer.store.asking import PATIENCE
@@ -29,12 +30,10 @@ from balancer.store.operations import (
     Fail,
     Operation,
     ReadTable,
+    State,
 )
 from balancer.survey import SURVEY_DEADLINE
 from balancer.tally import BOUND
-
-if TYPE_CHECKING:
-    from balancer.store.reading import Reading
 
 _ASK_AGAIN = 0.1
 """Seconds after which to ask whether somebody else has finished."""
@@ -43,21 +42,30 @@ _TRIES = 3
 """How often what was asked of the source is put into effect if the store has changed under it."""
 
 
-def shuffled(ids: Collection[str], draw: Callable[[], float]) -> tuple[str, ...]:
-    """Return ``ids`` in random order, each order equally likely (Fisher and Yates)."""
-    order = sorted(ids)
-    for last in range(len(order) - 1, 0, -1):
-        other = int(draw() * (last + 1))
-        order[last], order[other] = order[other], order[last]
-    return tuple(order)
+class FleetTasks:
+    """The claims of this process. Mutable: how many it holds, and how often it has failed in a row.
 
+    Args:
+        call: Carries out an operation, trying again for so many seconds while the store is away.
+        ledger: What the store holds -> the same by this process's clock.
+        now: That clock.
+        keep_alive: Has the store told that this process lives, as long as it holds a claim.
+        on_reconciled: Takes in what a list of jobs came to: the plan, and the ids of the leases that ended.
+    """
 
-class Fleet:
-    """The claims of this process. Mutable: how many it holds, and how often it has failed in a row."""
-
-    def __init__(self, store: Reading) -> None:
-        self._store = store
+    def __init__(
+        self,
+        *,
+        call: Callable[[Operation, float], Any],
+        ledger: Callable[[State], Ledger],
+        now: Callable[[], float],
+        keep_alive: Callable[[], None],
+        on_reconciled: Callable[[Plan, frozenset[str]], None],
+    ) -> None:
+        self._call, self._ledger, self._now = call, ledger, now
+        self._keep_alive, self._on_reconciled = keep_alive, on_reconciled
         self._failures = 0
+        self._lock = threading.Lock()
         self.claims = 0
 
     # -- the configuration ------------------------------------------------------------------------
@@ -106,7 +114,7 @@ class Fleet:
 
     def _do(self, operation: Operation) -> Any:
         # What was fetched is worth some patience, and so is a claim that would be in everybody's way.
-        return self._store.do(operation, PATIENCE)
+        return self._call(operation, PATIENCE)
 
     # -- the server's list --------------------------------------------------------------------------
 
@@ -139,8 +147,7 @@ class Fleet:
         wanted: Callable[[], bool],
         interval: float,
     ) -> Plan | BalancerError | None:
-        store = self._store
-        before = Snapshot.of(store.as_ledger(self._do(Dump())), store.now())
+        before = Snapshot.of(self._ledger(self._do(Dump())), self._now())
         with self._at_work():
             listing = ask()
         if not isinstance(listing, BalancerError) and not wanted():
@@ -148,29 +155,19 @@ class Fleet:
         if isinstance(listing, BalancerError):
             self._failed("survey", number, listing)
             return listing
-        ledger = store.as_ledger(self._do(Dump()))
+        ledger = self._ledger(self._do(Dump()))
         missed = {row.key: row.missed for row in ledger.rows.values() if row.state is BOUND}
-        plan = match(listing, before, ledger, interval, store.text)
+        plan = match(listing, before, ledger, interval, str)
         changed = {
-            store.text(key): ledger.rows[key].missed
+            str(key): ledger.rows[key].missed
             for key, count in missed.items()
             if ledger.rows[key].missed != count
         }
-        ended: tuple[str, ...] | None = self._do(_applied(number, plan, changed, store))
+        ended: tuple[str, ...] | None = self._do(_applied(number, plan, changed))
         if ended is None:
             return None
-        self._tell(plan, set(ended))
+        self._on_reconciled(plan, frozenset(ended))
         return plan
-
-    def _tell(self, plan: Plan, ended: set[str]) -> None:
-        store = self._store
-        with store.lock:
-            store.totals.reclaimed += len(ended)
-            store.learn(((store.text(row.key), job_id) for row, job_id in plan.bind), ended)
-        for row in plan.reclaim:
-            if store.text(row.key) in ended:
-                store.note("warning", "lease_reclaimed", **store.facts(row))
-        store.flush()
 
     # -- claims -------------------------------------------------------------------------------------
 
@@ -179,7 +176,7 @@ class Fleet:
         begun, waited = time.monotonic(), 0.0
         while waited < hold:
             # What was done since we began to ask is as fresh as anybody could want.
-            claimed: Claimed = self._store.do(Claim(what, max(max_age, waited), hold))
+            claimed: Claimed = self._call(Claim(what, max(max_age, waited), hold), 0.0)
             if claimed.go or claimed.trouble is not None or claimed.retry_in <= 0:
                 return claimed
             time.sleep(min(claimed.retry_in, _ASK_AGAIN))
@@ -188,14 +185,14 @@ class Fleet:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """Have the courier say that this process lives while it holds a claim."""
-        with self._store.lock:
+        """Have the store told that this process lives while it holds a claim."""
+        with self._lock:
             self.claims += 1
-        self._store.courier.ensure()
+        self._keep_alive()
         try:
             yield
         finally:
-            with self._store.lock:
+            with self._lock:
                 self.claims -= 1
 
     def _failed(self, what: Literal["fetch", "survey"], number: int, error: BalancerError) -> None:
@@ -207,14 +204,14 @@ class Fleet:
         self._do(Fail(what, number, type(error).__name__, str(error), pause))
 
 
-def _applied(number: int, plan: Plan, missed: dict[str, int], store: Reading) -> Apply:
+def _applied(number: int, plan: Plan, missed: dict[str, int]) -> Apply:
     return Apply(
         number=number,
         external=plan.external,
-        bind=tuple((store.text(row.key), job_id) for row, job_id in plan.bind),
-        prolong=tuple(store.text(row.key) for row in plan.prolong),
-        reclaim=tuple(store.text(row.key) for row in plan.reclaim),
-        resolve=tuple(store.text(row.key) for row in plan.resolve),
+        bind=tuple((str(row.key), job_id) for row, job_id in plan.bind),
+        prolong=tuple(str(row.key) for row in plan.prolong),
+        reclaim=tuple(str(row.key) for row in plan.reclaim),
+        resolve=tuple(str(row.key) for row in plan.resolve),
         missed=missed,
     )
 
