@@ -31,7 +31,7 @@ def acquire(core: Core, wish: Wish, lease: type[H], waiter: WaiterMaker) -> Flow
     handle = object.__new__(lease)
     handle.tie(core.origin, row, wish.max_jobs)
     if core.store.shared and wish.free and wish.max_jobs is None and wish.scope is None:
-        if (yield from core.store.take_directly(row, core.draw(), wish.timeout)):
+        if (yield from core.store.take_directly(row, core.draw())):
             return handle
         row = core.new_row(wish)
         handle.tie(core.origin, row, None)

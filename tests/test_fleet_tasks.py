@@ -112,7 +112,7 @@ def test_a_list_of_jobs_is_compared_with_what_the_store_holds_and_told():
     """What is not ours counts as external, and whoever is told hears of the ends that the store confirmed."""
     state = ops.State(version=1, table=TABLE)
     store = Store(Claim=[ops.Claimed(True, 9)], Dump=[state, state], Apply=[("gone-1",)])
-    plan = store.tasks.survey(lambda: Listing(), lambda: True, 30.0, 0.0)
+    plan = store.tasks.survey(Listing, lambda: True, 30.0, 0.0)
     assert isinstance(plan, Plan)
     assert store.asked[-1].number == 9
     assert store.reconciled == [(plan, frozenset({"gone-1"}))]
@@ -122,7 +122,7 @@ def test_a_list_that_nobody_wants_any_more_changes_nothing():
     """The claim is given back, and the store is not told of the list."""
     state = ops.State(version=1, table=TABLE)
     store = Store(Claim=[ops.Claimed(True, 9)], Dump=[state], Fail=[None])
-    outcome = store.tasks.survey(lambda: Listing(), lambda: False, 30.0, 0.0)
+    outcome = store.tasks.survey(Listing, lambda: False, 30.0, 0.0)
     assert isinstance(outcome, SourceUnavailable)
     assert store.kinds == ["Claim", "Dump", "Fail"]
     assert store.reconciled == []

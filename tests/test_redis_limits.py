@@ -35,7 +35,9 @@ def hung():
             own.go_on()
 
 
-@pytest.mark.parametrize(("timeout", "least", "most"), [(0, 0.5, 2.0), (1, 0.9, 2.0), (2.5, 2.4, 4.0)])
+@pytest.mark.parametrize(
+    ("timeout", "least", "most"), [(0, 0.5, 2.0), (1, 0.9, 2.0), (2.5, 2.4, 4.0), (20, 4.5, 8.0)]
+)
 @pytest.mark.parametrize("face", ["sync", "async"])
 def test_a_callers_timeout_bounds_the_wait_for_an_answer(hung, timeout, least, most, face):
     """P-43: a server that takes what is sent and answers nothing holds nobody up for longer than that."""
@@ -112,6 +114,34 @@ def test_connections_that_were_forgotten_without_a_word_are_found_out_in_time(
     assert backend.call(ops.Take(key=f"{backend.owner.name}-f"), 3.0).result == ops.Granted("a")
     assert time.monotonic() - begun < 2.5
     assert len(rows(backend)) == 2
+
+
+@pytest.mark.parametrize("timeout", [0, 20])
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_a_caller_gets_its_slot_though_all_connections_were_just_forgotten(proxy, timeout, face):
+    """P-28: nothing says that the connections lead nowhere, but there is a second try in time."""
+
+    async def acquire(times):
+        tasks = AsyncAccountPool(pool=pool)
+        return await asyncio.gather(*(tasks.acquire(timeout=timeout) for _ in range(times)))
+
+    async def sequence():
+        for lease in await acquire(3):
+            await lease.release()
+        proxy.forget()
+        return await acquire(1)
+
+    name = f"forgotten-{face}-{timeout}"
+    with AccountPool(name, source={"a": 9}, store=proxy.url, ttl=1e6, reconcile_every=None) as pool:
+        pool.acquire(timeout=10).release()
+        begun = time.monotonic()
+        if face == "async":
+            (lease,) = asyncio.run(sequence())
+        else:
+            proxy.forget()
+            lease = pool.acquire(timeout=timeout)
+        assert time.monotonic() - begun < 4.0
+        assert pool.release(lease.id)
 
 
 def test_a_connection_that_is_idle_for_long_and_well_is_used_again(server, backends, monkeypatch):

@@ -32,10 +32,13 @@ from balancer.tally import BOUND, ENDED, HELD, Row
 
 PATIENCE = 5.0
 """Seconds for which an operation is tried again while the store is away."""
-AT_LEAST = 1.0
-"""Seconds within which an answer may come however short the caller's timeout is."""
+AT_LEAST = 0.6
+"""Seconds within which an answer may come however short the caller's timeout is: there is time for another
+try, as the connection may have been forgotten on the way, and both take less than two."""
 SEEN_FOR = 1.0
 """Seconds for which what was seen is recent enough to tell that there is hope."""
+_FOR_ALL = 1.5
+"""Seconds, at least, that an answer may take to what is done for all processes."""
 _REMEMBERED = 10_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -121,7 +124,8 @@ class Asking(Store):
             yield Sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             try:
-                reply: Reply = yield Io(self.backend, operation, answer_within(left))
+                limit = min(answer_within(left), max(left, _FIRST_PAUSE))
+                reply: Reply = yield Io(self.backend, operation, limit)
             except StoreUnavailable as error:
                 trouble = error
             else:
@@ -152,7 +156,7 @@ class Asking(Store):
         pause, end = _FIRST_PAUSE, time.monotonic() + patience
         while True:
             try:
-                reply = self.backend.call(operation, answer_within(patience))
+                reply = self.backend.call(operation, max(_FOR_ALL, answer_within(patience)))
                 break
             except StoreUnavailable:
                 if time.monotonic() + pause > end:
@@ -309,9 +313,9 @@ class Asking(Store):
             row.state = ENDED
 
 
-def answer_within(patience: float) -> float | None:
-    """Return the seconds that an answer may take for one so patient; None: as long as the backend waits."""
-    return None if patience >= PATIENCE else max(AT_LEAST, patience)
+def answer_within(patience: float) -> float:
+    """Return the seconds that an answer may take for one so patient: half of them, for the same reason."""
+    return max(AT_LEAST, min(patience, PATIENCE) / 2)
 
 
 def _facts(gone: Gone) -> dict[str, Any]:

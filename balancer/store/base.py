@@ -65,11 +65,8 @@ class Store(Desk):
         """
 
     @instant
-    def take_directly(self, row: Row, draw: float, timeout: float | None) -> bool:  # noqa: ARG002
-        """Grant ``row`` on any account with room. False: that takes more than this, and another row.
-
-        Raises StoreUnavailable once ``timeout`` is over.
-        """
+    def take_directly(self, row: Row, draw: float) -> bool:  # noqa: ARG002
+        """Grant ``row`` on any account with room. False: that takes more than this, and another row."""
         return False
 
     @abstractmethod

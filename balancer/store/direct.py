@@ -9,7 +9,6 @@ long as half of what the operation does.
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -17,18 +16,10 @@ from typing import Any
 from balancer.effect import Flow, Io, drive
 from balancer.errors import StoreUnavailable
 from balancer.origin import Origin
-from balancer.store.asking import AT_LEAST, PATIENCE, answer_within
+from balancer.store.asking import AT_LEAST
 from balancer.store.operations import End, Granted, Reply, Take, Wants
 from balancer.store.reading import Reading
 from balancer.tally import HELD, Row
-
-_QUICK = 0.5
-"""Seconds within which a failure leaves time for another try, whatever the caller's timeout is."""
-
-
-def _waited_enough(begun: float, patience: float) -> bool:
-    # (What was refused at once may have been but a broken connection, and is tried again.)
-    return time.monotonic() - begun >= max(min(patience, PATIENCE), _QUICK)
 
 
 class Direct(Reading):
@@ -40,21 +31,20 @@ class Direct(Reading):
 
     # -- there ----------------------------------------------------------------------------------
 
-    def take_directly(self, row: Row, draw: float, timeout: float | None) -> Flow[bool]:
+    def take_directly(self, row: Row, draw: float) -> Flow[bool]:
         """Grant ``row`` on any account with room. False: that takes more than this, and another row."""
         if self._busy():
             return False
-        patience, begun = PATIENCE if timeout is None else timeout, time.monotonic()
         try:
             take = Take(str(row.key), draw, label=row.label)
-            reply: Reply = yield Io(self.backend, take, answer_within(patience))
+            reply: Reply = yield Io(self.backend, take, AT_LEAST)
             if self.heed(reply):
                 yield from self._catch_up()
             if self._granted(row, reply):
                 return True
         except BaseException as error:
             self._give_up(row)
-            if not isinstance(error, StoreUnavailable) or _waited_enough(begun, patience):
+            if not isinstance(error, StoreUnavailable):
                 raise
         self.barred = True
         return False
@@ -63,20 +53,19 @@ class Direct(Reading):
         """Grant ``lease`` on any account with room, in a thread that may block. False: as above."""
         if self._busy():
             return False
-        origin, key, timeout = self._origin, self.new_key(), asked.get("timeout")
-        patience, begun = PATIENCE if timeout is None else timeout, time.monotonic()
+        origin, key = self._origin, self.new_key()
         row = Row(key, asked.get("label"))
         lease.tie(origin, row, None)
         take = Take(key, origin.core.draw(), label=row.label)
         try:
-            reply = self.backend.call(take, answer_within(patience))
+            reply = self.backend.call(take, AT_LEAST)
             if self.heed(reply):
                 drive(self._catch_up())
             if self._granted(row, reply):
                 return True
         except BaseException as error:
             self._give_up(row)
-            if not isinstance(error, StoreUnavailable) or _waited_enough(begun, patience):
+            if not isinstance(error, StoreUnavailable):
                 raise
         self.barred = True
         return False

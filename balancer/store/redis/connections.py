@@ -38,7 +38,7 @@ FRESH = 0.005
 LONG_IDLE = 15.0
 """Seconds after which a connection is asked whether it still leads anywhere: what stands between two machines
 may forget a connection on which nothing is said, and tells nobody."""
-SHORT = 1.0
+SHORT = 0.6
 """Seconds after which a socket gives up by itself; whoever is more patient goes on waiting."""
 ANSWERS_WITHIN = 0.5
 """Seconds, at most half of those there are, that it is given to answer that."""
@@ -220,9 +220,11 @@ class ThreadConnections:
         except NoScriptError:
             kept.used_at = time.monotonic()
             raise
-        except BaseException:
+        except BaseException as error:
             # After an error too: it may be a replica by now, and a sentinel know better.
             connection.disconnect()
+            if isinstance(error, RedisTimeout):
+                self.close()  # those beside it may lead nowhere either
             raise
         else:
             kept.used_at = time.monotonic()
@@ -364,6 +366,7 @@ class LoopConnections:
                 finally:
                     mine.put(kept)
         except TimeoutError:
+            await mine.close()  # those beside it may lead nowhere either
             raise _late() from None
 
     async def _ask(self, kept: _Kept, packed: bytes) -> Any:
