@@ -111,6 +111,9 @@ class LedgerBackend:
     def poke(self):
         self.bell.set()
 
+    def leave_loops(self):
+        pass
+
     def after_fork(self, owner):
         self.owner = owner
 

@@ -129,6 +129,7 @@ class Courier:
     def close(self) -> None:
         """Send what is to be sent. The thread goes on while leases have to be kept alive."""
         self._closed = True
+        self._store.backend.leave_loops()
         self.mend()
         with self._starting:
             thread = self._thread

@@ -463,6 +463,9 @@ class Backend(Protocol):
     def beats(self) -> bool:
         """Whether an owner has to say that it lives; False where the kernel tells."""
 
+    def leave_loops(self) -> None:
+        """Have event loops close connections that they do not use: they may end before :meth:`close`."""
+
     def after_fork(self, owner: Owner) -> None:
         """Let go, in a child, of what belongs to the parent; go on as ``owner``. No I/O."""
 

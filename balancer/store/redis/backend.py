@@ -126,6 +126,10 @@ class RedisBackend:
         self._of_parents.append(self._connections)
         self._open(owner)
 
+    def leave_loops(self) -> None:
+        """Have event loops close what they do not use just now."""
+        self._connections.leave_loops()
+
     def close(self) -> None:
         """Close connections; a later call connects anew."""
         self._subscriber.close()

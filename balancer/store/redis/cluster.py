@@ -59,6 +59,9 @@ class ClusterConnections:
         if not task.cancelled():
             task.exception()  # seen, so that nobody warns of it
 
+    def leave_loops(self) -> None:
+        """Leave the clients to their owner."""
+
     def close(self) -> None:
         """Leave the clients to their owner."""
         self._in_threads.close()

@@ -42,6 +42,8 @@ SHORT = 0.6
 """Seconds after which a socket gives up by itself; whoever is more patient goes on waiting."""
 ANSWERS_WITHIN = 0.5
 """Seconds, at most half of those there are, that it is given to answer that."""
+_LATE = 0.05
+"""Seconds by which a loop may be late without having been held up; and that it then has to catch up."""
 _FAREWELL = 0.2
 """Seconds that a loop that ends gives its connections to close: under TLS the other side has a word in it."""
 _NOT_FOR_US = (
@@ -311,6 +313,7 @@ class _OfLoop:
         self.idle: list[_Kept] = []
         self.made = 0
         self.waiting: deque[asyncio.Future[_Kept]] = deque()
+        self.closing: asyncio.Task[None] | None = None
         self.watch: AsyncGenerator[None, None] = self._close_with_the_loop()
 
     async def _close_with_the_loop(self) -> AsyncGenerator[None, None]:
@@ -321,6 +324,10 @@ class _OfLoop:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_FAREWELL):
                     await self.close(nowait=False)
+
+    def close_soon(self) -> None:
+        """Have the loop close the idle ones."""
+        self.closing = self.loop.create_task(self.close())
 
     async def close(self, *, nowait: bool = True) -> None:
         """Close the idle ones; each is made anew at its next use."""
@@ -354,17 +361,26 @@ class LoopConnections:
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
         self._made = 0
+        self._closed = False
+        """Each call closes what it has used: its loop may be closed before anybody else could."""
 
     async def ask(self, packed: bytes, limit: float | None = None) -> Any:
         """Send a command and return its answer, within ``limit`` seconds. Raises _NoneLeft."""
         mine = self._loops.get(asyncio.get_running_loop()) or await self._begin()
+        patience = self._model.patience if limit is None else limit
         try:
-            async with asyncio.timeout(self._model.patience if limit is None else limit):
-                kept = mine.idle.pop() if mine.idle else await self._take(mine)
+            async with asyncio.timeout(None) as guard:
+                timer = mine.loop.call_later(patience, _expire, guard, mine.loop, mine.loop.time() + patience)
                 try:
-                    return await self._ask(kept, packed)
+                    kept = mine.idle.pop() if mine.idle else await self._take(mine)
+                    try:
+                        return await self._ask(kept, packed)
+                    finally:
+                        mine.put(kept)
+                        if self._closed:
+                            await mine.close()
                 finally:
-                    mine.put(kept)
+                    timer.cancel()
         except TimeoutError:
             await mine.close()  # those beside it may lead nowhere either
             raise _late() from None
@@ -439,14 +455,18 @@ class LoopConnections:
 
     def close(self) -> None:
         """Have the loops close those that are not in use; a later call makes them anew."""
+        self._closed = True
         with self._lock:
             loops = list(self._loops.values())
         for mine in loops:
-            closing = mine.close()
-            try:
-                asyncio.run_coroutine_threadsafe(closing, mine.loop)
-            except RuntimeError:  # the loop is closed, and has closed them
-                closing.close()
+            with suppress(RuntimeError):  # the loop is closed, and has closed them
+                mine.loop.call_soon_threadsafe(mine.close_soon)
+
+
+def _expire(guard: asyncio.Timeout, loop: asyncio.AbstractEventLoop, due: float) -> None:
+    """Have a call time out. A loop that comes late to it has been busy, and reads first what has come."""
+    late = loop.time() - due > _LATE
+    guard.reschedule(loop.time() + (_LATE if late else 0.0))
 
 
 async def _drop(connection: Any, *, nowait: bool = True) -> None:
@@ -505,11 +525,15 @@ class Connections:
         """Carry out one plain command."""
         return await self._in_threads.run(self.command, *command)
 
+    def leave_loops(self) -> None:
+        """Have event loops close the connections that they do not use just now."""
+        if self._of_loops is not None:
+            self._of_loops.close()
+
     def close(self) -> None:
         """Close the connections that are not in use just now; a later call makes them anew."""
         self._of_threads.close()
-        if self._of_loops is not None:
-            self._of_loops.close()
+        self.leave_loops()
         self._in_threads.close()
 
 

@@ -97,6 +97,9 @@ class SqliteBackend:
         """Have :meth:`listen` return."""
         self._mailbox.poke()
 
+    def leave_loops(self) -> None:
+        """Do nothing: the file is no loop's."""
+
     def after_fork(self, owner: Owner) -> None:
         """Let go of what is the parent's."""
         self._mailbox.drop()
