@@ -9,7 +9,7 @@ local ANSWER = '[%s,%d,%d,{},%s,%d]' -- as `leave` makes it: version, next end, 
 local function calm()
   if call('EXISTS', unpack(KEYS, 1, 12)) < 12 then return end
   local me = call('HGET', K.owners, OWNER)
-  if known[2] or MIXED or not me or stepped or not heard or now - heard >= 1000 or now - heard >= LEASE_TTL / 8 then
+  if known[2] or not me or stepped or not heard or now - heard >= 1000 or now - heard >= LEASE_TTL / 8 then
     return
   end
   call('ZADD', K.agenda, now + LEASE_TTL, 'owner:' .. OWNER)

@@ -406,6 +406,8 @@ def _uptime() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+_TRUSTED = 6 * 3600.0
+"""Seconds after which two clocks may differ by what would look like a step."""
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -436,7 +438,8 @@ class Packer:
         if self._answered is None:
             return ""
         read, ours = self._answered
-        return read + int((_uptime() - ours) * 1000)
+        elapsed = _uptime() - ours
+        return "-" if elapsed > _TRUSTED else read + int(elapsed * 1000)
 
     def answered(self, read: int) -> None:
         """Take note that the store has answered, by its clock at ``read`` ms: it knows the owner now."""

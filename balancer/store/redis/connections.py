@@ -429,10 +429,9 @@ class LoopConnections:
 
     async def _leads_anywhere(self, connection: Any, quiet: float) -> bool:
         """Whether it can still be used; if not it is closed."""
-        if quiet < FRESH:
-            return True
-        for _ in range(2):  # the first has the loop look at its sockets, the second act on what it saw
-            await asyncio.sleep(0)
+        if quiet > FRESH:
+            for _ in range(2):  # the first has the loop look at its sockets, the second act on what it saw
+                await asyncio.sleep(0)
         # The public can_read_destructive of redis-py 5.0 does not tell the end of a stream from silence,
         # and to ask the server each time would double the cost of a call.
         if not connection._reader.at_eof():  # noqa: SLF001
