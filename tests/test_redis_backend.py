@@ -15,6 +15,7 @@ from redis_server import GROWN
 from stepping import until
 
 from balancer.store import operations as ops
+from balancer.store.redis import codec
 from balancer.store.redis.codec import FORMS, Packer
 from balancer.store.redis.scripts import ALWAYS, KEYS, base_of
 from balancer.testing import ManualClock
@@ -387,3 +388,21 @@ def test_commands_are_counted_at_all(server):
     client = server.client()
     assert spent(client, client.ping) == {"cmdstat_ping": 1}
     assert commands(client)["cmdstat_ping"] >= 1
+
+
+def test_what_the_servers_clock_should_read_is_told_as_long_as_it_can_be_known(monkeypatch):
+    """P-39: by the last answer and what has passed since; not for one never answered, or hours ago."""
+    uptime = [100.0]
+    monkeypatch.setattr(codec, "_uptime", lambda: uptime[0])
+    settings = ops.Settings("user:1/x", "random", False, 60.0, 3600.0, 600.0)
+    packer = Packer(settings, ops.Owner("f" * 12, "host:1"), None)
+
+    def told():
+        return packer.call(ops.Beat()).short[-2]
+
+    assert told() == b""
+    packer.answered(5_000)
+    uptime[0] += 7.5
+    assert told() == b"12500"
+    uptime[0] += 7 * 3600
+    assert told() == b"-"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from balancer.effect import drive
 from balancer.errors import BalancerError
-from balancer.store.operations import Operation, Wait
+from balancer.store.operations import Operation
 from balancer.store.pulse import Pulse
 from balancer.store.serving import Serving
 
@@ -257,7 +257,7 @@ class Courier:
             self._stale_wants = False
             with self._store.lock:
                 wants = self._store.wants()
-            drive(self._store.ask(Wait(wants), limit=self._store.worker_limit))
+            self._store.tell_wants(wants)
             self._store.check_wants(wants)
 
 

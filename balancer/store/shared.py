@@ -16,17 +16,19 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from balancer.effect import Flow
+from balancer.effect import Flow, drive
 from balancer.lines import Line, Waiter
 from balancer.origin import Origin
-from balancer.store.asking import PATIENCE, SEEN_FOR
+from balancer.store.asking import PATIENCE, SEEN_FOR, answer_within
 from balancer.store.courier import Courier
 from balancer.store.direct import Direct
-from balancer.store.operations import End, Granted, Owner, Reply, Take, Wants
+from balancer.store.operations import End, Granted, Owner, Reply, Take, Wait, Wants
 from balancer.store.serving import MOST_WANTED, vague
 from balancer.tally import ENDED, HELD, NEW
 
 _ANY = (None, None, None)
+_LOOK = 0.0002
+"""Seconds, at most, that a store takes to look at one account."""
 
 
 class SharedStore(Direct):
@@ -36,6 +38,8 @@ class SharedStore(Direct):
         super().__init__(*made_with)
         self._unsure: set[str] = set()
         """Keys of callers in line that may have been granted: the reply was lost."""
+        self._wanted = False
+        """The store was told that this process waits, and may hold it for so."""
         self.courier = Courier(self)
         self.open_way(self._origin)
 
@@ -56,7 +60,9 @@ class SharedStore(Direct):
                 self.courier.ensure()
             return False
         try:
-            reply: Reply = yield from self.exchange(take, patience)
+            # A script that looks at many accounts takes its time.
+            limit = answer_within(patience) + len(take.accounts or ()) * _LOOK
+            reply: Reply = yield from self.exchange(take, patience, limit)
             if reply.hope:
                 self._hope_for = waiter.ticket.alike, time.monotonic() + SEEN_FOR
             got = self.settle(waiter, take, reply.result)
@@ -87,6 +93,7 @@ class SharedStore(Direct):
     def settle(self, waiter: Waiter, take: Take, granted: Granted | None) -> bool:
         """Put the answer to a Take into effect. True: the waiter has got its lease."""
         self._unsure.discard(take.key)
+        self._wanted = self._wanted or (take.then_wants if granted else take.else_wants) is not None
         got = granted is not None and self._hand_over(waiter, granted)
         self.check_wants(take.else_wants if granted is None else take.then_wants)
         return got
@@ -117,6 +124,12 @@ class SharedStore(Direct):
         if len(wanted) > MOST_WANTED and not deaf:
             return ()
         return tuple(sorted(wanted)[:MOST_WANTED]) or None
+
+    def tell_wants(self, wants: Wants | None) -> None:
+        """Have the store told what this process waits for, in a thread that may block."""
+        drive(self.ask(Wait(wants), limit=self.worker_limit))
+        with self.lock:
+            self._wanted = wants is not None
 
     def _waiting(self, without: Waiter | None) -> Iterator[Line]:
         for line in self.lines.all():
@@ -193,7 +206,7 @@ class SharedStore(Direct):
             self.courier.go()
         if led:
             self.courier.look()  # whoever stood behind it is the first now
-        if not self.lines.waiters:
+        if self._wanted and not self.lines.waiters:
             self.courier.retell()
         self.flush()
 
@@ -226,7 +239,7 @@ class SharedStore(Direct):
         self.mine, self.tallies = {}, {}
         self.look_afresh()
         self.let_go.clear()
-        self._unsure, self.due_at, self._loose = set(), math.inf, math.inf
+        self._unsure, self._wanted, self.due_at, self._loose = set(), False, math.inf, math.inf
         self.courier.abandon()
         self.courier = Courier(self)
         self.fleet = self._fleet_tasks()

@@ -37,8 +37,10 @@ local function one_of(ids)
   -- The first that fits, or the first of the least loaded that do.
   local function first_of(ids)
     local best, least = nil, math.huge
+    local plain = not scope and not max_jobs -- then its place tells whether it has room
     for _, id in ipairs(ids) do
-      local account = read(K.accounts, id)
+      local place = plain and tonumber(call('ZSCORE', K.room, id) or BAND)
+      local account = (not plain or place < BAND) and read(K.accounts, id)
       if account and fits(id, account) then
         if not LEAST_LOADED then return id end
         local load = load_of(id, account)
