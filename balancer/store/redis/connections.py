@@ -313,7 +313,6 @@ class _OfLoop:
         self.idle: list[_Kept] = []
         self.made = 0
         self.waiting: deque[asyncio.Future[_Kept]] = deque()
-        self.closing: asyncio.Task[None] | None = None
         self.watch: AsyncGenerator[None, None] = self._close_with_the_loop()
 
     async def _close_with_the_loop(self) -> AsyncGenerator[None, None]:
@@ -326,8 +325,11 @@ class _OfLoop:
                     await self.close(nowait=False)
 
     def close_soon(self) -> None:
-        """Have the loop close the idle ones."""
-        self.closing = self.loop.create_task(self.close())
+        """Close the idle ones, called by the loop: a task might not get its turn before that ends."""
+        closing = self.close()
+        with suppress(StopIteration):  # as it waits for nothing
+            closing.send(None)
+        closing.close()
 
     async def close(self, *, nowait: bool = True) -> None:
         """Close the idle ones; each is made anew at its next use."""
