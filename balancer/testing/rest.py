@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
 from collections.abc import Collection, Coroutine, Iterable, Iterator
@@ -128,6 +129,11 @@ def _sleeps(waiter: Waiter, parked: Collection[object]) -> bool:
 
 def _parked() -> set[object]:
     """Return the waiters whose threads are where one sleeps: a thread does not note that itself."""
-    frames = sys._current_frames().values()  # noqa: SLF001  # the interpreter's own, and documented
-    code = ThreadWaiter.park.__code__
+    code, collects = ThreadWaiter.park.__code__, gc.isenabled()
+    gc.disable()  # a collection in the middle of the next call waits for a lock that the call holds
+    try:
+        frames = [*sys._current_frames().values()]  # noqa: SLF001  # the interpreter's own, and documented
+    finally:
+        if collects:
+            gc.enable()
     return {frame.f_locals.get("self") for frame in frames if frame.f_code is code}
