@@ -7,17 +7,21 @@ import os
 import random as _random
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from balancer import events
 from balancer.clock import Clock
 from balancer.models import MAX_CAPACITY, Account
 from balancer.rules.selection import STRATEGIES
-from balancer.services import GENERIC, find
+from balancer.services import GENERIC, SERVICES, find, near_keys
 from balancer.services.schema import Service
 from balancer.useapi.sources import DEFAULT_BASE_URL, HttpSource, MappingSource, Token
 
 MOST_SECONDS = 1e12
 """Longer is for ever: so large a whole number may not even fit a float."""
+_doubted: set[str] = set()
+"""Names that this process was warned about, as they are nearly those of services."""
 HALF = re.compile("[\ud800-\udfff]")  # half of a character: JSON may bring it, no store can write it
 
 
@@ -121,25 +125,37 @@ def account_id(name: str, value: Any) -> str:
 
 
 def job_text(job_id: object) -> str:
-    """Return a job id as text.
+    """Return a job id as text, without white space around it.
 
     Raises:
         TypeError, ValueError: it is no id.
     """
     if isinstance(job_id, bool) or not isinstance(job_id, str | int):
         raise TypeError(f"job_id must be a string or a whole number, not {type(job_id).__name__}")
-    text = str(job_id)
+    text = str(job_id).strip()  # a callback may bring a line's end along
     if not text or HALF.search(text):
         raise ValueError("job_id must not be empty, nor hold half of a character")
     return text
 
 
 def _row(service: str | Service | None, source: Any) -> Service:
+    if source is not None and isinstance(service, str) and service not in SERVICES:
+        return _named(service)
     if service is not None:
         return find(service)
     if source is None:
         raise TypeError("service is missing; it may be left out only with a source of your own")
     return source.service if isinstance(source, HttpSource) else GENERIC
+
+
+def _named(word: str) -> Service:
+    """Return the row of a pool whose source is the user's own, and whose service is no more than its name."""
+    if not word.strip() or not word.isprintable():
+        raise ValueError(f"service must be a name in printable characters, not {word!r}")
+    if (near := near_keys(word, 0.8)) and word not in _doubted:
+        _doubted.add(word)
+        events.emit("warning", "service_unknown", service=word, near=near)
+    return replace(GENERIC, key=word)
 
 
 def _token(token: Token | None, source: Any) -> Token | None:

@@ -39,7 +39,9 @@ class Pool(Client):
 
     def open(self) -> None:
         """Open a pool over the upstream's accounts."""
-        self.pool = AccountPool(source=dict.fromkeys(self.accounts, self.upstream.slots), store="memory://")
+        self.pool = AccountPool(
+            "custom", source=dict.fromkeys(self.accounts, self.upstream.slots), store="memory://"
+        )
         self.pool.refresh()
 
     def do(self, job: Job) -> None:

@@ -14,6 +14,7 @@ def accounts(number: int, capacity: int = 6) -> dict[str, int]:
 
 def open_pool(number: int, capacity: int = 6, **options: Any) -> AccountPool:
     """Open a pool that has read its configuration, and has no need to read it again while measured."""
-    pool = AccountPool(source=accounts(number, capacity), **{"ttl": 3600.0, "store": "memory://", **options})
+    usual: dict[str, Any] = {"service": "custom", "ttl": 3600.0, "store": "memory://"}
+    pool = AccountPool(source=accounts(number, capacity), **{**usual, **options})
     pool.acquire(timeout=60).release()
     return pool

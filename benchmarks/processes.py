@@ -20,7 +20,7 @@ _spawn = multiprocessing.get_context("spawn")
 
 def open_shared(store: str, number: int, capacity: int) -> Callable[[], AbstractContextManager[Any]]:
     """Open a pool on a shared store."""
-    pool = AccountPool(source=accounts(number, capacity), store=store, ttl=3600.0)
+    pool = AccountPool("custom", source=accounts(number, capacity), store=store, ttl=3600.0)
     pool.acquire(timeout=PATIENCE).release()
     return partial(pool.acquire, timeout=PATIENCE)
 

@@ -89,7 +89,7 @@ def _script_calls(client: Any, act: Callable[[], object]) -> int:
 async def _tasks(section: Section, effort: Effort, url: str) -> None:
     client = redis.asyncio.Redis.from_url(url)
     sha = await client.script_load("return 1")
-    pool = AsyncAccountPool(source=accounts(10), store=url, ttl=3600.0)
+    pool = AsyncAccountPool("custom", source=accounts(10), store=url, ttl=3600.0)
     await (await pool.acquire(timeout=60)).release()
 
     async def yardstick(times: int) -> None:

@@ -18,7 +18,7 @@ class World:
         self.loop, self.clock = loop, ManualClock()
         self.source = HeldSource(a=1)
         self.sync = self.source.hold(
-            AccountPool(source=self.source, clock=self.clock, ttl=60, reconcile_every=None)
+            AccountPool("custom", source=self.source, clock=self.clock, ttl=60, reconcile_every=None)
         )
         self.pool = AsyncAccountPool(pool=self.sync)
         self.served, self.gates = [], {name: loop.create_future() for name in ("victim", "neighbour")}
@@ -64,9 +64,6 @@ class World:
 
     def wait_out(self):
         """Let pass what a caller waits at most although it could go on."""
-
-    def waiters(self):
-        return set(self.sync._core.store.wait_queue.waiters) | self.sync._core.refresher.watching
 
 
 class Free(World):

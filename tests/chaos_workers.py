@@ -21,8 +21,6 @@ from redis_workers import heard, say
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, StoreUnavailable
 
-CALLERS = 2
-"""Callers of each process."""
 APART = 120.0
 """Seconds by which clocks may be wrong."""
 
@@ -39,7 +37,7 @@ def fleet(size, **what):
                 os.close(stop[1])
                 os.close(end[1])
                 shift_clocks(APART * (2 * number / (size - 1) - 1))
-                worker = Worker(stop[0], told[1], end[0], **what)
+                worker = Worker(number, stop[0], told[1], end[0], **what)
                 worker.threads() if number % 2 else asyncio.run(worker.tasks())
                 code = 0
             except BaseException as error:  # noqa: BLE001  # nobody should wait for it
@@ -72,8 +70,11 @@ def shift_clocks(seconds):
 class Worker:
     """One process of the fleet. Mutable: what has happened to its callers."""
 
-    def __init__(self, stop, told, end, *, url, token, store, options):
+    def __init__(self, number, stop, told, end, *, url, token, store, callers, options, others):
+        # Every third was made with other settings, as in a rolling deploy.
+        options = {**options, **others} if number % 3 == 0 else options
         self.options = {"token": token, "base_url": url, "store": store, **options}
+        self.callers = callers
         self.url, self.stop, self.told, self.end = f"{url}/v1/flowmusic", stop, told, end
         self.counts = Counter()
         self.local = threading.local()
@@ -86,7 +87,7 @@ class Worker:
     def threads(self):
         """Run jobs in threads."""
         pool = AccountPool("flowmusic", **self.options)
-        crew = [threading.Thread(target=self.call, args=(pool,)) for _ in range(CALLERS)]
+        crew = [threading.Thread(target=self.call, args=(pool,)) for _ in range(self.callers)]
         for thread in crew:
             thread.start()
         for thread in crew:
@@ -108,7 +109,7 @@ class Worker:
     async def tasks(self):
         """Run jobs in tasks of an event loop."""
         pool = AsyncAccountPool("flowmusic", **self.options)
-        await asyncio.gather(*(self.acall(pool) for _ in range(CALLERS)))
+        await asyncio.gather(*(self.acall(pool) for _ in range(self.callers)))
         await asyncio.to_thread(self.idle)
         await pool.close()
 

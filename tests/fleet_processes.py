@@ -63,7 +63,7 @@ def pool(store):
     opened = []
 
     def open_pool(accounts, **options):
-        opened.append(AccountPool(source=accounts, **{"store": store, **options}))
+        opened.append(AccountPool("custom", source=accounts, **{"store": store, **options}))
         return opened[-1]
 
     yield open_pool

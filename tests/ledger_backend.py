@@ -16,6 +16,7 @@ from balancer.models import Account
 from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.records import AMBIGUOUS, BOUND, HELD, AccountState, LeaseRecord, SlotRequest
 from balancer.stores import operations as ops
+from balancer.stores.snapshot import only
 
 
 class Shelf:
@@ -70,7 +71,7 @@ class LedgerBackend:
 
     # -- the protocol -------------------------------------------------------------------------
 
-    def call(self, operation):
+    def call(self, operation, _=None):
         shelf = self.shelf
         if shelf.before is not None:
             shelf.before(self.owner.name, operation)
@@ -91,7 +92,7 @@ class LedgerBackend:
                 raise StoreUnavailable("the reply was lost")
             return reply
 
-    async def acall(self, operation):
+    async def acall(self, operation, _=None):
         await asyncio.sleep(0)
         reply = self.call(operation)
         await asyncio.sleep(0)
@@ -109,6 +110,9 @@ class LedgerBackend:
 
     def poke(self):
         self.bell.set()
+
+    def leave_loops(self):
+        pass
 
     def after_fork(self, owner):
         self.owner = owner
@@ -235,7 +239,7 @@ class LedgerBackend:
         self.shelf.tombs.add(row.key)
         if row.state is HELD and _owner(row.key) != self.owner.name:
             self.shelf.notices.setdefault(_owner(row.key), []).append(row.key)
-        ledger.finish(row, now)
+        ledger.end(row, now)
         return gone
 
     def _bind(self, bind, now):
@@ -347,6 +351,9 @@ class LedgerBackend:
             ledger.end(row)
             self.shelf.tombs.add(row.key)
         return tuple(row.key for row in ended)
+
+    def _readsome(self, some, now):
+        return only(self._readall(some, now), some.accounts)
 
     def _readall(self, _, now):
         shelf, ledger = self.shelf, self.shelf.ledger

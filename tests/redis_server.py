@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -41,6 +42,8 @@ def free_port(beside=0):
 class RedisServer:
     """One server on loopback, without persistence unless asked for."""
 
+    environment = None
+
     def __init__(self, *options, binary=BINARIES["wheel"], password=None, port=None):
         self.port = port or free_port()
         self.options, self.binary, self.password = options, binary, password
@@ -70,7 +73,9 @@ class RedisServer:
             command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
             command += ["--requirepass", self.password] if self.password else []
             command += self.options
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         end = time.monotonic() + 20
         with self.client() as client:
             while True:
@@ -103,6 +108,14 @@ class RedisServer:
         self.kill()
         self.start()
 
+    def pause(self):
+        """Have it stand still: it takes what is sent, and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        """Have it go on where it stood still."""
+        self.process.send_signal(signal.SIGCONT)
+
     def close(self):
         self.kill()
         self._folder.cleanup()
@@ -126,7 +139,7 @@ class Proxy:
         """What is sent is neither passed on nor refused."""
         self.away = False
         """New connections are closed at once."""
-        self._pairs = set()
+        self._pairs, self._forgotten = set(), set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._closed = False
@@ -143,6 +156,10 @@ class Proxy:
             for end in pair:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+
+    def forget(self):
+        """Pass on no more of what is said on the connections that there are, and tell nobody."""
+        self._forgotten |= self._pairs
 
     def close(self):
         self._closed = True
@@ -181,12 +198,13 @@ class Proxy:
                 near.close()
                 far.close()
                 return
-        self._pairs.add((near, far))
+        pair = near, far
+        self._pairs.add(pair)
         with near, far:
             try:
                 while not self._closed:
                     ready = select.select([near, far], [], [], 0.05)[0]
-                    if self.hanging:
+                    if self.hanging or pair in self._forgotten:
                         time.sleep(0.01)
                         continue
                     for end in ready:
@@ -201,7 +219,7 @@ class Proxy:
             except (OSError, ValueError):
                 pass
             finally:
-                self._pairs.discard((near, far))
+                self._pairs.discard(pair)
 
     def __enter__(self):
         return self

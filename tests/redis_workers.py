@@ -72,7 +72,7 @@ def run_jobs(loaded, go, *, url, token, store, jobs):
 
 def hold(accounts, store, lease_ttl, count):
     """Take leases and hold them until told to go on."""
-    pool = AccountPool(source=accounts, store=store, lease_ttl=lease_ttl)
+    pool = AccountPool("custom", source=accounts, store=store, lease_ttl=lease_ttl)
     leases = [pool.acquire(timeout=30) for _ in range(count)]
     say(*[lease.id for lease in leases])
     heard()
@@ -89,12 +89,12 @@ def fetch_for_ever(store):
             heard()
             return {}
 
-    AccountPool(source=Source(), store=store).acquire(timeout=60)
+    AccountPool("custom", source=Source(), store=store).acquire(timeout=60)
 
 
 def wait_for_one(accounts, store, lease_ttl):
     """Wait for a slot, and say when it is there."""
-    pool = AccountPool(source=accounts, store=store, lease_ttl=lease_ttl)
+    pool = AccountPool("custom", source=accounts, store=store, lease_ttl=lease_ttl)
     pool.stats()
     say("waiting")
     with pool.acquire(timeout=60) as lease:
@@ -107,7 +107,7 @@ def block_the_loop(accounts, store, lease_ttl, seconds):
     """Hold a lease in a coroutine that blocks its event loop for longer than the lease lives."""
 
     async def main():
-        pool = AsyncAccountPool(source=accounts, store=store, lease_ttl=lease_ttl)
+        pool = AsyncAccountPool("custom", source=accounts, store=store, lease_ttl=lease_ttl)
         async with pool, pool.acquire() as lease:
             say(lease.id)
             time.sleep(seconds)  # noqa: ASYNC251  (that is the point)

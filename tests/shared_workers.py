@@ -16,7 +16,7 @@ from balancer import AccountPool
 
 def work(*, store, accounts, log, callers, turns, options):
     """Have so many callers take and give back so many leases each, and write each of them down."""
-    pool = AccountPool(source=accounts, store=store)
+    pool = AccountPool("custom", source=accounts, store=store)
     pool.stats()
     book = Log(pathlib.Path(log))
 
@@ -35,7 +35,7 @@ def work(*, store, accounts, log, callers, turns, options):
     for thread in threads:
         thread.join()
     pool.close()
-    print(pool._core.origin.prefix, flush=True)  # noqa: T201
+    print(pool._core.store.process.name, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

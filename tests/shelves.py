@@ -27,7 +27,7 @@ def pools(shelf):
     opened = []
 
     def open_pool(kind=AccountPool, source=None, **options):
-        pool = kind(source=source or {"a": 2, "b": 1}, store=shelf, **options)
+        pool = kind("custom", source=source or {"a": 2, "b": 1}, store=shelf, **options)
         opened.append(pool)
         return pool
 
@@ -69,7 +69,7 @@ def waiting(pool, **options):
 
 def owner(pool):
     """Return the name by which the store knows the process of a pool."""
-    return pool._core.origin.prefix
+    return pool._core.store.process.name
 
 
 class Gate:

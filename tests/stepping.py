@@ -82,18 +82,18 @@ def until(holds, patience=30.0):
 def full_pool(**options):
     """Return a pool with one slot, both its faces, and the lease that has the slot."""
     source = HeldSource(a=1)
-    sync = AccountPool(source=source, reconcile_every=None, **options)
+    sync = AccountPool("custom", source=source, reconcile_every=None, **options)
     sync.refresh()
     return sync, AsyncAccountPool(pool=sync), sync.acquire(timeout=0)
 
 
 def in_flight(pool):
     """Return how many leases are live, whatever else is wrong with the pool."""
-    return len(pool._core.store.ledger.records)
+    return len(pool.holders())
 
 
 def two_faces(**accounts):
     """Return both faces of one pool whose first table is read."""
-    sync = AccountPool(source=accounts, reconcile_every=None)
+    sync = AccountPool("custom", source=accounts, reconcile_every=None)
     sync.refresh()
     return sync, AsyncAccountPool(pool=sync)

@@ -56,7 +56,7 @@ class StoreModel:
         gone = []
         while True:
             for name in sorted(self.line, key=lambda name: self.line[name][0]):
-                free = self.selector(self.line[name][1])
+                free = self.room(self.line[name][1])
                 if name not in self.offers and free:
                     break
             else:
@@ -146,7 +146,7 @@ class StoreModel:
             for account_state in self.ledger.candidates(slot_request)
             if self.ledger.fits(slot_request, account_state)
         ]
-        best = [account_state.id for account_state in self.ledger.selector.prefer(fitting)]
+        best = [account_state.id for account_state in self.ledger.selector.among(fitting)]
         return best if take.accounts is None else [id for id in take.accounts if id in best]
 
     def take(self, name, take, granted):
@@ -185,7 +185,7 @@ class StoreModel:
         if owner != name and row.state is not BOUND and owner in self.look_at:
             self.unheard.setdefault(owner, {})[row.key] = self.now
         self.tombs[row.key] = self.now
-        self.ledger.finish(row, self.now)
+        self.ledger.end(row, self.now)
         return gone
 
     def bind(self, bind):

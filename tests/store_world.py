@@ -29,7 +29,13 @@ class World:
             return self._shared
         kind = AccountPool if self._loop is None else AsyncAccountPool
         # The clock leaps, and a process cannot say that it lives in the middle of a leap.
-        given = {"source": self.accounts, "store": self.store, "clock": self.clock, "lease_ttl": 1e6}
+        given = {
+            "service": "custom",
+            "source": self.accounts,
+            "store": self.store,
+            "clock": self.clock,
+            "lease_ttl": 1e6,
+        }
         settings = {**given, **options}
         pool = kind(**settings) if self._loop is None else self._loop.run(_made(kind, settings))
         self._opened.append(pool)

@@ -9,6 +9,7 @@ import pytest
 from backends import configure, dump, rows, world
 
 from balancer.stores import operations as ops
+from balancer.stores.snapshot import only
 
 __all__ = ["world"]
 
@@ -325,3 +326,28 @@ def test_lease_that_two_others_ended_is_still_told_to_its_owner(world, one, two)
     two.call(ops.Release(key="one-1"))
     world.open("three").call(ops.Release(key="one-1"))
     assert one.call(ops.Heartbeat()).result.ended == ("one-1",)
+
+
+def test_of_some_accounts_the_same_is_told_as_of_all(world):
+    """Who is turned away reads few accounts, and sees of them what who reads everything does."""
+    backend = world.open("one")
+    configure(backend, {"a": 3, "b": 2, "c": 1}, c="expired")
+    for number, account in enumerate(("a", "a", "b", "b")):
+        key = f"one-{number:x}"
+        assert backend.call(ops.Acquire(key=key, accounts=(account,))).result == ops.Granted(account)
+    backend.call(ops.Bind("one-1", "job", 120.0))
+    backend.call(ops.Report(key="one-2", doubt=True))
+    backend.call(ops.Cool(account="b", seconds=90.0, scope="m", reason="busy"))
+    waiting = world.open("two")
+    backend.call(ops.Release(key="one-3"))
+    waiting.call(ops.Acquire(key="two-1", accounts=("c",), else_wants=("b",)))
+    everything = dump(backend)
+    for ids in (("a",), ("b", "c"), ("a", "b", "c", "unknown")):
+        some = backend.call(ops.ReadSome(ids)).result
+        expected = only(everything, ids)
+        assert some.table.accounts == expected.table.accounts
+        assert sorted(some.rows, key=str) == sorted(expected.rows, key=str)
+        assert some.cooldowns == expected.cooldowns
+        assert dict(some.offers) == dict(expected.offers)
+        assert (some.detached, some.closed) == (2, None)
+        assert some.next_end == pytest.approx(90.0)

@@ -155,7 +155,7 @@ def test_only_the_very_id_of_a_lease_ends_it():
 def test_half_of_a_character_harms_no_store(store, tmp_path):
     """JSON of a callback may bring it; no store can write it, and what follows must not wait for it."""
     half = "\ud800"
-    with AccountPool(source={"a": 1}, store=store.format(tmp_path)) as pool:
+    with AccountPool("custom", source={"a": 1}, store=store.format(tmp_path)) as pool:
         lease = pool.acquire()
         assert pool.release(half) is False
         for act in (

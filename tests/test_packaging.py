@@ -19,7 +19,7 @@ EXTRAS = {
     "prometheus": "import balancer.prometheus",
     "redis": (
         "from balancer import AccountPool;"
-        "AccountPool(source={'a': 1}, store='redis://127.0.0.1:1/0', clock=None)"
+        "AccountPool('any', source={'a': 1}, store='redis://127.0.0.1:1/0', clock=None)"
     ),
 }
 
@@ -105,7 +105,7 @@ def test_the_core_works_with_its_three_dependencies(installed):
     code = """
 from balancer import AccountPool
 for store in ("memory://", "sqlite://" + sys.path[0] + "/slots.db"):
-    with AccountPool(source={"a": 1}, store=store) as pool, pool.acquire(timeout=5) as lease:
+    with AccountPool("any", source={"a": 1}, store=store) as pool, pool.acquire(timeout=5) as lease:
         print(lease.account.id)
 from balancer.testing import FakeUseapi
 with FakeUseapi({"flowmusic": {"a@example.com": 1}}) as fake:

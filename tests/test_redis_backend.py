@@ -15,9 +15,9 @@ from redis_server import GROWN
 from stepping import until
 
 from balancer.stores import operations as ops
-from balancer.stores.redis.packing import Packer
+from balancer.stores.redis import codec
+from balancer.stores.redis.codec import FORMS, Packer
 from balancer.stores.redis.scripts import ALWAYS, KEYS, base_of
-from balancer.stores.redis.wire import FORMS
 from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]
@@ -82,6 +82,7 @@ def test_a_hot_call_stays_below_a_kilobyte_with_the_longest_names():
     """P-44: long namespaces, owners, labels and job ids do not break the bound."""
     settings = ops.Settings("token:0123456789abcdef/" + "x" * 60, "least_loaded", True, 60.0, 3600.0, 600.0)
     packer = Packer(settings, ops.Owner("f" * 12, "a-rather-long-host-name.example.com:123456"), None)
+    packer.answered(1_764_266_400_123)
     key = "f" * 12 + "-1234567"
     job = "user:1234-minimax:someone@example.com-job:0123456789abcdef"
     for hot in (
@@ -103,9 +104,12 @@ def test_customers_and_services_share_no_key_and_nothing_but_their_namespace_nam
         configure(backend, {"a": 1})
         granted(backend)
     assert take(one)[1] is None
-    keys = [*client.scan_iter("{balancer:user:7*")]
-    assert {key.partition("}:")[0] for key in keys} == {"{balancer:user:71/kling", "{balancer:user:72/kling"}
-    assert all(client.ttl(key) == -1 for key in keys), "a key that expires may be evicted"
+    keys = [*client.scan_iter("{balancer:1:user:7*")]
+    assert {key.partition("}:")[0] for key in keys} == {
+        "{balancer:1:user:71/kling",
+        "{balancer:1:user:72/kling",
+    }
+    assert len(keys) > 20
 
 
 def test_leases_are_readable_for_an_operator(server, backends):
@@ -386,3 +390,21 @@ def test_commands_are_counted_at_all(server):
     client = server.client()
     assert spent(client, client.ping) == {"cmdstat_ping": 1}
     assert commands(client)["cmdstat_ping"] >= 1
+
+
+def test_what_the_servers_clock_should_read_is_told_as_long_as_it_can_be_known(monkeypatch):
+    """P-39: by the last answer and what has passed since; not for one never answered, or hours ago."""
+    uptime = [100.0]
+    monkeypatch.setattr(codec, "_uptime", lambda: uptime[0])
+    settings = ops.Settings("user:1/x", "random", False, 60.0, 3600.0, 600.0)
+    packer = Packer(settings, ops.Owner("f" * 12, "host:1"), None)
+
+    def told():
+        return packer.call(ops.Heartbeat()).short[-2]
+
+    assert told() == b""
+    packer.answered(5_000)
+    uptime[0] += 7.5
+    assert told() == b"12500"
+    uptime[0] += 7 * 3600
+    assert told() == b"-"

@@ -27,8 +27,8 @@ from structlog.testing import capture_logs
 from balancer.errors import StoreUnavailable
 from balancer.stores import operations as ops
 from balancer.stores.redis import RedisStore
+from balancer.stores.redis.codec import FORMS
 from balancer.stores.redis.scripts import KEYS
-from balancer.stores.redis.wire import FORMS
 from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]
@@ -100,7 +100,7 @@ def test_a_password_is_in_no_error_and_no_repr(backends):
         shown = "".join(
             traceback.TracebackException.from_exception(caught.value, capture_locals=False).format()
         )
-        shown += repr(backend) + repr(backend._road) + str(caught.value.__cause__)
+        shown += repr(backend) + repr(backend._connections) + str(caught.value.__cause__)
         assert caught.value.__context__ is None or caught.value.__suppress_context__
         for secret in ("s3cret-word", "s3cr%65t-word"):
             assert secret not in shown
@@ -150,12 +150,12 @@ def test_a_server_that_may_evict_is_warned_of_and_blocks_nobody(backends):
         assert [take(backend)[1] is not None for _ in range(4)] == [True, True, True, False]
 
 
-def test_no_warning_of_policies_that_cannot_concern_us(backends):
-    """Keys of a pool never expire, so volatile policies cannot evict them."""
-    for policy in ("noeviction", "volatile-lru"):
-        with RedisServer("--maxmemory-policy", policy) as own, capture_logs() as logs:
-            backends(own.url).call(ops.Heartbeat())
-        assert logs == []
+@pytest.mark.parametrize(("policy", "warned"), [("noeviction", False), ("volatile-lru", True)])
+def test_every_policy_that_may_concern_us_is_warned_of(backends, policy, warned):
+    """P-41: keys of a pool expire when nobody uses them, so that volatile policies may evict them before."""
+    with RedisServer("--maxmemory-policy", policy) as own, capture_logs() as logs:
+        backends(own.url).call(ops.Heartbeat())
+    assert [event["policy"] for event in logs] == [policy] * warned
 
 
 # -- hearing of offers ------------------------------------------------------------------------------------
@@ -204,21 +204,21 @@ def test_a_cut_subscription_is_made_again(proxy, backends):
 
 def test_a_subscription_that_went_dead_silently_is_found_out(proxy, backends, monkeypatch):
     """P-28: a connection that only looks open is asked after a while, and given up without an answer."""
-    from balancer.stores.redis import ears
+    from balancer.stores.redis import subscriber
 
-    monkeypatch.setattr(ears, "QUIET", 0.05)
+    monkeypatch.setattr(subscriber, "QUIET", 0.05)
     backend = backends(f"{proxy.url}?socket_timeout=0.1")
     backend.listen(0.0)
     for _ in range(4):
         assert backend.listen(0.06) == ()
-    first = backend._ears._connection
+    first = backend._subscriber._connection
     assert first is not None, "a server that answers is not given up"
     proxy.hanging = True
     for _ in range(8):
-        if backend._ears._connection is not first:
+        if backend._subscriber._connection is not first:
             break
         backend.listen(0.06)
-    assert backend._ears._connection is not first
+    assert backend._subscriber._connection is not first
 
 
 # -- event loops ------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_a_loop_notices_that_the_server_has_hung_up(proxy, server, backends):
     async def call():
         await backend.acall(ops.Heartbeat())
         proxy.cut()
-        while backend._road.link._keep._idle[asyncio.get_running_loop()]:  # noqa: ASYNC110  # nobody tells
+        while proxy._pairs:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.001)
         await backend.acall(ops.Heartbeat())
         proxy.cut()
@@ -529,15 +529,30 @@ def test_without_redis_py_the_error_names_the_extra():
         "import sys; sys.modules['redis'] = None\n"
         "import balancer\n"
         "from balancer.stores.redis import RedisStore\n"
-        "try: RedisStore(object()).open(None, None)\n"
+        "class Client:\n"
+        "    def execute_command(self): ...\n"
+        "try: RedisStore(Client()).open(None, None)\n"
         "except ImportError as error: print(error)\n"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "balancer[redis]" in said.stdout
 
 
-def test_what_is_no_client_is_refused(backends):
+def test_what_is_no_client_is_refused(backends, server):
     """A client that is none is a TypeError that names the argument; a store shows no address."""
     with pytest.raises(TypeError, match="client"):
         backends(object())
-    assert repr(RedisStore(object())) == "RedisStore(object)"
+    with pytest.raises(TypeError, match="client must be a client of redis-py, not object"):
+        RedisStore(object())
+    assert repr(RedisStore(server.client())) == "RedisStore(Redis)"
+
+
+@pytest.mark.parametrize("kind", [redis.asyncio.Redis, redis.asyncio.RedisCluster])
+def test_a_client_of_the_other_kind_is_refused_at_once(server, kind):
+    """One for event loops in the place of one for threads, or the reverse, is a TypeError that says so."""
+    wrong = kind(host="127.0.0.1", port=server.port)
+    with pytest.raises(TypeError, match=r"client must be .*async_client"):
+        RedisStore(wrong)
+    with pytest.raises(TypeError, match=r"async_client must be .*redis\.asyncio"):
+        RedisStore(server.client(), server.client())
+    assert RedisStore(server.client(), redis.asyncio.Redis(port=server.port)).async_client is not None

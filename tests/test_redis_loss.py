@@ -22,7 +22,7 @@ def pool():
     opened = []
 
     def open_pool(url, **options):
-        opened.append(AccountPool(source={"a": 1}, store=url, lease_ttl=600.0, **options))
+        opened.append(AccountPool("custom", source={"a": 1}, store=url, lease_ttl=600.0, **options))
         return opened[-1]
 
     yield open_pool

@@ -123,11 +123,11 @@ def test_a_task_asks_without_blocking_its_loop(pools, shelf, pool):
     backend = pool._core.store.backend
     usual = backend.call
 
-    def call(operation):
+    def call(operation, _=None):
         threads.append(threading.current_thread() is threading.main_thread())
         return usual(operation)
 
-    async def acall(operation):
+    async def acall(operation, _=None):
         return await asyncio.to_thread(call, operation)
 
     backend.call, backend.acall = call, acall

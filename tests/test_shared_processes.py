@@ -58,5 +58,5 @@ def test_a_crowd_among_others_is_served_within_capacity(store, tmp_path):
     peaks, served = log.peaks()
     assert all(peaks[id] <= most for id, most in ACCOUNTS.items())
     assert served == dict(zip(names, [CROWD] + [CALLERS * TURNS] * NEIGHBOURS, strict=True))
-    with AccountPool(source=ACCOUNTS, store=store) as pool:
+    with AccountPool("custom", source=ACCOUNTS, store=store) as pool:
         assert (pool.stats().in_flight, pool.stats().free) == (0, 6)

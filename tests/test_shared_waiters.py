@@ -12,6 +12,7 @@ from stepping import until
 
 from balancer import AcquireTimeout, AsyncAccountPool, NoAccounts, PoolClosed
 from balancer.stores import operations as ops
+from balancer.waiting.queue import WaitQueue
 
 ONE = {"a": 1}
 
@@ -219,8 +220,9 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
     store = pool._core.store
     direct, in_line = [("_tally", {}), ("_put_down", {})], ("_tally", "leave", "_hand_over", "check_wants")
     for name, wish in [*direct, *((name, {"scope": "s"}) for name in in_line)]:
+        holder = WaitQueue if name == "leave" else store
         with monkeypatch.context() as patch:
-            patch.setattr(store, name, _interrupted(store, name))
+            patch.setattr(holder, name, _interrupted(holder, name))
             with pytest.raises(KeyboardInterrupt):
                 pool.acquire(timeout=0, **wish)
         until(lambda: pool.stats().free == 1)
@@ -228,9 +230,9 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
         assert not store.wait_queue.waiters
 
 
-def _interrupted(store, name):
+def _interrupted(holder, name):
     state = iter([KeyboardInterrupt])
-    usual = getattr(store, name)
+    usual = getattr(holder, name)
 
     def once(*args, **options):
         error = next(state, None)

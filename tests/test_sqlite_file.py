@@ -173,24 +173,24 @@ def test_file_that_may_not_be_written_is_left_alone(connect, path, tmp_path):
 ON_A_FULL_DISK = """
 import resource, sys
 from balancer import StoreUnavailable
-from balancer.models import Account, Table
+from balancer.models import Account, AccountTable
 from balancer.stores import operations as ops
 from balancer.stores.sqlite import SqliteBackend
 backend = SqliteBackend(sys.argv[1], ops.Settings("n", "random", False, 60, 60, 60), ops.Owner("x", "h:1"))
 claim = backend.call(ops.Claim("fetch", 0, 60)).result
 few = Account("a", 100_000)
-assert backend.call(ops.Configure(claim.number, 0, Table({"a": few}), (few,), ())).result
+assert backend.call(ops.Configure(claim.number, 0, AccountTable({"a": few}), (few,), ())).result
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), hard))
 granted = 0
 try:
     while True:
-        granted += backend.call(ops.Take(key=f"x-{granted:x}", label="l" * 500)).result is not None
+        granted += backend.call(ops.Acquire(key=f"x-{granted:x}", label="l" * 500)).result is not None
 except StoreUnavailable as error:
     print(granted, error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-print(len(backend.call(ops.Dump()).result.rows))
-print(backend.call(ops.Take(key="x-more")).result)
+print(len(backend.call(ops.ReadAll()).result.rows))
+print(backend.call(ops.Acquire(key="x-more")).result)
 """
 
 

@@ -178,7 +178,7 @@ def test_file_that_cannot_be_used_is_a_store_that_is_away(tmp_path):
     (tmp_path / "pool.db").write_bytes(b"no database" * 1000)
     begun = time.monotonic()
     with (
-        AccountPool(source={"a": 1}, store=f"sqlite://{tmp_path}/pool.db") as pool,
+        AccountPool("custom", source={"a": 1}, store=f"sqlite://{tmp_path}/pool.db") as pool,
         pytest.raises(StoreUnavailable, match=r"pool\.db"),
     ):
         pool.acquire(timeout=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -27,13 +28,17 @@ from balancer.stores.operations import (
     Release,
     Reply,
 )
-from balancer.stores.origin import Origin
 from balancer.waiting.drivers import BackendCall, Flow, Sleep
 
 PATIENCE = 5.0
 """Seconds for which an operation is tried again while the store is away."""
+AT_LEAST = 0.6
+"""Seconds within which an answer may come however short the caller's timeout is: there is time for another
+try, as the connection may have been forgotten on the way, and both take less than two."""
 SEEN_FOR = 1.0
 """Seconds for which what was seen is recent enough to tell that there is hope."""
+_FOR_ALL = 1.5
+"""Seconds, at least, that an answer may take to what is done for all processes."""
 _REMEMBERED = 10_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -47,16 +52,17 @@ class Asking(Store):
     def __init__(
         self,
         backend: Backend,
-        ledger: Callable[[], Ledger],
-        now: Callable[[], float],
-        origin: Origin,
+        new_ledger: Callable[[], Ledger],
+        draw: Callable[[], float],
         lease_ttl: float,
+        **state: Any,
     ) -> None:
-        super().__init__(now)
+        super().__init__(**state)
         self.backend = backend
         self.lease_ttl = lease_ttl
-        self._new_ledger = ledger
-        self._origin = origin
+        self._new_ledger, self.draw = new_ledger, draw
+        self.abandoned_leases: deque[LeaseRecord] = deque()
+        """Records whose lease was garbage collected. A finalizer may only append."""
         self.mine: dict[Any, LeaseRecord] = {}
         """Held leases by key: what is registered again if the store forgets us."""
         self.detached: LRUCache[Any, LeaseRecord] = LRUCache(_REMEMBERED)
@@ -69,16 +75,32 @@ class Asking(Store):
         """Until when the last dump is recent, and the dump."""
         self.barred = False
         """The last direct call for a slot came to nothing, and none was had or freed since."""
+        self._overruled = False
+        """It was warned that the settings of another pool count."""
         self._hope_until = -math.inf
-        """Until when it is recent that there were full accounts: hope for whoever takes any."""
+        """Until when it is recent that waiting may help somebody: then it may help whoever takes any."""
+        self._hope_for: tuple[object, float] = None, -math.inf
+        """Whom it may help beside them, and until when that is recent."""
 
     @property
     def released(self) -> int:
         """Leases that were ended by this process."""
         return self._released
 
-    def ask(self, operation: Operation, patience: float = 0.0) -> Flow[Any]:
+    def ask(self, operation: Operation, patience: float = 0.0, limit: float | None = None) -> Flow[Any]:
+        """Return what :meth:`exchange` is answered, but for what every reply tells."""
+        reply: Reply = yield from self.exchange(operation, patience, limit)
+        return reply.result
+
+    def exchange(
+        self, operation: Operation, patience: float = 0.0, limit: float | None = None
+    ) -> Flow[Reply]:
         """Return what the store answers, trying again for ``patience`` seconds while it is away.
+
+        Args:
+            operation: What to ask.
+            patience: Seconds, no more than :data:`PATIENCE` of which count.
+            limit: Seconds that one answer may take; None: as long as the caller is patient.
 
         Raises:
             StoreUnavailable: it stayed away.
@@ -86,24 +108,25 @@ class Asking(Store):
         if self.abandoned_leases:
             yield from self._end_dropped()
         self.courier.mend()
-        begun = time.monotonic()
+        end = time.monotonic() + min(patience, PATIENCE)
         try:
-            reply: Reply = yield BackendCall(self.backend, operation)
+            reply: Reply = yield BackendCall(self.backend, operation, limit or answer_within(patience))
         except StoreUnavailable as error:
-            reply = yield from self._ask_again(operation, error, begun + min(patience, PATIENCE))
+            reply = yield from self._ask_again(operation, error, end)
         if self.heed(reply):
             yield from self._catch_up()
         if self.to_wake or self.events or self.dead_waiters:
             self.flush()
-        return reply.result
+        return reply
 
     def _ask_again(self, operation: Operation, trouble: StoreUnavailable, end: float) -> Flow[Reply]:
         pause = _FIRST_PAUSE
-        while time.monotonic() + pause <= end:
+        while (left := end - time.monotonic() - pause) >= 0:
             yield Sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             try:
-                reply: Reply = yield BackendCall(self.backend, operation)
+                limit = min(answer_within(left), max(left, _FIRST_PAUSE))
+                reply: Reply = yield BackendCall(self.backend, operation, limit)
             except StoreUnavailable as error:
                 trouble = error
             else:
@@ -111,25 +134,36 @@ class Asking(Store):
         raise trouble
 
     def ask_for_sure(
-        self, operation: Operation, record: LeaseRecord | None, patience: float = 0.0
+        self,
+        operation: Operation,
+        record: LeaseRecord | None,
+        patience: float = 0.0,
+        limit: float | None = None,
     ) -> Flow[Any]:
         """Ask about the held lease ``row``; if the store has forgotten it, bring it back and ask again.
 
         Everything that this process holds is brought back with it: once told, the store counts us as known.
         """
-        said = yield from self.ask(operation, patience)
+        said = yield from self.ask(operation, patience, limit)
         if record is None or said not in ("lost", False):
             return said
-        ended = yield from self.ask(Register(self.held(record)), patience)
+        ended = yield from self.ask(Register(self.held(record)), patience, limit)
         self.lose(ended)
-        return said if self.text(record.key) in ended else (yield from self.ask(operation, patience))
+        return (
+            said if self.lease_id(record.key) in ended else (yield from self.ask(operation, patience, limit))
+        )
+
+    @property
+    def worker_limit(self) -> float:
+        """Seconds that the worker waits for an answer: so that it is back in time after an outage."""
+        return min(PATIENCE, max(AT_LEAST, self.lease_ttl / 6))
 
     def do(self, operation: Operation, patience: float = 0.0) -> Any:
         """Carry out an operation in a thread that may block. Raises StoreUnavailable."""
         pause, end = _FIRST_PAUSE, time.monotonic() + patience
         while True:
             try:
-                reply = self.backend.call(operation)
+                reply = self.backend.call(operation, max(_FOR_ALL, answer_within(patience)))
                 break
             except StoreUnavailable:
                 if time.monotonic() + pause > end:
@@ -142,7 +176,7 @@ class Asking(Store):
 
     def look_afresh(self) -> None:
         """Forget what was seen: it may be different now."""
-        self._seen, self._hope_until = None, -math.inf
+        self._seen, self._hope_until, self._hope_for = None, -math.inf, (None, -math.inf)
 
     def later(self, operation: Operation, record: LeaseRecord | None = None) -> None:
         """Have the courier carry out an operation as soon as it can, and keep trying."""
@@ -150,22 +184,31 @@ class Asking(Store):
 
     def heed(self, reply: Reply) -> bool:
         """Take in what every reply tells. True: another table is in force than this process knows."""
-        _, version, due, loose, expired, hope = reply
+        _, version, due, loose, expired, hope, ruling = reply
         waiters = self.wait_queue.waiters
         with self.lock:
             now, table = self.now(), self.table
             self.due_at = math.inf if due is None else now + due
             if loose is not None or waiters or self._loose != math.inf:
                 self._loose = math.inf if loose is None else now - loose
-                self.next_housekeeping_at = self.external_deadline(now)
-                self.rouse_keeper()
+                self.look_again_at(self.schedule.next_due(now, bool(self.wait_queue.counted), self._loose))
             for gone in expired:
                 self._take_note(gone)
-            if hope is not None:
-                self._hope_until = time.monotonic() + SEEN_FOR if hope else -math.inf
+            if hope:
+                self._hope_until = time.monotonic() + SEEN_FOR
             behind = table is not None and version != table.version
         if waiters:
             self.courier.hasten()  # they may be served earlier than was known
+        if ruling is not None and not self._overruled:
+            self._overruled = True
+            self.note(
+                "warning",
+                "settings_differ",
+                strategy=ruling["strategy"],
+                lease_ttl=ruling["lease_ttl"],
+                job_ttl=ruling["job_ttl"],
+                ambiguous_ttl=ruling["ambiguous_ttl"],
+            )
         return behind
 
     def _take_note(self, gone: EndedLease) -> None:
@@ -201,7 +244,7 @@ class Asking(Store):
 
     def _lease_state(self, record: LeaseRecord) -> LeaseState:
         return LeaseState(
-            key=self.text(record.key),
+            key=self.lease_id(record.key),
             account=record.account_state.id,
             state=HELD,
             age=self.now() - record.held_since,
@@ -268,12 +311,23 @@ class Asking(Store):
             if record.state is not ENDED:
                 return None
             self._forget(record.key)
-            return Release(self.text(record.key))
+            return Release(self.lease_id(record.key))
 
     def _forget(self, key: object) -> None:
         record = self.mine.pop(key, None) or self.detached.pop(key, None)
         if record is not None:
             record.state = ENDED
+
+    def abandon(self, record: LeaseRecord) -> None:
+        """Take note, from a finalizer, of a lease whose object is gone."""
+        self.abandoned_leases.append(record)
+        if self.wait_queue.waiters:
+            self._on_abandoned()
+
+
+def answer_within(patience: float) -> float:
+    """Return the seconds that an answer may take for one so patient: half of them, for the same reason."""
+    return max(AT_LEAST, min(patience, PATIENCE) / 2)
 
 
 def _facts(gone: EndedLease) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from balancer.errors import BalancerError
-from balancer.stores.operations import Operation, SetWanted
+from balancer.stores.operations import Operation
 from balancer.stores.pulse import Pulse
 from balancer.stores.serving import Serving
 from balancer.waiting.drivers import drive
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 _LINGER = 5.0
 """Seconds without need after which the thread ends: starting it for each lease would cost more."""
-_REST = 1.0
-"""Seconds between two tries while the store is away."""
+_REST = 0.5
+"""Seconds between two tries while the store is away: with the time that it takes to connect, less than a
+store that calls the roll waits for who lives."""
 _EARLY = 0.002
 """Seconds by which the end of a sleep may be missed."""
 _LAST_WORDS = 2.0
@@ -128,6 +129,7 @@ class Courier:
     def close(self) -> None:
         """Send what is to be sent. The thread goes on while leases have to be kept alive."""
         self._closed = True
+        self._store.backend.leave_loops()
         self.mend()
         with self._starting:
             thread = self._thread
@@ -245,7 +247,7 @@ class Courier:
         try:
             while self._queue:
                 operation, record = self._queue[0]
-                drive(self._store.ask_for_sure(operation, record))
+                drive(self._store.ask_for_sure(operation, record, limit=self._store.worker_limit))
                 self._queue.popleft()
         finally:
             self._sending.release()
@@ -255,7 +257,7 @@ class Courier:
             self._stale_wants = False
             with self._store.lock:
                 wants = self._store.wants()
-            drive(self._store.ask(SetWanted(wants)))
+            self._store.tell_wants(wants)
             self._store.check_wants(wants)
 
 

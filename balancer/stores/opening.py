@@ -8,23 +8,33 @@ from urllib.parse import urlsplit
 
 from balancer.config import PoolConfig
 from balancer.rules.ledger import Ledger
+from balancer.services import GENERIC
+from balancer.stores.base import Process
 from balancer.stores.operations import Backend, Owner, Settings
-from balancer.stores.origin import Origin
 from balancer.stores.shared import SharedStore
 from balancer.useapi.sources import DEFAULT_BASE_URL
 
+_PORTS = {"http": 80, "https": 443}
 
-def open_shared(options: PoolConfig, ledger: Callable[[], Ledger], origin: Origin) -> SharedStore:
+
+def open_shared(
+    options: PoolConfig, new_ledger: Callable[[], Ledger], process: Process, **state: Any
+) -> SharedStore:
     """Open the shared store that the options name.
 
     Raises:
         ValueError: its URL names no store. StoreUnavailable: it cannot be used.
         ImportError: it needs an extra that is not installed; the message names it.
     """
-    owner = Owner(origin.prefix, origin.host_pid)
+    if options.service is GENERIC:
+        raise ValueError(
+            "a pool with a source of its own needs a name on a shared store, so that it counts nobody else's "
+            'accounts: AccountPool("any-word", source=…, store=…)'
+        )
+    owner = Owner(process.name, process.host_pid)
     now = options.clock.now if options.clock.given else None
     backend = _backend(options.store, _settings(options), owner, now)
-    return SharedStore(backend, ledger, options.clock.now, origin, options.lease_ttl)
+    return SharedStore(backend, new_ledger, options.draw, options.lease_ttl, process=process, **state)
 
 
 def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> Backend:
@@ -60,7 +70,14 @@ def _namespace(options: PoolConfig) -> str:
     """Name whose accounts are counted: customer and service, and the host if it is not useapi.net's."""
     customer = "own" if options.token is None else options.token.customer()
     parts = [customer, options.service.key]
-    base_url = getattr(options.source, "base_url", DEFAULT_BASE_URL)
-    if base_url != DEFAULT_BASE_URL:
-        parts.append(urlsplit(base_url).netloc)
+    server = _server(getattr(options.source, "base_url", DEFAULT_BASE_URL))
+    if server != _server(DEFAULT_BASE_URL):
+        parts.append(server)
     return "/".join(parts)
+
+
+def _server(url: str) -> str:
+    """Return host and port of a URL, written the same way for the same server."""
+    split = urlsplit(url)
+    host, port = (split.hostname or "").rstrip("."), split.port or _PORTS.get(split.scheme.lower())
+    return host if port in (None, 443) else f"{host}:{port}"

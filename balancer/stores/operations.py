@@ -90,10 +90,11 @@ class Acquire(NamedTuple):
 
 
 class Release(NamedTuple):
-    """End a lease by key or by job id, and leave a tombstone. Answer: an :class:`EndedLease` or None.
+    """End a lease by key or by job id; its key gets a tombstone. Answer: an :class:`EndedLease` or None.
 
     A key that is unknown leaves a tombstone too: the grant may still be on its way. A job that no
-    lease is bound to is remembered as an early release for 600 s (at most 10,000). If somebody else than
+    lease is bound to, nor was when it was released before, is remembered as an early release for 600 s
+    (at most 10,000). If somebody else than
     its owner ends an unbound lease, the owner learns of it by the next :class:`Heartbeat`.
     """
 
@@ -238,6 +239,13 @@ class ReadAll:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSome:
+    """Answer: what the store holds of some accounts, as a :class:`State` with nothing else in it."""
+
+    accounts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Say that the owner lives. Answer: a :class:`HeartbeatReply`."""
 
@@ -273,6 +281,7 @@ Operation = (
     | ReadTable
     | Apply
     | ReadAll
+    | ReadSome
     | Heartbeat
     | Register
     | SetWanted
@@ -387,6 +396,12 @@ class State:
     """Job id -> seconds since it was released; at most the last 10,000 of 600 s."""
     offers: Mapping[str, int] = field(default_factory=dict)
     """Account id -> slots reserved for waiting processes."""
+    detached: int = 0
+    """Bound and ambiguous leases, on whatever account. Told by :class:`ReadSome` only, as is what follows."""
+    next_end: float | None = None
+    """Seconds to the first end of such a lease, or of a cooldown; None: there is none to come."""
+    closed: float | None = None
+    """Seconds for which nothing is granted, until all processes have said what they hold."""
 
 
 class Reply(NamedTuple):
@@ -402,21 +417,26 @@ class Reply(NamedTuple):
     expired: tuple[EndedLease, ...] = ()
     """Leases that this operation found ended by themselves."""
     hope: bool | None = None
-    """Whether there are full accounts, that any job may have when a lease ends. Told by some stores,
-    to a :class:`Acquire` that got none."""
+    """Whether waiting may help, told to an :class:`Acquire` that got nothing. None: nobody looked."""
+    ruling: Mapping[str, Any] | None = None
+    """Name -> value of the settings that count, if they are not those of this pool. Told now and then."""
 
 
 class Backend(Protocol):
     """A database that carries out operations. Every method may be called from any thread."""
 
-    def call(self, operation: Operation) -> Reply:
+    def call(self, operation: Operation, limit: float | None = None) -> Reply:
         """Carry out one operation.
+
+        Args:
+            operation: What to do.
+            limit: Seconds within which there has to be an answer; None: as long as the backend has patience.
 
         Raises:
             StoreUnavailable: it could not be done, or nobody knows whether it was.
         """
 
-    async def acall(self, operation: Operation) -> Reply:
+    async def acall(self, operation: Operation, limit: float | None = None) -> Reply:
         """Carry out one operation without blocking the running event loop. Raises as :meth:`call`.
 
         If it is cancelled nobody knows whether it was done; the caller undoes it by key.
@@ -443,6 +463,9 @@ class Backend(Protocol):
     @property
     def beats(self) -> bool:
         """Whether an owner has to say that it lives; False where the kernel tells."""
+
+    def leave_loops(self) -> None:
+        """Have event loops close connections that they do not use: they may end before :meth:`close`."""
 
     def after_fork(self, owner: Owner) -> None:
         """Let go, in a child, of what belongs to the parent; go on as ``owner``. No I/O."""

@@ -45,12 +45,12 @@ class Pulse:
             return
         pause = store.lease_ttl / 3
         self.beat_at = time.monotonic() + (min(pause, _ANSWER_AGAIN) if asked else pause)
-        beaten: HeartbeatReply = drive(store.ask(Heartbeat()))
+        beaten: HeartbeatReply = drive(store.ask(Heartbeat(), limit=store.worker_limit))
         store.lose(beaten.ended)
         if beaten.known and not asked:
             return
         records = store.held()
-        store.lose(drive(store.ask(Register(records))))
+        store.lose(drive(store.ask(Register(records), limit=store.worker_limit)))
         if records and not beaten.known:
             store.note("warning", "leases_registered_again", leases=len(records))
             store.flush()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, TypeVar
 
 from balancer.errors import BalancerError
 from balancer.models import Account, AccountTable, JobList
 from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.reconciliation import Plan
-from balancer.rules.records import AccountState
+from balancer.rules.records import AccountState, SlotRequest
 from balancer.stores.asking import PATIENCE, SEEN_FOR
-from balancer.stores.fleet import Fleet
+from balancer.stores.base import Outlook, next_end
+from balancer.stores.fleet_tasks import FleetTasks
 from balancer.stores.keeping import Keeping
-from balancer.stores.operations import ReadAll, State
+from balancer.stores.operations import ReadAll, ReadSome, State
 from balancer.stores.snapshot import fill
 from balancer.waiting.drivers import Flow
 
@@ -25,10 +27,10 @@ T = TypeVar("T")
 class Reading(Keeping):
     """The configuration, and looks at the whole store."""
 
-    def __init__(self, *made_with: Any) -> None:
-        super().__init__(*made_with)
+    def __init__(self, *made_with: Any, **state: Any) -> None:
+        super().__init__(*made_with, **state)
         self.account_states: dict[str, AccountState] = {}
-        self.fleet = Fleet(self)
+        self.fleet = self._fleet_tasks()
 
     # -- accounts -----------------------------------------------------------------------------
 
@@ -36,10 +38,11 @@ class Reading(Keeping):
         """Show the accounts of this process as the table has them; callers look around."""
         with self.lock:
             self.table, self.next_housekeeping_at = table, -math.inf
+            self.version += 1
             self.look_afresh()
             for account in changes.put:
                 self._tally(account.id).account = account
-            for waiter in [w for w in self.wait_queue.waiters if w.slot_request.accounts is not None]:
+            for waiter in list(self.wait_queue.waiters):
                 self.wait_queue.step_aside(waiter)
             self.wake_all()
         self.flush()
@@ -59,7 +62,7 @@ class Reading(Keeping):
         """Return the configuration, or why it could not be had, and its age in seconds."""
         return self.fleet.fetch(ask, max_age)
 
-    def survey(
+    def reconcile(
         self,
         ask: Callable[[], JobList | BalancerError],
         wanted: Callable[[], bool],
@@ -70,11 +73,49 @@ class Reading(Keeping):
         self.look_afresh()
         return self.fleet.survey(ask, wanted, interval, max_age)
 
+    def _fleet_tasks(self) -> FleetTasks:
+        return FleetTasks(
+            call=self.do,
+            ledger=self.as_ledger,
+            now=self.now,
+            keep_alive=self._keep_alive,
+            on_reconciled=self._reconciled,
+        )
+
+    def _keep_alive(self) -> None:
+        self.courier.ensure()
+
+    def _reconciled(self, plan: Plan, ended: frozenset[str]) -> None:
+        with self.lock:
+            self.totals.reclaimed += len(ended)
+            self.learn(((self.lease_id(record.key), job_id) for record, job_id in plan.bind), ended)
+        for record in plan.reclaim:
+            if self.lease_id(record.key) in ended:
+                self.note("warning", "lease_reclaimed", **self.facts(record))
+        self.flush()
+
     # -- reading ------------------------------------------------------------------------------
 
     def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
         """Return what ``look`` reads from a copy of what the store holds."""
         return look((yield from self._look(PATIENCE if patient else 0.0))[1])
+
+    def outlook(self, slot_request: SlotRequest, most: int) -> Flow[Outlook]:
+        """Return what a caller is told who is turned away: of at most ``most`` accounts that it could use."""
+        known = self.table.accounts if self.table else {}
+        ids = tuple(islice(known if slot_request.accounts is None else slot_request.accounts, most))
+        state: State = yield from self.ask(ReadSome(ids))
+        ledger, now = self.as_ledger(state), self.now()
+        every = slot_request.accounts is not None and len(slot_request.accounts) <= most
+        soon = math.inf if state.next_end is None else now + state.next_end
+        shown = [ledger.account_states[id] for id in ids if id in ledger.account_states]
+        return Outlook(
+            states={each.id: ledger.state_for(slot_request, each) for each in shown},
+            detached=state.detached,
+            detached_since=self._loose,
+            next_end=next_end(ledger, slot_request, most) if every else soon,
+            closed_until=-math.inf if state.closed is None else now + state.closed,
+        )
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(ReadAll(), patience)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 MOST_WANTED = 32
 """More accounts than these are told to the store as any."""
 _LOOK_AGAIN, _LOOK_OFTEN = 5.0, 1.0
-"""Seconds after which a process that waits asks even if nobody tells it to: a message may be lost.
-Often, if it waits for what the store does not offer: other capacities, or scopes."""
+"""Seconds after which a process that waits asks even if nobody tells it to: a message may be lost. At most
+a third of a lease's life, so that a fleet that only waits is heard. Often, if it waits for what the store
+does not offer: other capacities, or scopes."""
 _SHORTEST = 0.005
 """Seconds between two looks at what is due: clocks differ, and nobody polls at speed."""
 _HOPE_SHARE = 20
@@ -34,6 +35,7 @@ class Serving:
         self._look_at = math.inf
         self._hope_at = -math.inf
         self._deaf_until = -math.inf
+        self._look_again = min(_LOOK_AGAIN, store.lease_ttl / 3)
 
     @property
     def deaf(self) -> bool:
@@ -42,7 +44,7 @@ class Serving:
 
     def look_before(self, now: float) -> None:
         """Look around soon enough for somebody who began to wait ``now``."""
-        self._look_at = min(self._look_at, now + _LOOK_AGAIN)
+        self._look_at = min(self._look_at, now + self._look_again)
 
     def next_look(self, now: float) -> float:
         """Return when to look around for those who wait."""
@@ -63,7 +65,9 @@ class Serving:
                 store.courier.retell()
             return
         late = now >= self._look_at
-        self._look_at = now + (_LOOK_OFTEN if any(map(vague, ready)) else _LOOK_AGAIN)
+        self._look_at = now + (
+            min(_LOOK_OFTEN, self._look_again) if any(map(vague, ready)) else self._look_again
+        )
         served = [self._serve_line(line) for line in (usable if usable and not due else ready)]
         if offers and not any(served) and all(map(vague, usable)):
             # It is offered to us again and again, and others could use it.
@@ -76,8 +80,8 @@ class Serving:
         """Return the lines with hopes that the offers could serve, and all of them; oldest first."""
         lines = self._store.wait_queue
         with self._store.lock:
-            ready = sorted((line for line in lines.all() if line.first.hopes), key=_arrival)
-            served = {id(line) for line in lines.served_by(offers)}
+            ready = sorted((line for line in lines.groups() if line.first.hopes), key=_arrival)
+            served = {id(line) for account in offers for line in lines.groups_for(account)}
             return [line for line in ready if id(line) in served], ready
 
     def _serve_line(self, line: WaiterGroup) -> bool:
@@ -88,7 +92,7 @@ class Serving:
                 return False
             take = store.take_for(waiter, offered=True)
         try:
-            granted = drive(store.ask(take))
+            granted = drive(store.ask(take, limit=store.worker_limit))
         except BaseException:
             store.wonder(waiter)
             raise
@@ -110,5 +114,5 @@ def _arrival(line: WaiterGroup) -> float:
 
 def vague(line: WaiterGroup) -> bool:
     """Whether what is offered by account may be of no use to a line: it asks for more than an account."""
-    accounts, max_jobs, scope = line.alike
+    accounts, _, max_jobs, scope = line.alike
     return max_jobs is not None or scope is not None or (accounts is not None and len(accounts) > MOST_WANTED)

@@ -4,11 +4,13 @@
 -- ARGV  1 owner   2 its host:pid
 --       3 "lease_ttl job_ttl ambiguous_ttl flags": three numbers of ms; "l" for the strategy
 --         least_loaded, "o" if max_jobs can only lower (all in one, as each argument costs bytes)
---       4 "1" if the owner has never been answered yet   5 now in ms, or "" for this server's time
---       6 … what the script documents
+--       4 the owner's reckoning: what the clock below should read at least, by the last answer and the time
+--       since then; "" if it has never been answered, "-" if that was long ago
+--       5 now in ms, or "" for this server's time   6 … what the script documents
 -- Answer  JSON: [version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or
---          -1, expired leases, result]. One text, as the server sends each part of an array apart.
---          (An empty list may be {}, as Lua does not tell lists from objects.)
+--          -1, expired leases, result, now, what the owner is to be warned of if anything]. One text, as the
+--          server sends each part of an array apart. (An empty list may be {}, as Lua does not tell lists
+--          from objects.)
 --
 -- Instants are whole milliseconds, which JSON keeps exactly. Every key holds a placeholder under the
 -- empty name, so that none vanishes by being empty: one that is missing was deleted or evicted.
@@ -23,15 +25,40 @@ local K = {
 }
 local OWNER = ARGV[1]
 local LEASE_TTL, JOB_TTL, AMBIGUOUS_TTL, FLAGS = ARGV[3]:match('^(%d+) (%d+) (%d+) (%a*)$')
-local LEAST_LOADED = FLAGS:find('l')
-
 local MEMORY = 600000 -- ms for which ended leases and released jobs are remembered
+local DAY = 86400000 -- ms
 local BATCH = 50 -- ends in one call, so that none pays for thousands
 local BAND = 16777216 -- see refile
+local SURE = 1000 -- ms by which clocks may differ, and answers be late, without anything being wrong
+local LONG = 5000 -- ms without a call from anybody that a step of this server's clock may look like
 
 local call = redis.call
-local now = tonumber(ARGV[5])
+local known = call('HMGET', K.meta, 'version', 'closed', 'heard', 'skew', 'settings')
+local heard = tonumber(known[3])
+
+-- What counts of the settings is one for all, whatever a pool was made with: see `rule`.
+local RULING = known[5]
+local MIXED = RULING and RULING ~= ARGV[3]
+if MIXED then FLAGS = RULING:match('(%a*)$') end
+local LEAST_LOADED = FLAGS:find('l')
+
+-- All instants are of the fleet's own clock: this server's, less the steps that it has made. It has stepped
+-- back if it reads less than it did, or than a process knows by its own clock that it must; and ahead, if for
+-- long nobody called, and the caller knows better.
+local now, skew, stepped = tonumber(ARGV[5]), known[4] or 0, false
 if not now then
   local time = call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local reads = time[1] * 1000 + math.floor(time[2] / 1000)
+  now = reads + skew
+  local reckoned = tonumber(ARGV[4])
+  if heard and (now < heard or now - heard > LONG or known[2] or reckoned and now < reckoned) then
+    local least, quiet = math.max(reckoned or 0, heard), tonumber(call('HGET', K.meta, 'quiet'))
+    if now < least - SURE then
+      stepped = true
+    elseif now - (quiet or heard) > LONG and reckoned and now - reckoned > SURE then
+      stepped, least = true, math.max(reckoned, quiet or heard)
+      if quiet then call('DEL', K.agenda) end -- it was made by a clock that was ahead; see `repair`
+    end
+    if stepped then now, skew = least, least - reads end
+  end
 end

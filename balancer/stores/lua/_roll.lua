@@ -17,6 +17,7 @@ end
 local function server_now()
   local info = redis.pcall('INFO', 'server')
   if type(info) == 'string' then
-    return info:match('run_id:(%x+)'), 1000 * info:match('uptime_in_seconds:(%d+)')
+    -- (It is counted by the wall clock: below 0 after that was set back.)
+    return info:match('run_id:(%x+)'), 1000 * (info:match('uptime_in_seconds:(%d+)') or 0)
   end
 end

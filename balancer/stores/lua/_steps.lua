@@ -110,7 +110,7 @@ local function settle()
 
   function ends.grace()
     call('ZREM', K.agenda, 'grace:')
-    call('HDEL', K.meta, 'closed')
+    call('HDEL', K.meta, 'closed', 'quiet')
     closed = nil
     for _, name in ipairs(call('ZRANGEBYSCORE', K.line, '-inf', '(inf')) do seekers[name] = true end
   end
@@ -136,8 +136,8 @@ end
 -- say what it holds, if anything speaks for an earlier life: the caller has been here before, somebody
 -- listens, or those who did are still on their way back to a server that has just started.
 local function call_the_roll(up)
-  local known = ask_all() > 0 or ARGV[4] ~= '1'
-  if known then return close_until(now + GRACE) end
+  local before = ask_all() > 0 or ARGV[4] ~= ''
+  if before then return close_until(now + GRACE) end
   if ARGV[5] == '' and up < GRACE then close_until(now + GRACE - up) end
 end
 
@@ -183,7 +183,7 @@ local function repair()
     local name, owner = owners[i], owners[i + 1] ~= '' and cjson.decode(owners[i + 1])
     if owner then
       owner.offer, owner.offer_place = nil, nil
-      call('ZADD', K.agenda, now + LEASE_TTL, 'owner:' .. name)
+      call('ZADD', K.agenda, now + (owner.ttl or LEASE_TTL), 'owner:' .. name)
       stand_in_line(name, owner)
       write(K.owners, name, owner)
     end
@@ -191,14 +191,74 @@ local function repair()
   local server, up = server_now()
   if server then call('HSET', K.meta, 'server', server) end
   local ends = call('HGET', K.meta, 'closed')
-  if ends then close_until(ends) end
+  if ends then close_until(math.min(ends, now + GRACE)) end
   if lost then call_the_roll(up or 0) end
 end
 
+-- Who is silent is not dead if nobody was heard: the store may have been away, or its clock have stepped. All
+-- are asked, and those whose time is up are given the time to answer.
+local function after_silence(gap)
+  local late, silent = call('ZRANGEBYSCORE', K.agenda, '-inf', now + GRACE), false
+  for _, entry in ipairs(late) do
+    local name = entry:match('^owner:(.*)$')
+    if name and name ~= OWNER then
+      local owner = read(K.owners, name)
+      local keys = call('ZRANGEBYLEX', K.owned, '[' .. name .. '-', '(' .. name .. '.', 'LIMIT', 0, 1)
+      if #keys > 0 and gap > (owner and owner.ttl or LEASE_TTL) / 2 then
+        call('ZADD', K.agenda, now + GRACE, entry)
+        silent = true
+      end
+    end
+  end
+  if not silent then return end
+  for _, entry in ipairs(late) do
+    if entry:find('^lease:') then call('ZADD', K.agenda, now + GRACE, entry) end
+  end
+  call('HSET', K.meta, 'quiet', heard)
+  ask_all()
+  close_until(now + GRACE)
+end
+
+-- Of pools that were made with different settings those of the one that came first rule, as long as it lives.
+local function rule()
+  if RULING and not MIXED then return end
+  if RULING and call('HEXISTS', K.owners, call('HGET', K.meta, 'ruler') or '') == 1 then return end
+  call('HSET', K.meta, 'settings', ARGV[3], 'ruler', OWNER)
+  if not RULING then return end
+  FLAGS, MIXED = ARGV[3]:match('(%a*)$'), false
+  LEAST_LOADED = FLAGS:find('l')
+  local accounts = call('HGETALL', K.accounts)
+  for i = 1, #accounts, 2 do
+    if accounts[i] ~= '' then refile(accounts[i], cjson.decode(accounts[i + 1])) end
+  end
+end
+
+-- Keys go away by themselves a day after the last use, and after the last end that is to come. (The table is
+-- given to few scripts, and may be good for long.)
+local function keep_keys()
+  local last = call('ZREVRANGEBYSCORE', K.agenda, '(inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local life = math.max((tonumber(last) or now) - now, 0) + DAY
+  for _, key in ipairs(KEYS) do
+    call('PEXPIRE', key, ('%d'):format(key == K.table and 40 * DAY or life))
+  end
+end
+
 local function mend()
-  if call('EXISTS', unpack(KEYS, 1, 12)) < 12 then repair() end
-  local known = call('HMGET', K.meta, 'version', 'closed')
-  version, closed = tonumber(known[1]) or 0, known[2]
+  local whole = call('EXISTS', unpack(KEYS, 1, 12)) == 12
+  if not whole then repair() end
+  if not whole or stepped or not heard or now - heard >= math.min(1000, LEASE_TTL / 8) then
+    if whole and heard and ARGV[5] == '' then after_silence(now - heard) end
+    call('HSET', K.meta, 'heard', now, 'skew', skew)
+    if stepped then call('HDEL', K.meta, 'quiet') end
+    rule()
+    keep_keys()
+    known = call('HMGET', K.meta, 'version', 'closed')
+  end
+  version, closed = tonumber(known[1]) or 0, tonumber(known[2])
+  if closed and closed > now + GRACE then
+    closed = now + GRACE
+    close_until(closed)
+  end
 end
 
 -- Return the record of the caller, who lives. One who is late, but not missed yet, is forgiven.
@@ -215,7 +275,7 @@ local function enter()
   end
   me = read(K.owners, OWNER)
   if not me then
-    me = {process = ARGV[2], forgotten = ARGV[4] ~= '1' or nil}
+    me = {process = ARGV[2], ttl = tonumber(LEASE_TTL), forgotten = ARGV[4] ~= '' or nil}
     write(K.owners, OWNER, me)
   end
   return me
@@ -286,5 +346,7 @@ local function leave(result)
     loose,
     expired,
     result or cjson.null,
+    now,
+    MIXED and RULING or nil,
   })
 end

@@ -42,7 +42,7 @@ local function straight()
   remember(K.tombs, key, MOST_TOMBS)
   return ANSWER:format(version, due - now, loose, cjson.encode({
     key = key, account = id, state = 'held', label = row.label, age = now - row.since,
-  }))
+  }), now)
 end
 
 local answer = straight()

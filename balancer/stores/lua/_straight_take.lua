@@ -63,7 +63,7 @@ local function straight()
   if offered then id = as_offered(key, me) else id = with_room(key, me) end
   if not id then return end
   if offered then due = tonumber(call('ZRANGE', K.agenda, 0, 0, 'WITHSCORES')[2]) end
-  return ANSWER:format(version, due - now, loose, cjson.encode(id))
+  return ANSWER:format(version, due - now, loose, cjson.encode(id), now)
 end
 
 local answer = straight()

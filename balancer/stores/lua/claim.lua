@@ -14,6 +14,7 @@ local function orphaned(claim)
 end
 
 enter()
+keep_keys()
 local claim = read_claim(what)
 local age = claim.done_at and now - claim.done_at
 -- Who holds it may claim it again: the reply may have been lost.

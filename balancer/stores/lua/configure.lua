@@ -51,4 +51,5 @@ if version == 0 or #ARGV > 8 or #gone_ids > 0 then
   call('HSET', K.meta, 'version', version, 'accounts', call('HLEN', K.table))
 end
 done('fetch', claim)
+keep_keys()
 return leave(version)

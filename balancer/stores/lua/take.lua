@@ -3,7 +3,7 @@
 -- ARGV  6 key   7 draw in [0, 1)   8 max_jobs or ""   9 "=scope" or ""   10 "=label" or ""
 --       11 "1": use what is reserved for this owner   12 wants once granted   13 wants if not granted
 --       14 JSON list of accounts in random order, or ""
--- Answer  id of the account, or nil; 0 if there is none, but any account that is full would do
+-- Answer  id of the account, or nil; 0 if there is none, but waiting may help
 
 local key, draw, max_jobs = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local scope, label, offered = optional(ARGV[9]), optional(ARGV[10]), ARGV[11] == '1'
@@ -37,8 +37,10 @@ local function one_of(ids)
   -- The first that fits, or the first of the least loaded that do.
   local function first_of(ids)
     local best, least = nil, math.huge
+    local plain = not scope and not max_jobs -- then its place tells whether it has room
     for _, id in ipairs(ids) do
-      local account = read(K.accounts, id)
+      local place = plain and tonumber(call('ZSCORE', K.room, id) or BAND)
+      local account = (not plain or place < BAND) and read(K.accounts, id)
       if account and fits(id, account) then
         if not LEAST_LOADED then return id end
         local load = load_of(id, account)
@@ -98,14 +100,29 @@ local function one_of(ids)
   return any_by_count()
 end
 
+-- Whether a slot can be expected of an account without anybody mending it, or of one that is full.
+local function hope(ids)
+  if not ids then return call('ZCOUNT', K.room, BAND, '(' .. 2 * BAND) > 0 end
+  for _, id in ipairs(ids) do
+    local account = read(K.accounts, id)
+    local worth = account and not account.broken and not account.draining
+    for _, pause in ipairs(worth and account.pauses or {}) do
+      local concerns = not scope or not pause.scope or pause.scope == scope
+      if concerns and pause.cooling and not pause.worth_waiting then worth = false end
+    end
+    if worth then return true end
+  end
+end
+
 local function grant()
   local live = read(K.rows, key)
   if live then return live.account end
-  if closed or remembers(K.tombs, key) then return end
+  if remembers(K.tombs, key) then return end
+  if closed then return nil, true end
   local ids = ARGV[14] ~= '' and cjson.decode(ARGV[14])
   local id
   if ids or scope or max_jobs then id = one_of(ids) else id = any() end
-  if not id then return nil, not (ids or scope or max_jobs) end
+  if not id then return nil, hope(ids) end
   local account = read(K.accounts, id)
   write(K.rows, key, {
     account = id, state = 'held', since = now, process = ARGV[2], scope = scope, label = label,
@@ -117,12 +134,11 @@ end
 
 local me = enter()
 if offered then end_offer(OWNER, me) end
-local id, any_will_do = grant()
+local id, waiting_helps = grant()
 local wants = id and ARGV[12] or ARGV[13]
 if me.wants or wants ~= '' then
   if id and wants ~= '' then me.place = next_place() end
   set_wants(OWNER, me, wants)
   write(K.owners, OWNER, me)
 end
-if any_will_do and call('ZCOUNT', K.room, BAND, '(' .. 2 * BAND) > 0 then return leave(0) end
-return leave(id)
+return leave(id or waiting_helps and 0 or nil)

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from balancer.stores.redis.packing import Call
+from balancer.stores.redis.codec import Call
+from balancer.stores.redis.connections import InThreads
 
 
-class ClusterLink:
+class ClusterConnections:
     """Calls through a cluster's client, and from event loops through its asynchronous one.
 
     Without the latter they are made in threads. A call goes on when its caller is cancelled: a client
-    may not bear to be cut short.
+    may not bear to be cut short. How long an answer is waited for is for the client's own timeouts to say.
     """
 
     def __init__(self, client: Any, async_client: Any) -> None:
         self._client, self._async_client = client, async_client
-        self._threads: ThreadPoolExecutor | None = None
+        self._in_threads = InThreads()
         self._running: set[asyncio.Future[Any]] = set()
-        self.greeting: Callable[[], bytes] | None = None
-        """Not used: the client makes its connections without asking us."""
 
-    def evaluate(self, call: Call) -> Any:
+    def evaluate(self, call: Call, _: float | None = None) -> Any:
         """Carry out a script call."""
         try:
             return self._client.execute_command(*call.short)
@@ -38,10 +35,10 @@ class ClusterLink:
         node = self._client.get_random_node()
         return self._client.execute_command(*command, target_nodes=node)
 
-    async def aevaluate(self, call: Call) -> Any:
+    async def aevaluate(self, call: Call, _: float | None = None) -> Any:
         """Carry out a script call."""
         if self._async_client is None:
-            return await self._in_thread(call)
+            return await self._in_threads.run(self.evaluate, call)
         task = asyncio.ensure_future(self._evaluate(call))
         self._running.add(task)
         task.add_done_callback(self._done)
@@ -49,7 +46,7 @@ class ClusterLink:
 
     async def acommand(self, *command: str) -> Any:
         """Carry out one plain command, on any server of the cluster."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool(), self.command, *command)
+        return await self._in_threads.run(self.command, *command)
 
     async def _evaluate(self, call: Call) -> Any:
         try:
@@ -57,21 +54,14 @@ class ClusterLink:
         except NoScriptError:
             return await self._async_client.execute_command(*call.long)
 
-    async def _in_thread(self, call: Call) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool(), self.evaluate, call)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(8, "balancer-redis")
-        return self._threads
-
     def _done(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # seen, so that nobody warns of it
 
+    def leave_loops(self) -> None:
+        """Leave the clients to their owner."""
+
     def close(self) -> None:
         """Leave the clients to their owner."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False)
+        self._in_threads.close()

@@ -30,7 +30,9 @@ ALWAYS = 12
 WITH_JOBS = 14
 """Those, and what is remembered of released jobs."""
 
-_NAMESPACE = 28
+LAYOUT = 1
+"""Number of the way in which keys hold what they hold: pools of another do not see each other's."""
+_NAMESPACE = 24
 """Longest namespace that keys spell out: the names are sent with each call."""
 
 
@@ -65,7 +67,7 @@ def base_of(namespace: str) -> str:
     if len(namespace) > _NAMESPACE:
         fingerprint = hashlib.sha256(namespace.encode()).hexdigest()[:12]
         namespace = f"{namespace[: _NAMESPACE - 13]}~{fingerprint}"
-    return f"{{balancer:{namespace}}}:"
+    return f"{{balancer:{LAYOUT}:{namespace}}}:"
 
 
 def channel_of(namespace: str, owner: str) -> str:

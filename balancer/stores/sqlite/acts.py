@@ -9,6 +9,7 @@ from typing import Any
 
 from balancer.rules.records import HELD
 from balancer.stores import operations as ops
+from balancer.stores.snapshot import only
 from balancer.stores.sqlite.books import OFFERED, Books, LeaseRow
 from balancer.stores.sqlite.fleet import Fleet
 from balancer.stores.sqlite.glance import Glance, keep, read, replied
@@ -66,6 +67,7 @@ class Acts:
             ops.ReadTable: lambda _: read_table(self._books),
             ops.Apply: survey.apply,
             ops.ReadAll: lambda _: dump(self._books, self._memory),
+            ops.ReadSome: lambda some: only(dump(self._books, self._memory), some.accounts),
             ops.Heartbeat: self._beat,
             ops.Register: self._register,
             ops.SetWanted: self._wait,

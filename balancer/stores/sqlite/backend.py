@@ -58,7 +58,7 @@ class SqliteBackend:
     def __repr__(self) -> str:
         return f"SqliteBackend({str(self._path)!r}, namespace={self._settings.namespace!r})"
 
-    def call(self, operation: Operation) -> Reply:
+    def call(self, operation: Operation, _: float | None = None) -> Reply:
         """Carry out one operation. Raises StoreUnavailable."""
         try:
             reply, messages = self._database.transact(self._carry_out, operation)
@@ -79,7 +79,7 @@ class SqliteBackend:
             acts = self._acts_on(connection)
         return acts.carry_out(operation, now, met=self._met)
 
-    async def acall(self, operation: Operation) -> Reply:
+    async def acall(self, operation: Operation, _: float | None = None) -> Reply:
         """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
         executor = self._executor
         if executor is None:  # our own: the loop's default one may be full of those who wait for us
@@ -96,6 +96,9 @@ class SqliteBackend:
     def poke(self) -> None:
         """Have :meth:`listen` return."""
         self._mailbox.poke()
+
+    def leave_loops(self) -> None:
+        """Do nothing: the file is no loop's."""
 
     def after_fork(self, owner: Owner) -> None:
         """Let go of what is the parent's."""

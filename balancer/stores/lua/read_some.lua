@@ -1,0 +1,38 @@
+-- Read what is held of some accounts, and no more however many there are.
+--
+-- ARGV  6 JSON list of ids
+-- Answer  {now, leases on them, the accounts, their descriptions, {id = reserved slots}, how many leases are
+--          bound or ambiguous, ms to the first end of one of those or of a cooldown or -1, ms for which
+--          nothing is granted or -1}
+
+local rows, accounts, described, offers = {}, {}, {}, {}
+
+local function add(list, name, text)
+  if text then
+    list[#list + 1] = name
+    list[#list + 1] = text
+  end
+end
+
+enter()
+version_in_force()
+for _, id in ipairs(cjson.decode(ARGV[6])) do
+  add(accounts, id, call('HGET', K.accounts, id))
+  add(described, id, call('HGET', K.table, id))
+  local start = #id .. ':' .. id
+  for _, slot in ipairs(call('ZRANGEBYLEX', K.held, '[' .. start .. ':', '(' .. start .. ';')) do
+    local key = slot:sub(#start + 2)
+    local row = call('HGET', K.rows, key)
+    if row then add(rows, key, row) else offers[id] = (offers[id] or 0) + 1 end
+  end
+end
+local first = -1
+for _, entry in ipairs(call('ZRANGEBYSCORE', K.agenda, '-inf', '(inf', 'LIMIT', 0, BATCH)) do
+  if entry:find('^lease:') or entry:find('^pause:') then
+    first = math.max(0, call('ZSCORE', K.agenda, entry) - now)
+    break
+  end
+end
+return leave({
+  now, rows, accounts, described, offers, call('ZCARD', K.loose) - 1, first, closed and closed - now or -1,
+})
