@@ -448,6 +448,27 @@ def _(world: World) -> str:
     return _event(world, pool.stats, "redis_may_evict")
 
 
+@when(EVENTS, "Two pools of one service on one Redis are made with different strategies.")
+def _(world: World) -> str:
+    server = world.stack.enter_context(RedisServer())
+    made = [
+        world.stack.enter_context(
+            AccountPool("flowmusic", source={A: 1}, store=server.url, strategy=strategy)
+        )
+        for strategy in ("random", "least_loaded")
+    ]
+    made[0].acquire(timeout=5).release()
+    return _event(world, lambda: made[1].acquire(timeout=5).release(), "settings_differ")
+
+
+@when(EVENTS, "The name of a pool with a source of its own is nearly that of a service.")
+def _(world: World) -> str:
+    def make() -> None:
+        world.stack.enter_context(AccountPool("flowmusik", source={A: 1}))
+
+    return _event(world, make, "service_unknown")
+
+
 @when(EVENTS, "A lease object is dropped without being released.")
 def _(world: World) -> str:
     pool = world.pool()
