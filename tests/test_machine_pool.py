@@ -58,7 +58,7 @@ class PoolMachine(Crowd):
 
     @rule(wish=wishes)
     def try_acquire(self, wish):
-        eligible = self.eligible(wish)
+        eligible = set(self.eligible(wish)) - self.kept()
         try:
             lease = self.pool.acquire(timeout=0, **wish)
         except NoAccounts:
