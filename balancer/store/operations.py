@@ -22,7 +22,7 @@ What nearly every call is made of is a tuple: to make a frozen dataclass costs f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -259,6 +259,13 @@ class Wait:
     wants: Wants | None
 
 
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Have ``look`` read the store's ledger. Answer: what it returns. Of backends with a ``replica`` only."""
+
+    look: Callable[[Any], Any]
+
+
 Operation = (
     Take
     | End
@@ -276,6 +283,7 @@ Operation = (
     | Beat
     | Register
     | Wait
+    | Inspect
 )
 
 
