@@ -15,7 +15,7 @@ from balancer.model import Account, Listing, Table
 from balancer.store.asking import PATIENCE, SEEN_FOR
 from balancer.store.fleet import Fleet
 from balancer.store.keeping import Keeping
-from balancer.store.operations import Dump, State
+from balancer.store.operations import Dump, Inspect, State
 from balancer.store.snapshot import fill
 from balancer.tally import Tally
 
@@ -28,6 +28,8 @@ class Reading(Keeping):
     def __init__(self, *made_with: Any) -> None:
         super().__init__(*made_with)
         self.tallies: dict[str, Tally] = {}
+        self.replica: bool = getattr(self.backend, "replica", False)
+        """Whether the backend has all of it at hand, so that nothing need be copied to be looked at."""
         self.fleet = Fleet(self)
 
     # -- accounts -----------------------------------------------------------------------------
@@ -38,7 +40,8 @@ class Reading(Keeping):
             self.table, self.quiet_until = table, -math.inf
             self.look_afresh()
             for account in changes.put:
-                self._tally(account.id).account = account
+                if (tally := self.tallies.get(account.id)) is not None:  # the others are made when needed
+                    tally.account = account
             for waiter in [w for w in self.lines.waiters if w.ticket.accounts is not None]:
                 self.lines.step_aside(waiter)
             self.wake_all()
@@ -73,8 +76,12 @@ class Reading(Keeping):
     # -- reading ------------------------------------------------------------------------------
 
     def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
-        """Return what ``look`` reads from a copy of what the store holds."""
-        return look((yield from self._look(PATIENCE if patient else 0.0))[1])
+        """Return what ``look`` reads of what the store holds: from the backend's replica, or from a copy."""
+        patience = PATIENCE if patient else 0.0
+        if self.replica:
+            found: T = yield from self.ask(Inspect(look), patience)
+            return found
+        return look((yield from self._look(patience))[1])
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(Dump(), patience)

@@ -23,7 +23,7 @@ from balancer.store.asking import PATIENCE
 from balancer.store.courier import Courier
 from balancer.store.direct import Direct
 from balancer.store.fleet import Fleet, shuffled
-from balancer.store.operations import End, Granted, Owner, Take, Wants
+from balancer.store.operations import End, Granted, Inspect, Owner, Take, Wants
 from balancer.store.serving import MOST_WANTED, vague
 from balancer.tally import ENDED, HELD, NEW
 
@@ -46,7 +46,7 @@ class SharedStore(Direct):
         """Take a lease for ``waiter`` if it is the first of its line. True: it has got one."""
         with self.lock:
             self.quiet_until = self.other_due(self.now())
-            waiter.hopes = patience > 0
+            waiter.hopes, waiter.patient_until = patience > 0, time.monotonic() + min(patience, PATIENCE)
             if waiter.served:
                 return True
             first = waiter.line is not None and waiter.line.first is waiter
@@ -159,17 +159,26 @@ class SharedStore(Direct):
         """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
         if waiter.served or (waiter.ticket.alike == _ANY and time.monotonic() <= self._hope_until):
             return False
+        patience = max(0.0, waiter.patient_until - time.monotonic())
+        if self.replica:
+            look = Inspect(lambda ledger: ledger.hopeless(waiter.ticket))
+            return bool((yield from self.ask(look, patience))) and waiter.row.state is NEW
         seen = self._seen
         if seen is None or time.monotonic() > seen[0] or seen[1].hopeless(waiter.ticket):
-            seen = yield from self._look(PATIENCE if waiter.hopes else 0.0)
+            seen = yield from self._look(patience)
         return seen[1].hopeless(waiter.ticket) and waiter.row.state is NEW
 
     def rouse_hopeless(self) -> Flow[None]:
         """Wake the callers for whom, by a look at the store, there is nothing left to wait for."""
-        _, ledger = yield from self._look()
+        with self.lock:
+            tickets = {line.alike: line.first.ticket for line in self.lines.all()}
+        vain = yield from self.inspect(
+            lambda ledger: {alike for alike, ticket in tickets.items() if ledger.hopeless(ticket)},
+            patient=False,
+        )
         with self.lock:
             for line in self.lines.all():
-                if ledger.hopeless(line.first.ticket):
+                if line.alike in vain:
                     self.outbox.extend(line.queue)
         self.flush()
 
@@ -189,8 +198,8 @@ class SharedStore(Direct):
             self.courier.go()
         if led:
             self.courier.look()  # whoever stood behind it is the first now
-        if not self.lines.waiters:
-            self.courier.retell()
+        if waiter.hopes and not self.lines.waiters:
+            self.courier.retell()  # who had no hopes left said so with its last try
         self.flush()
 
     # -- looking around --------------------------------------------------------------------------------
