@@ -18,11 +18,11 @@ from collections import Counter
 
 from balancer.errors import StoreUnavailable
 from balancer.store import operations as ops
-from balancer.store.sqlite import SqliteBackend
-from balancer.store.sqlite.database import Session
+from balancer.stores.sqlite import SqliteBackend
+from balancer.stores.sqlite.database import Session
 
 START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["balancer.store.sqlite"])
+START.set_forkserver_preload(["balancer.stores.sqlite"])
 USUAL = {
     "namespace": "customer/service",
     "strategy": "random",
@@ -195,7 +195,7 @@ def crash_at(path, name, last, **options):
         close = connection.close
 
     backend._database._session = Session.of(Fatal())
-    backend._acts = None
+    backend._feed = None
     backend.call(ops.Take(key=f"{name}-1", draw=0.5, **options))
 
 

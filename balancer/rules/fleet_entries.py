@@ -275,6 +275,7 @@ class FleetEntries:
                 ledger.place(tally)
                 ledger.room.forget(tally)
                 del ledger.tallies[id]
+                self._told_cooldowns.pop(id, None)
             return
         broken = note = packed = None
         if len(fields) > 2:
@@ -290,6 +291,8 @@ class FleetEntries:
 
     def _apply_cooldown(self, name: str, fields: Fields, over: bool) -> None:
         id, scope = [*unpack(name), None][:2]
+        if over and id not in self._ledger.tallies:
+            return  # it went with its account
         ledger, tally = self._ledger, self.fleet.make_sure_of(id or "")
         told = self._told_cooldowns.setdefault(tally.id, {})
         old = tally.pauses.get(scope)

@@ -1,0 +1,272 @@
+"""The file: how it is made, checked and opened, and how it is changed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote
+
+from balancer.errors import StoreUnavailable, foreign
+from balancer.stores.sqlite import forks
+from balancer.stores.sqlite.file_system import holders, make, mounted_alone, warn_of_network
+from balancer.stores.sqlite.file_watch import FileWatch
+from balancer.stores.sqlite.write_queue import NoTurn, WriteQueue
+
+A = TypeVar("A")
+T = TypeVar("T")
+APPLICATION_ID = 0x62616C61
+"""Marks a file as ours ("bala")."""
+LAYOUT = 3
+"""Of the tables; kept as ``user_version``."""
+_BUSY, _BUSY_AGAIN = 1.0, 0.02
+"""Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell; and while
+that is known to be in the way."""
+_PAGE = 2048
+"""Bytes: each operation writes a few whole pages, and rows are short."""
+_CHECKPOINT = 10_000
+"""Pages of the log after which they are moved to the file."""
+_MOST_LOG = 16 << 20
+"""Bytes that the log keeps once it was moved, however long somebody's reading had held that up."""
+_TABLES = (
+    "CREATE TABLE pool (number INTEGER PRIMARY KEY, namespace TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE file (name TEXT NOT NULL)",  # tells it from others that were, or will be, at its path
+)
+
+
+class Session(NamedTuple):
+    """A connection, and what begins and ends its transactions."""
+
+    connection: sqlite3.Connection
+    run: Callable[[str], object]
+
+    @staticmethod
+    def of(connection: sqlite3.Connection) -> Session:
+        """Return a session: one cursor for all of it, as to make one takes as long as to begin."""
+        return Session(connection, connection.cursor().execute)
+
+
+class Database:
+    """One connection to the file, for all threads of this process. Mutable: the session.
+
+    Args:
+        path: The file; made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._folder = path.parent
+        self.threads = threading.RLock()
+        self._busy = False
+        self._queue = WriteQueue(path)
+        self._session: Session | None = None
+        self._waits = _BUSY
+        self.identity: object = None
+        """Names the file that was opened last, among all that were at its path."""
+        self._watch = FileWatch(self.path)
+        forks.register(self)
+
+    def read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Read something in one piece, out of turn: others go on meanwhile. Raises StoreUnavailable."""
+        return self.alone(self._read, act)
+
+    def alone(self, act: Callable[[A], T], about: A) -> T:
+        """Do something while no other thread of this process uses the connection. Raises StoreUnavailable."""
+        threads = self.threads
+        if not threads.acquire(blocking=False) and not self._queue.wait(lambda s: threads.acquire(timeout=s)):
+            raise self._unavailable(self._who_is_in_the_way())
+        try:
+            if self._busy:
+                raise self._unavailable("a signal handler asks in the middle of an operation")
+            self._busy = True
+            try:
+                return act(about)
+            except NoTurn:
+                raise self._unavailable(self._who_is_in_the_way()) from None
+            except (sqlite3.Error, OSError) as error:
+                if getattr(error, "sqlite_errorcode", 0) in _IN_USE:
+                    self._queue.stand_still()
+                    raise self._unavailable(self._who_is_in_the_way()) from foreign(error)
+                self.close()
+                raise self._unavailable(str(error)) from foreign(error)
+            finally:
+                self._busy = False
+        finally:
+            threads.release()
+
+    def _who_is_in_the_way(self) -> str:
+        who = holders(self.path, f"{self.path}-shm", f"{self.path}-lock")
+        return f"{who or 'another process'} has it locked, and does not get on"
+
+    def close(self) -> None:
+        """Close the connection; the next turn opens another one."""
+        with self.threads:
+            with forks.gate:
+                self.before_fork()
+            self._queue.close()
+
+    def before_fork(self) -> None:
+        """Close the connection (under the gate)."""
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(sqlite3.Error):
+                session.connection.close()
+        self._watch.end()
+
+    def in_child(self) -> None:
+        """Let go of what is the parent's: locks that its threads held, its place in the queue."""
+        self.threads, self._busy = threading.RLock(), False
+        self._queue.in_child()
+
+    # -- in turn ------------------------------------------------------------------------------------
+
+    def in_turn(self, act: Callable[[Session], T]) -> T:
+        """Do something in our turn, alone. Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable."""
+        moved = self._watch.moved()  # before our turn: the others wait while it lasts
+        if self._session is None and not self._folder.is_dir():
+            raise self._unavailable("its folder does not exist")
+        for _ in range(3):
+            try:
+                return self._queue.in_turn(self._turn, act, moved)
+            except _WrongQueue:
+                self._queue.reopen()
+        raise NoTurn
+
+    def _turn(self, act: Callable[[Session], T], moved: bool) -> T:
+        with forks.gate:
+            session = self._session
+            if session is None or moved:
+                session = self._connect()
+            if self._waits != _BUSY or self._queue.stuck_at is not None:
+                self._mind_others(session)
+            return act(session)
+
+    def _mind_others(self, session: Session) -> None:
+        """Wait less for who uses the file without queueing, if it was in the way before, and is still."""
+        busy = _BUSY_AGAIN if self._queue.stands_still() else _BUSY
+        if busy != self._waits:
+            session.run(f"PRAGMA busy_timeout = {round(1000 * busy)}")
+            self._waits = busy
+
+    def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        if self._session is None or self._watch.moved():
+            self.in_turn(lambda _: None)
+        with forks.gate:
+            session = self._session
+            if session is None:
+                raise self._unavailable("the process was forked meanwhile")
+            session.run("BEGIN")
+            try:
+                return act(session.connection)
+            finally:
+                session.run("COMMIT")
+
+    def _connect(self) -> Session:
+        """Open the file that is there now; it is made if there is none."""
+        if not self._queue.is_at_its_path():
+            raise _WrongQueue
+        self.before_fork()
+        # Looked at before it is opened: closing a file takes away the locks that SQLite has on it.
+        if not Path(self.path).exists():
+            for rest in ("-wal", "-shm"):  # of a file that was here, and that somebody may still have open
+                Path(self.path + rest).unlink(missing_ok=True)
+            os.close(make(Path(self.path), exclusive=True))
+        self._watch.begin()
+        self._waits = _BUSY
+        session = self._session = Session.of(self._open())
+        name = session.connection.execute("SELECT name FROM file").fetchone()
+        self.identity = name, self._watch.identity
+        return session
+
+    def _open(self) -> sqlite3.Connection:
+        if Path(self.path).is_dir():
+            raise self._unavailable("it is a folder")
+        if not os.access(self.path, os.R_OK | os.W_OK):
+            raise self._unavailable("this user must be allowed to read and to write it")
+        if mounted_alone(self.path):
+            raise self._unavailable(
+                "it is mounted by itself, so that its lock and its log are not shared: mount its folder"
+            )
+        warn_of_network(self.path)
+        connection = sqlite3.connect(
+            f"file:{quote(self.path)}?mode=rw",
+            uri=True,
+            timeout=_BUSY,
+            isolation_level=None,
+            check_same_thread=False,  # the threads of a process take turns
+            cached_statements=256,
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._check(connection)
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A power cut may then cost the last moments, but not the file. Nothing is lost by a killed process.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+        connection.execute(f"PRAGMA journal_size_limit = {_MOST_LOG}")
+        if not _value(connection, "SELECT count(*) FROM sqlite_master"):
+            in_transaction(Session.of(connection), _create, None)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Raise StoreUnavailable unless the file is empty, or ours and of the present layout."""
+        mark, layout = _value(connection, "PRAGMA application_id"), _value(connection, "PRAGMA user_version")
+        if mark == 0 and not _value(connection, "SELECT count(*) FROM sqlite_master"):
+            return
+        if mark != APPLICATION_ID:
+            raise self._unavailable("it is a database of something else")
+        if layout != LAYOUT:
+            raise self._unavailable(
+                f"its layout is {layout}, made by another version; this one uses layout {LAYOUT}. "
+                f"Delete it once no job is running, or name another file"
+            )
+
+    def _unavailable(self, why: str) -> StoreUnavailable:
+        return StoreUnavailable(f"the store {self.path} cannot be used: {why}")
+
+
+class _WrongQueue(Exception):
+    """The lock that we queued at is no longer the one that others queue at."""
+
+
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def in_transaction(session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
+    """Do something, all or nothing."""
+    connection, run = session
+    run("BEGIN IMMEDIATE")
+    try:
+        result = act(connection, about)
+        run("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            run("ROLLBACK")
+        raise
+    return result
+
+
+def _create(connection: sqlite3.Connection, _: None) -> None:
+    if _value(connection, "SELECT count(*) FROM sqlite_master"):
+        return  # somebody was quicker
+    for table in _TABLES:
+        connection.execute(table)
+    connection.execute("INSERT INTO file VALUES (?)", (secrets.token_hex(8),))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {LAYOUT}")
+
+
+def _value(connection: sqlite3.Connection, question: str) -> int:
+    value: int = connection.execute(question).fetchone()[0]
+    return value
