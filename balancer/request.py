@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypedDict
 
 from balancer.config import HALF, MOST_SECONDS, account_id, check_int, seconds
 from balancer.models import MAX_CAPACITY, Account
+from balancer.rules.records import NONE
 
-F = TypeVar("F", bound=Callable[..., Any])
 Where = Callable[[Account], bool]
 
 
@@ -28,16 +27,11 @@ class AcquireOptions(TypedDict, total=False):
 _NUMBERS = (int, float)
 
 
-def plain(asked: AcquireOptions) -> bool:
-    """Whether any account will do, and nothing that was given needs a closer look."""
-    value: Any
-    for name, value in asked.items():
-        if name == "timeout":
-            if value is not None and not (type(value) in _NUMBERS and 0 <= value <= MOST_SECONDS):
-                return False
-        elif name != "label" or not (value is None or (type(value) is str and value.isascii())):
-            return False
-    return True
+def is_plain(timeout: float | None, label: str | None) -> bool:
+    """Whether these two need no closer look."""
+    return (timeout is None or (timeout.__class__ in _NUMBERS and 0 <= timeout <= MOST_SECONDS)) and (
+        label is None or (label.__class__ is str and label.isascii())
+    )
 
 
 class AcquireRequest(NamedTuple):
@@ -45,7 +39,7 @@ class AcquireRequest(NamedTuple):
 
     timeout: float | None = None
     account: str | None = None
-    exclude: frozenset[str] = frozenset()
+    exclude: frozenset[str] = NONE
     where: Where | None = None
     max_jobs: int | None = None
     scope: str | None = None
@@ -81,21 +75,27 @@ class AcquireRequest(NamedTuple):
         return AcquireRequest(
             timeout=None if timeout is None else seconds("timeout", timeout),
             account=None if account is None else account_id("account", account),
-            exclude=frozenset(account_id("exclude", each) for each in exclude),
+            exclude=frozenset([account_id("exclude", each) for each in exclude]) if exclude else NONE,
             where=where,
-            max_jobs=check_int("max_jobs", max_jobs, 1, MAX_CAPACITY),
+            max_jobs=None if max_jobs is None else check_int("max_jobs", max_jobs, 1, MAX_CAPACITY),
             scope=scope,
             label=label,
         )
 
     @property
-    def free(self) -> bool:
-        """Whether any account will do, so that no table is needed to say which."""
-        return self.account is None and not self.exclude and self.where is None
+    def unconstrained(self) -> bool:
+        """Whether any account with room will do."""
+        return (
+            self.account is None
+            and not self.exclude
+            and self.where is None
+            and self.max_jobs is None
+            and self.scope is None
+        )
 
     def accounts(self, table: Mapping[str, Account]) -> frozenset[str] | None:
         """Return the ids that the constraints leave; None: any. Runs ``where``, so hold no lock."""
-        if self.free:
+        if self.account is None and not self.exclude and self.where is None:
             return None
         ids: Collection[str] = table if self.account is None else (self.account,)
         return frozenset(id for id in ids if self.why_not(id, table.get(id)) is None)
@@ -112,15 +112,3 @@ class AcquireRequest(NamedTuple):
 
 
 AcquireRequest.make.__qualname__ = "acquire"  # by this name whoever gives an unknown argument is told
-
-
-def asks(acquire: F) -> F:
-    """Show the arguments of an ``acquire`` that takes them in a dict.
-
-    Seven arguments by keyword, each with a default, cost as much as the choice of an account.
-    """
-    inner, made = inspect.signature(acquire), inspect.signature(AcquireRequest.make)
-    options = list(made.parameters.values())
-    parameters = [next(iter(inner.parameters.values())), *options]
-    acquire.__signature__ = inner.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return acquire

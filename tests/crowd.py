@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 from naive import NaiveLedger
 
 from balancer import AccountPool, AcquireTimeout, NoAccounts
-from balancer.testing import ManualClock
+from balancer.testing import ManualClock, at_rest
 
 IDS = ("a", "b", "c")
 PATIENCE = 20.0
@@ -27,6 +27,8 @@ class Caller:
     deadline: float
     number: int
     outcome: Any = None
+    came: float = 0.0
+    """What the pool's clock read when it came."""
     thread: threading.Thread = field(init=False)
 
     def __post_init__(self):
@@ -113,16 +115,32 @@ class Crowd(RuleBasedStateMachine):
         self.callers = [caller for caller in self.callers if caller not in finished]
         for caller in finished:
             self.judge(caller)
-        waiting = self.pool.stats().waiting
-        fetching = self.pool._core.refresher.configuration.single_flight.running
         return (
-            not fetching
-            and waiting == len(self.callers)
+            self.pool.stats().waiting == len(self.callers)
+            and self.nothing_moves()
             and not any(
-                self.clock() >= caller.deadline or self.hopeless(caller.wish) or self.eligible(caller.wish)
+                self.clock() >= caller.deadline
+                or self.hopeless(caller.wish)
+                or set(self.eligible(caller.wish)) - self.kept(caller)
                 for caller in self.callers
             )
         )
+
+    def kept(self, caller=None):
+        """Return the account that is kept for somebody else, who has waited for an emptier one than it is."""
+        lowering = [each for each in self.callers if "max_jobs" in each.wish]
+        first = min(lowering, key=lambda each: each.number, default=None)
+        if first is None or first is caller or self.clock() < first.came + 5.0:
+            return set()
+        kept = {id for id, why in self.pool.explain().items() if "kept" in why}
+        assert len(kept) <= 1
+        return kept
+
+    def nothing_moves(self):
+        try:
+            return at_rest(self.pool, timeout=0)
+        except TimeoutError:
+            return False
 
     def judge(self, caller):
         if isinstance(caller.outcome, NoAccounts):

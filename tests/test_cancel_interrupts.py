@@ -6,12 +6,12 @@ import sys
 import traceback
 
 import pytest
+from own_code import is_own
 from stepping import SteppedLoop, at_once, full_pool, in_flight
 
 from balancer import AccountPool, AsyncAccountPool
-from balancer.testing import ManualClock
+from balancer.testing import ManualClock, at_rest
 
-PACKAGE = "/balancer/"
 SWALLOWED = (
     "__del__",
     "<genexpr>",
@@ -29,8 +29,7 @@ class Interrupter:
 
     def __call__(self, frame, event, arg):
         code = frame.f_code
-        ours = PACKAGE in code.co_filename and "testing" not in code.co_filename
-        if ours and event in ("call", "c_return") and code.co_name not in SWALLOWED:
+        if is_own(code.co_filename) and event in ("call", "c_return") and code.co_name not in SWALLOWED:
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt
@@ -130,8 +129,7 @@ def test_an_interrupted_release_strands_nobody_who_waits():
             loop.tick(3)
             at_once(second.result().release())
             assert in_flight(sync) == 0
-            assert not sync._core.store.wait_queue.waiters
-            assert sync._core.store.wait_queue.keeper is None
+            assert at_rest(sync, callers=0)
         if not came:
             break
     assert moment > 10
@@ -168,7 +166,7 @@ def test_a_waiter_that_is_interrupted_leaves_its_place_and_its_slot_to_the_next(
                 assert task.done(), f"moment {moment}"
                 at_once(task.result().release())
             assert in_flight(sync) == 0
-            assert not sync._core.store.wait_queue.waiters
+            assert at_rest(sync, callers=0)
         if not came:
             break
     assert moment > 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import threading
 import traceback
@@ -13,6 +14,7 @@ from crew import Played, in_line, start
 from stepping import until
 
 from balancer import AccountPool, LeaseLost
+from balancer.testing import at_rest
 
 pytest_plugins = ["balancer.testing.plugin"]
 
@@ -144,7 +146,8 @@ def test_a_fork_during_a_fetch_does_not_block_the_childs_own():
     source.hold()
     pool = AccountPool(source=source)
     caller = start(pool.acquire)
-    until(lambda: source.calls == 1 and pool._core.refresher.watching)
+    until(lambda: source.calls == 1)
+    at_rest(pool, callers=1, landed=False)
 
     def use():
         source.detached()
@@ -200,8 +203,9 @@ def test_a_child_of_a_child_starts_anew_as_well():
     assert lease.release()
 
 
-def test_an_event_logged_at_the_fork_does_not_block_the_child(capfd):
+def test_an_event_logged_at_the_fork_does_not_block_the_child(capfd, monkeypatch):
     """P-45: writing to stderr takes no lock that another thread could have held."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a program that has not set it up
     pool = AccountPool(source={"a": 1}, ttl=1e9)
     pool.refresh()
     stop = threading.Event()

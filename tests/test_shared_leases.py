@@ -17,8 +17,9 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
+from balancer.rules import operations as ops
 from balancer.stores import courier
-from balancer.stores import operations as ops
+from balancer.testing import at_rest
 
 ONE = {"a": 1}
 TTL = 60.0
@@ -128,9 +129,9 @@ def test_an_acquire_gives_up_on_a_store_that_stays_away(pools, shelf):
     for timeout in (0, 0.1):
         with pytest.raises(StoreUnavailable):
             pool.acquire(timeout=timeout)
-    assert not pool._core.store.wait_queue.waiters
     shelf.away = False
     until(lambda: pool.stats().free == 1)
+    assert at_rest(pool, callers=0)
 
 
 def test_an_acquire_outlasts_a_short_outage(pools, shelf):
@@ -301,8 +302,7 @@ def test_closing_does_not_stop_a_loop_whose_tasks_wait(pools, monkeypatch):
     async def main():
         pool = AsyncAccountPool(pool=threads)
         task = asyncio.ensure_future(pool.acquire())
-        while not threads._core.store.wait_queue.counted:  # noqa: ASYNC110  # no event tells of it
-            await asyncio.sleep(0)
+        await at_rest(pool, callers=1)
         await pool.close()
         with pytest.raises(Exception, match="closed"):
             await task
@@ -327,7 +327,9 @@ def test_a_child_has_nothing_to_say_for_its_parent(pools, shelf):
         shelf.before = None
         courier._say_last_words()
         mine = not store.mine and not lease.release() and len(shelf.calls) == said
-        caller = pool.acquire(timeout=0) if mine and shelf.ledger.account_states["a"].held == {} else None
+        caller = (
+            pool.acquire(timeout=0) if mine and shelf.fleet.ledger.account_states["a"].held == {} else None
+        )
         os._exit(0 if mine and caller is None else 1)
     assert os.waitpid(child, 0)[1] == 0
     gate.open.set()

@@ -12,6 +12,7 @@ from stepping import until
 from table_pools import *  # noqa: F403  # fixtures
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
+from balancer.testing import at_rest
 from balancer.waiting.queue import WaitQueue
 
 LABELS = ["one", "three", "two"]
@@ -177,13 +178,13 @@ def test_the_keeper_and_its_heir_may_leave_at_once():
 def test_a_lease_dropped_before_anybody_keeps_the_time_is_not_overlooked(monkeypatch):
     """P-33, P-3: the first in line looks once more when it has become the one to be told."""
     pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
-    leases, join = [pool.acquire()], WaitQueue.join_plain
+    leases, join = [pool.acquire()], WaitQueue.join
 
     def interrupted(*args):
         leases.clear()  # as a garbage collection may do in the middle of it
         join(*args)
 
-    monkeypatch.setattr(WaitQueue, "join_plain", interrupted)
+    monkeypatch.setattr(WaitQueue, "join", interrupted)
     assert result(start(pool.acquire)).release()
 
 
@@ -213,7 +214,7 @@ def test_who_waits_fetches_when_an_answer_says_that_the_configuration_has_change
     pool = AccountPool(source=source, ttl=1e9, reconcile_every=None)
     lease = pool.acquire()
     waiting = start(pool.acquire)
-    until(lambda: pool._core.store.wait_queue.keeper)
+    at_rest(pool, callers=1)
     source.table["b"] = 1
     source.may_land.set()
     pool._core.refresher.expire()
@@ -223,17 +224,17 @@ def test_who_waits_fetches_when_an_answer_says_that_the_configuration_has_change
 
 @pytest.mark.parametrize("constraint", [{}, {"account": "broken"}], ids=["stale", "hopeless"])
 def test_a_fetch_that_takes_long_keeps_nobody_from_a_slot_that_becomes_free(source, monkeypatch, constraint):
-    """P-33: the one who keeps the time for all goes on doing so while it waits for the fetch."""
+    """P-33: the time is kept by nobody who waits for the fetch."""
     monkeypatch.setattr("balancer.engine.acquire.PATIENCE", 60.0)
     monkeypatch.setattr("balancer.rules.freshness.CONFIRMED", 0.0)
     pool = AccountPool(source=source, ttl=1e9, reconcile_every=None)
     source.table["broken"] = {"maxJobs": 1, "error": "expired"}
     pool.refresh()
-    pool.cool("a", 0.3)
+    pool.cool("a", 1.5)
     waiting = [start(pool.acquire, **constraint)]
-    until(lambda: pool._core.store.wait_queue.keeper)
+    at_rest(pool, callers=1, landed=False)
     waiting.append(start(pool.acquire))
-    until(lambda: len(pool._core.store.wait_queue.waiters) == 2)
+    at_rest(pool, callers=2, landed=False)
     if not constraint:
         pool._core.refresher.expire()
     until(lambda: source.fetches == 2)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from typing import Any
 
 from cachetools import TLRUCache
 
@@ -27,6 +28,10 @@ CONFIRMED = 5.0
 """Age in seconds up to which a table is recent enough to turn a caller away by it."""
 LEAST_TTL = 1.0
 """Seconds for which any table is fresh: who awaited it goes on with it, and nobody asks at speed."""
+RECONCILE_DEADLINE = 30.0
+"""Seconds after which a reconciliation is given up."""
+BELIEVED, BELIEVED_AT_MOST = 600.0, 3600.0
+"""Seconds for which a server that asks to wait is left alone: without a table to go by, and with one."""
 _BACKOFF_FIRST, _BACKOFF_MOST = 1.0, 30.0
 
 
@@ -74,7 +79,11 @@ class Freshness(enum.Enum):
 class ConfigurationCache:
     """The table in force and its freshness."""
 
-    def __init__(self, ttl: float, stale_if_error: float, timer: Callable[[], float]) -> None:
+    def __init__(
+        self, ttl: float, stale_if_error: float, timer: Callable[[], float], asked: str = "the source"
+    ) -> None:
+        self.asked = asked
+        """What errors say was asked."""
         self.ttl, self.stale_if_error = max(ttl, LEAST_TTL), stale_if_error
         self.single_flight = SingleFlight(FETCH_DEADLINE)
         self._kept: TLRUCache[str, AccountTable] = TLRUCache(1, self._kept_until, timer)
@@ -109,7 +118,7 @@ class ConfigurationCache:
     def advise(self, now: float) -> Freshness:
         """Say what a caller who needs the table should do at ``now``."""
         if self.single_flight.overdue(now):
-            self._fail(SourceUnavailable(f"no answer within {FETCH_DEADLINE:.0f} s"), now)
+            self._fail(SourceUnavailable(f"{self.asked}: no answer within {FETCH_DEADLINE:.0f} s"), now)
         if now < self.fresh_until and self.trouble is None:
             return Freshness.USE  # what is fresh is kept, and most calls need not look it up
         usable = self.table is not None and not self.denied
@@ -171,7 +180,88 @@ class ConfigurationCache:
     def _fail(self, error: BalancerError, now: float) -> None:
         pause = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2.0 ** min(self.failures, 10))
         asked = error.retry_after if isinstance(error, SourceError) else None
+        # One answer shuts nobody out for long: the old table may serve meanwhile, and no longer.
+        asked = min(asked or 0.0, max(BELIEVED, min(BELIEVED_AT_MOST, self._kept_until() - now)))
         self.failures += 1
         self.refresh_failures += 1
         self.trouble = error
-        self.retry_at = now + max(pause, asked or 0.0)
+        self.retry_at = now + max(pause, asked)
+
+
+class ReconcileSchedule:
+    """Reconciliation's timetable: every so often, but only for a reason."""
+
+    def __init__(self, every: float | None, asked: str = "the source") -> None:
+        self.asked = asked
+        """What errors say was asked."""
+        self.every = every
+        """Seconds between two reconciliations; None: never by itself."""
+        self.single_flight = SingleFlight(RECONCILE_DEADLINE)
+        self.started_at = -math.inf
+        self.trouble: BalancerError | None = None
+        """Why the last one failed; None after one that succeeded."""
+        self.result: Any = None
+        """The last plan that was put into effect."""
+
+    def due(self, now: float, first: bool, waiting: bool, oldest_detached_since: float) -> bool:
+        """Whether to ask now.
+
+        Reasons: the first table has just come; somebody waits; a bound or ambiguous lease (the
+        oldest is so since ``loose_since``) is older than one interval.
+        """
+        self.expire(now)
+        if self.every is None or self.single_flight.running:
+            return False
+        if first:
+            return self.started_at == -math.inf
+        return now >= self.next_due(now, waiting, oldest_detached_since)
+
+    def expire(self, now: float) -> None:
+        """Give up a reconciliation that is over its deadline."""
+        if self.single_flight.overdue(now):
+            self.trouble = SourceUnavailable(f"{self.asked}: no answer within {RECONCILE_DEADLINE:.0f} s")
+
+    def next_due(self, now: float, waiting: bool, oldest_detached_since: float) -> float:
+        """Return when :meth:`due` will hold if nothing changes."""
+        if self.every is None:
+            return math.inf
+        if self.single_flight.running:
+            return self.single_flight.deadline
+        reason_since = now if waiting else oldest_detached_since + self.every
+        return max(reason_since, self.started_at + self.every)
+
+    def start(self, now: float) -> int:
+        """Begin a reconciliation and return its number."""
+        self.started_at = now
+        return self.single_flight.start(now)
+
+    def land(self, number: int, outcome: object) -> bool:
+        """End a reconciliation. False: it had been given up."""
+        if not self.single_flight.land(number):
+            return False
+        self.trouble = outcome if isinstance(outcome, BalancerError) else None
+        return True
+
+    def abandon(self) -> None:
+        """Forget a reconciliation whose thread stayed behind in the parent of a fork."""
+        self.single_flight.land(self.single_flight.number)
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as before the first reconciliation: one is due with the next first table."""
+        self.started_at = -math.inf
+
+
+class Schedule:
+    """When the source is to be asked for anything; and whether the pool is closed."""
+
+    def __init__(self, configuration: ConfigurationCache, reconcile_schedule: ReconcileSchedule) -> None:
+        self.configuration, self.reconcile_schedule = configuration, reconcile_schedule
+        self.closed = False
+
+    def next_due(self, now: float, waiting: bool, oldest_detached_since: float) -> float:
+        """Return when somebody has to look at it again."""
+        if self.closed:
+            return -math.inf
+        due = self.reconcile_schedule.next_due(now, waiting, oldest_detached_since)
+        return min(self.configuration.next_due(), due)

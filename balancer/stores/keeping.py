@@ -10,9 +10,9 @@ from random import getrandbits
 from typing import Any
 
 from balancer.errors import LeaseLost, StoreUnavailable
+from balancer.rules.operations import Bind, Cool, EndedLease, Release, Renew, Report, Reset
 from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, LeaseRecord
 from balancer.stores.asking import PATIENCE, Asking
-from balancer.stores.operations import Bind, Cool, EndedLease, Release, Renew, Report, Reset
 from balancer.useapi.verdicts import Verdict, VerdictDetails
 from balancer.waiting.drivers import Flow
 
@@ -29,7 +29,7 @@ class Keeping(Asking):
         Its last four digits are drawn: ending a key that is not there yet bars it, and a slip of the finger
         must not hit the next one.
         """
-        return f"{self._origin.prefix}-{_FIRST + self.serial():x}{getrandbits(16):04x}"
+        return f"{self.process.name}-{_FIRST + self.serial():x}{getrandbits(16):04x}"
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -115,10 +115,10 @@ class Keeping(Asking):
 
     # -- verdicts -----------------------------------------------------------------------------
 
-    def judge(self, record: LeaseRecord, ruling: VerdictDetails) -> Flow[None]:
+    def report(self, record: LeaseRecord, ruling: VerdictDetails) -> Flow[None]:
         """Put what an answer said about the account and the lease into effect."""
         judge = Report(
-            key=self.text(record.key),
+            key=self.lease_id(record.key),
             accepted=ruling.verdict is Verdict.ACCEPTED,
             doubt=ruling.verdict is Verdict.AMBIGUOUS,
             adverse=ruling.verdict.adverse,
@@ -133,7 +133,9 @@ class Keeping(Asking):
         if judge.doubt:
             self._put_in_doubt(judge.key)
         try:
-            yield from self.ask_for_sure(judge, held, PATIENCE)
+            live = yield from self.ask_for_sure(judge, held, PATIENCE)
+            if not live and judge.seconds is not None:
+                yield from self.ask(_of_the_account(record, judge), PATIENCE)
         except StoreUnavailable:
             self.later(judge, held)
         except BaseException:
@@ -142,7 +144,7 @@ class Keeping(Asking):
         if judge.seconds is not None:
             self._tell_cooling(record.account_state.id, judge)
 
-    def doubt(self, key: Any) -> None:
+    def mark_ambiguous(self, key: Any) -> None:
         """Keep the slot of a lease whose job may run; the store is told by the courier."""
         held = self.mine.get(key)
         self._put_in_doubt(key)
@@ -185,3 +187,14 @@ class Keeping(Asking):
         """Clear what verdicts made of an account. False: there is no such account."""
         self.look_afresh()
         return bool((yield from self.ask(Reset(account_id), PATIENCE)))
+
+
+def _of_the_account(record: LeaseRecord, judge: Report) -> Cool:
+    """Return what is left to do for a lease that has ended: its account is known all the same."""
+    return Cool(
+        account=record.account_state.id,
+        seconds=judge.seconds or 0.0,
+        scope=judge.scope,
+        reason=judge.reason,
+        worth_waiting=judge.worth_waiting,
+    )

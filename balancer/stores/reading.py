@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from balancer.errors import BalancerError
 from balancer.models import Account, AccountTable, JobList
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.operations import Inspect, ReadAll, State
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import AccountState
 from balancer.stores.asking import PATIENCE, SEEN_FOR
 from balancer.stores.fleet import Fleet
 from balancer.stores.keeping import Keeping
-from balancer.stores.operations import ReadAll, State
 from balancer.stores.snapshot import fill
 from balancer.waiting.drivers import Flow
 
@@ -25,9 +25,11 @@ T = TypeVar("T")
 class Reading(Keeping):
     """The configuration, and looks at the whole store."""
 
-    def __init__(self, *made_with: Any) -> None:
-        super().__init__(*made_with)
+    def __init__(self, *made_with: Any, **state: Any) -> None:
+        super().__init__(*made_with, **state)
         self.account_states: dict[str, AccountState] = {}
+        self.replica: bool = getattr(self.backend, "replica", False)
+        """Whether the backend has all of it at hand, so that nothing need be copied to be looked at."""
         self.fleet = Fleet(self)
 
     # -- accounts -----------------------------------------------------------------------------
@@ -36,10 +38,12 @@ class Reading(Keeping):
         """Show the accounts of this process as the table has them; callers look around."""
         with self.lock:
             self.table, self.next_housekeeping_at = table, -math.inf
+            self.version += 1
             self.look_afresh()
             for account in changes.put:
-                self._tally(account.id).account = account
-            for waiter in [w for w in self.wait_queue.waiters if w.slot_request.accounts is not None]:
+                if (account_state := self.account_states.get(account.id)) is not None:
+                    account_state.account = account  # the others are made when needed
+            for waiter in list(self.wait_queue.waiters):
                 self.wait_queue.step_aside(waiter)
             self.wake_all()
         self.flush()
@@ -59,7 +63,7 @@ class Reading(Keeping):
         """Return the configuration, or why it could not be had, and its age in seconds."""
         return self.fleet.fetch(ask, max_age)
 
-    def survey(
+    def reconcile(
         self,
         ask: Callable[[], JobList | BalancerError],
         wanted: Callable[[], bool],
@@ -73,8 +77,12 @@ class Reading(Keeping):
     # -- reading ------------------------------------------------------------------------------
 
     def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
-        """Return what ``look`` reads from a copy of what the store holds."""
-        return look((yield from self._look(PATIENCE if patient else 0.0))[1])
+        """Return what ``look`` reads of what the store holds: from the backend's replica, or from a copy."""
+        patience = PATIENCE if patient else 0.0
+        if self.replica:
+            found: T = yield from self.ask(Inspect(look), patience)
+            return found
+        return look((yield from self._look(patience))[1])
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(ReadAll(), patience)

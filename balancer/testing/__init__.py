@@ -1,4 +1,4 @@
-"""A stand-in for useapi.net, which offers no sandbox, and a clock that tests move by hand.
+"""A stand-in for useapi.net, which offers no sandbox, a clock that tests move by hand, and a look for rest.
 
 ::
 
@@ -13,8 +13,19 @@
 from balancer.testing.audit import AccountAudit, Audit, Violation
 from balancer.testing.callbacks import Reply
 from balancer.testing.clock import ManualClock
-from balancer.testing.entries import CANARY
-from balancer.testing.fake import FakeUseapi
 from balancer.testing.faults import Fault
+from balancer.testing.rest import at_rest
+from balancer.testing.server import FakeUseapi
+from balancer.testing.services import CANARY
 
-__all__ = ["CANARY", "AccountAudit", "Audit", "FakeUseapi", "Fault", "ManualClock", "Reply", "Violation"]
+__all__ = [
+    "CANARY",
+    "AccountAudit",
+    "Audit",
+    "FakeUseapi",
+    "Fault",
+    "ManualClock",
+    "Reply",
+    "Violation",
+    "at_rest",
+]
