@@ -31,7 +31,7 @@ class World:
     def load(self):
         """Have the first table read."""
         task = self.loop.create_task(self.pool.refresh())
-        self.loop.tick(2)
+        self.loop.tick(6)  # it may find one under way that is to be given up first
         self.source.land()
         self.loop.tick(2)
         task.result()
@@ -126,7 +126,7 @@ class Loading(Fetching):
         self.clock.advance(61)  # what has been on its way for so long is given up
         self.loop.tick(2)
         self.source.asked.clear()
-        self.clock.advance(30)
+        self.clock.advance(61)  # and so is what somebody who waited has asked for since
         self.load()
 
 
