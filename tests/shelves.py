@@ -10,7 +10,7 @@ from ledger_backend import Shelf
 from stepping import until
 
 from balancer import AccountPool
-from balancer.stores import asking, keeping, reading, serving, shared
+from balancer.stores import client, offers, process_queue, shared
 
 PATIENCE = 20.0
 
@@ -35,27 +35,27 @@ def pools(shelf):
     shelf.away, shelf.before = False, None
     shelf.cut.clear()
     for pool in opened:
-        pool._core.store.mine.clear()
+        pool._core.store.held.held.clear()
         pool._core.close()
 
 
 @pytest.fixture
 def never_by_itself(monkeypatch):
     """Let no process look around because time goes by: only a message helps."""
-    monkeypatch.setattr(serving, "_LOOK_AGAIN", 600.0)
-    monkeypatch.setattr(serving, "_LOOK_OFTEN", 600.0)
+    monkeypatch.setattr(offers, "_LOOK_AGAIN", 600.0)
+    monkeypatch.setattr(offers, "_LOOK_OFTEN", 600.0)
 
 
 @pytest.fixture
 def often(monkeypatch):
     """Let processes look around by themselves so often that a test need not wait."""
-    monkeypatch.setattr(serving, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(offers, "_LOOK_AGAIN", 0.05)
 
 
 @pytest.fixture
 def hasty(monkeypatch):
     """Let nobody have much patience with a store that is away."""
-    for module in (asking, keeping, reading, shared):
+    for module in (client, process_queue, shared):
         monkeypatch.setattr(module, "PATIENCE", 0.05)
 
 

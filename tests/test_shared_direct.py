@@ -61,7 +61,7 @@ def test_an_interruption_at_any_moment_of_an_acquire_leaves_no_slot_taken(pool):
         for lease in leases:
             lease.release()
         until(lambda: pool.stats().free == 2)
-        assert not pool._core.store.mine
+        assert not pool._core.store.held.held
     assert moment > 10
 
 
@@ -70,10 +70,10 @@ def test_an_interruption_while_a_dropped_lease_is_ended_loses_no_slot(pool):
     store = pool._core.store
     for moment in itertools.count(1):
         lease = pool.acquire()
-        store.abandoned_leases.append(lease._record)  # as its finalizer does, which is not struck here
-        came = interrupted(moment, store.drain)
+        store.held.abandoned.append(lease._record)  # as its finalizer does, which is not struck here
+        came = interrupted(moment, store.collect)
         until(lambda: pool.stats().free == 2)
-        assert not store.mine
+        assert not store.held.held
         if not came:
             break
     assert moment > 10
@@ -87,7 +87,7 @@ def test_an_interruption_at_any_moment_of_a_release_loses_no_slot(pool):
         if lease._record.state is HELD:
             assert lease.release()
         until(lambda: pool.stats().free == 2)
-        assert not pool._core.store.mine
+        assert not pool._core.store.held.held
         if not came:
             break
     assert moment > 10
@@ -149,6 +149,6 @@ def test_what_a_store_that_is_away_is_not_told_is_told_later(pool, shelf):
     assert lease.release()
     assert not lease.release()
     with pytest.raises(StoreUnavailable):
-        pool._core.store.do(ops.ReadAll())
+        pool._core.store.client.call(ops.ReadAll())
     shelf.away = False
     until(lambda: pool.stats().free == 2)

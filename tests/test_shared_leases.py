@@ -17,8 +17,8 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
-from balancer.stores import courier
 from balancer.stores import operations as ops
+from balancer.stores import worker as worker_module
 from balancer.testing import at_rest
 
 ONE = {"a": 1}
@@ -30,9 +30,9 @@ def states(pool):
     return {holder.id: holder.state for holder in pool.holders()}
 
 
-def couriers():
-    """Return how many couriers run."""
-    return sum(thread.name == "balancer-courier" for thread in threading.enumerate())
+def workers():
+    """Return how many workers run."""
+    return sum(thread.name == "balancer-worker" for thread in threading.enumerate())
 
 
 # -- the store away ----------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def test_a_job_outlives_an_outage_twice_as_long_as_its_lease(pools, shelf, hasty
     lease = pool.acquire()
     with capture_logs() as logs:
         shelf.cut.add(owner(pool))
-        pool._core.store.courier.hurry()
+        pool._core.store.outbox.request_heartbeat()
         until(lambda: any(entry["event"] == "store_away" for entry in logs))
         shelf.leap += 2 * TTL
         taken = other.acquire(timeout=0)  # its process was taken for dead
@@ -66,7 +66,7 @@ def test_a_late_beat_does_not_end_the_leases_of_its_own_process(pools, shelf):
     lease = pool.acquire()
     until(lambda: any(isinstance(operation, ops.Heartbeat) for _, operation in shelf.calls))
     shelf.leap += 2 * TTL
-    pool._core.store.courier.hurry()
+    pool._core.store.outbox.request_heartbeat()
     until(lambda: any(isinstance(operation, ops.Register) for _, operation in shelf.calls))
     assert states(pool) == {lease.id: "held"}
     assert lease.release()
@@ -163,7 +163,7 @@ def test_a_cancelled_release_is_a_release(pools):
     with capture_logs() as logs:
         asyncio.run(main())
         gc.collect()
-        assert not threads._core.store.mine
+        assert not threads._core.store.held.held
         until(lambda: threads.stats().free == 1)
     assert not [entry for entry in logs if entry["event"] == "lease_abandoned"]
     assert threads.stats().released == 1
@@ -196,13 +196,13 @@ def test_two_threads_may_look_for_dropped_leases_at_once(pools):
             return next(answers)
 
     answers = iter([True, False])
-    pool._core.store.abandoned_leases = Emptied()
-    pool._core.store.drain()
+    pool._core.store.held.abandoned = Emptied()
+    pool._core.store.collect()
 
 
-def test_a_dropped_lease_is_found_by_a_courier_that_has_nothing_else_to_do(pools, monkeypatch):
+def test_a_dropped_lease_is_found_by_a_worker_that_has_nothing_else_to_do(pools, monkeypatch):
     """P-3, P-19: its finalizer calls nobody, and nobody else comes by."""
-    monkeypatch.setattr(courier, "_LINGER", 0.05)
+    monkeypatch.setattr(worker_module, "_LINGER", 0.05)
     pool, other = pools(source=ONE), pools(source=ONE)
     pool.acquire()
     gc.collect()
@@ -212,21 +212,21 @@ def test_a_dropped_lease_is_found_by_a_courier_that_has_nothing_else_to_do(pools
 # -- the thread and its life -----------------------------------------------------------------------------
 
 
-def test_a_lease_is_kept_alive_by_a_courier_that_was_about_to_sleep_on(pools, shelf):
+def test_a_lease_is_kept_alive_by_a_worker_that_was_about_to_sleep_on(pools, shelf):
     """P-35, P-37: it lingers for seconds, and a lease may live for less."""
     pool, other = pools(lease_ttl=0.3), pools(lease_ttl=0.3)
-    pool.acquire().release()  # the courier has nothing to do now
+    pool.acquire().release()  # the worker has nothing to do now
     lease = pool.acquire()
     beats = len([1 for name, operation in shelf.calls if isinstance(operation, ops.Heartbeat)])
     until(lambda: len([1 for _, o in shelf.calls if isinstance(o, ops.Heartbeat)]) > beats + 4)
     assert states(other) == {lease.id: "held"}
 
 
-def test_a_courier_that_was_about_to_end_sees_who_came(pools, monkeypatch):
+def test_a_worker_that_was_about_to_end_sees_who_came(pools, monkeypatch):
     """P-28: between its look and its end somebody may have found it still there."""
     pool, other = pools(source=ONE), pools(source=ONE)
     lease = other.acquire()
-    found = pool._core.store.courier
+    found = pool._core.store.worker
     usual, calls = found._needed, []
 
     def needed():
@@ -240,26 +240,26 @@ def test_a_courier_that_was_about_to_end_sees_who_came(pools, monkeypatch):
     lease_wanted = []
     pool.stats()
     monkeypatch.setattr(found, "_needed", needed)
-    found.go()
+    pool._core.store.worker._start()
     until(lambda: lease_wanted and pool._core.store.wait_queue.counted)
     lease.release()
     assert lease_wanted[0].result(4).account.id == "a"
 
 
-def test_an_interrupted_start_leaves_no_courier_that_does_not_run(pools, monkeypatch):
+def test_an_interrupted_start_leaves_no_worker_that_does_not_run(pools, monkeypatch):
     """P-1: the next one who needs it starts another."""
     pool = pools(source=ONE)
     lease = pool.acquire()
     store = pool._core.store
     lease.release()
     pool.close()
-    until(lambda: store.courier._thread is None)
+    until(lambda: store.worker.thread is None)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", _raise_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            store.later(ops.Release("somebody-1"))
+            store.outbox.send(ops.Release("somebody-1"))
     pool.stats()
-    until(lambda: not store.courier._queue)
+    until(lambda: not store.outbox.queue)
 
 
 def _raise_interrupt(_):
@@ -267,7 +267,7 @@ def _raise_interrupt(_):
 
 
 def test_closing_keeps_leases_alive_and_closes_connections_after_the_last(pools, shelf):
-    """P-37: the courier goes on for those that are out, and then ends."""
+    """P-37: the worker goes on for those that are out, and then ends."""
     pool, other = pools(lease_ttl=0.3), pools(lease_ttl=0.3)
     lease, backend = pool.acquire(), pool._core.store.backend
     pool.close()
@@ -276,7 +276,7 @@ def test_closing_keeps_leases_alive_and_closes_connections_after_the_last(pools,
     assert states(other) == {lease.id: "held"}
     assert not backend.closed
     assert lease.release()
-    until(lambda: backend.closed and pool._core.store.courier._thread is None)
+    until(lambda: backend.closed and pool._core.store.worker.thread is None)
 
 
 def test_closing_sends_what_is_still_to_be_sent_and_ends_the_thread(pools, shelf):
@@ -288,7 +288,7 @@ def test_closing_sends_what_is_still_to_be_sent_and_ends_the_thread(pools, shelf
     pool.close()
     shelf.cut.clear()
     until(lambda: other.stats().free == 1)
-    until(lambda: pool._core.store.courier._thread is None, patience=3)
+    until(lambda: pool._core.store.worker.thread is None, patience=3)
     assert pool._core.store.backend.closed
 
 
@@ -313,22 +313,22 @@ def test_closing_does_not_stop_a_loop_whose_tasks_wait(pools, monkeypatch):
 
 
 def test_a_child_has_nothing_to_say_for_its_parent(pools, shelf):
-    """P-45, P-46: a fork while the courier speaks leaves the child neither its lock nor its words."""
+    """P-45, P-46: a fork while the worker speaks leaves the child neither its lock nor its words."""
     pool = pools(source=ONE)
     lease = pool.acquire()
     gate = Gate(shelf, ops.Release, pool)
     store = pool._core.store
-    store.later(ops.Release(lease.id))
+    store.outbox.send(ops.Release(lease.id))
     assert gate.reached.wait(10)
     said = len(shelf.calls)
     child = os.fork()
     if child == 0:
         signal.alarm(20)
         shelf.before = None
-        courier._say_last_words()
-        mine = not store.mine and not lease.release() and len(shelf.calls) == said
-        caller = pool.acquire(timeout=0) if mine and shelf.ledger.account_states["a"].held == {} else None
-        os._exit(0 if mine and caller is None else 1)
+        worker_module._send_last_words()
+        kept = not store.held.held and not lease.release() and len(shelf.calls) == said
+        caller = pool.acquire(timeout=0) if kept and shelf.ledger.account_states["a"].held == {} else None
+        os._exit(0 if kept and caller is None else 1)
     assert os.waitpid(child, 0)[1] == 0
     gate.open.set()
     until(lambda: states(pool) == {})
@@ -339,11 +339,11 @@ def test_a_process_that_ends_sends_its_last_words(pools, shelf):
     pool = pools(source=ONE)
     lease = pool.acquire()
     store = pool._core.store
-    store.courier.put(ops.Release(lease.id))
+    store.outbox.put(ops.Release(lease.id))
     shelf.away = True
-    courier._say_last_words()
+    worker_module._send_last_words()
     shelf.away = False
-    courier._say_last_words()
+    worker_module._send_last_words()
     assert states(pool) == {}
 
 
@@ -355,7 +355,7 @@ def test_callers_who_wait_during_an_outage_are_served_after_it(pools, shelf, nev
     shelf.away = True
     assert lease.release()
     pool._core.store.step()  # it looks around, in vain
-    until(lambda: pool._core.store.courier._pulse.away)
+    until(lambda: pool._core.store.worker._heart._away)
     shelf.away = False
     for caller in callers:
         caller.result(20).release()
@@ -363,7 +363,7 @@ def test_callers_who_wait_during_an_outage_are_served_after_it(pools, shelf, nev
 
 def test_callers_are_served_though_nobody_can_listen(pools, shelf, monkeypatch):
     """P-28: the messages may be cut off while the store itself can be asked."""
-    monkeypatch.setattr(courier, "_REST", 0.05)
+    monkeypatch.setattr(worker_module, "_REST", 0.05)
     pool, other = pools(source=ONE), pools(source=ONE)
     lease = other.acquire()
 

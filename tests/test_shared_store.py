@@ -115,7 +115,7 @@ def test_a_lease_lives_as_long_as_its_process_and_a_bound_one_longer(pools, shel
     dead.acquire().bind("job-1")
     lost = dead.acquire()
     kept = alive.acquire()
-    dead._core.store.mine.clear()  # its courier stops saying that it lives
+    dead._core.store.held.held.clear()  # its worker stops saying that it lives
     until(lambda: alive.stats().in_flight == 2)
     assert {holder.id for holder in alive.holders()} >= {kept.id}
     assert lost.id not in {holder.id for holder in alive.holders()}
@@ -343,7 +343,7 @@ def test_nobody_is_turned_away_by_a_look_at_a_store_that_others_are_just_filling
             shelf.forget()
 
     shelf.before = lose
-    two._core.store._seen = None
+    two._core.store.queue._seen = None
     with pytest.raises(AcquireTimeout):
         two.acquire(account="a", timeout=0)
     assert shelf.before is None

@@ -74,7 +74,7 @@ def test_a_granted_caller_does_not_take_the_others_out_of_line(pools, shelf, nev
 
 
 def test_a_grant_that_was_never_heard_of_is_given_back(pools, shelf, never_by_itself):
-    """P-1, P-27: the reply to what the courier took is lost, and then its caller goes."""
+    """P-1, P-27: the reply to what the worker took is lost, and then its caller goes."""
     other, pool = pools(source=ONE), pools(source=ONE)
     lease = other.acquire()
     caller = waiting(pool, timeout=60)
@@ -205,7 +205,7 @@ def test_a_waiting_caller_hears_of_a_table_that_another_process_fetched(pools, o
     assert leases
 
 
-def test_what_is_due_is_looked_at_by_a_courier_that_sleeps_already(pools, never_by_itself):
+def test_what_is_due_is_looked_at_by_a_worker_that_sleeps_already(pools, never_by_itself):
     """P-33: a cooldown ends while nothing happens and nobody tells."""
     pool = pools(source=ONE)
     pool.acquire().release()
@@ -218,15 +218,22 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
     pool = pools(source=ONE)
     pool.acquire().release()
     store = pool._core.store
-    direct, in_line = [("_tally", {}), ("_put_down", {})], ("_tally", "leave", "_hand_over", "check_wants")
-    for name, wish in [*direct, *((name, {"scope": "s"}) for name in in_line)]:
-        holder = WaitQueue if name == "leave" else store
+    queue, scoped = store.queue, {"scope": "s"}
+    for holder, name, wish in [
+        (store, "_account_state", {}),
+        (store.held, "add", {}),
+        (queue, "_account_state", scoped),
+        (store.held, "add", scoped),
+        (WaitQueue, "leave", scoped),
+        (queue, "_hand_over", scoped),
+        (queue, "check_wanted", scoped),
+    ]:
         with monkeypatch.context() as patch:
             patch.setattr(holder, name, _interrupted(holder, name))
             with pytest.raises(KeyboardInterrupt):
                 pool.acquire(timeout=0, **wish)
         until(lambda: pool.stats().free == 1)
-        assert not store.mine
+        assert not store.held.held
         assert not store.wait_queue.waiters
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from balancer.engine.pool_core import PoolCore
 from balancer.engine.reports import no_accounts, timed_out
@@ -19,6 +19,9 @@ from balancer.rules.records import LeaseRecord, SlotRequest
 from balancer.stores.base import Outcome, WaiterMaker
 from balancer.waiting.drivers import Flow, Sleep, Step, WaitForWake, result_of
 from balancer.waiting.queue import LONG_WAIT, Waiter
+
+if TYPE_CHECKING:
+    from balancer.stores.shared import SharedStore
 
 _AGAIN = 0.1
 """Seconds between two looks at whether a store that is away is back."""
@@ -33,8 +36,8 @@ def acquire(core: PoolCore, lease: Any, request: AcquireRequest, make_waiter: Wa
     """
     record = _new_record(core, request)
     lease._core, lease._record = core, record  # noqa: SLF001  # first: a finalizer gives back what is lost
-    if core.store.shared:
-        return _acquire_shared(core, lease, request, make_waiter)
+    if core.store.shared is True:
+        return _acquire_shared(core, core.store, lease, request, make_waiter)
     if request.where is not None or (request.max_jobs is not None and core.service.max_jobs is None):
         # The account table says which accounts will do, or how far max_jobs may go.
         return Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)
@@ -53,12 +56,12 @@ def _new_record(core: PoolCore, request: AcquireRequest) -> LeaseRecord:
 
 
 def _acquire_shared(
-    core: PoolCore, lease: Any, request: AcquireRequest, make_waiter: WaiterMaker
+    core: PoolCore, store: SharedStore, lease: Any, request: AcquireRequest, make_waiter: WaiterMaker
 ) -> Flow[None]:
     """Ask a shared store at once if any account will do: one operation, while nothing else is going on."""
     record: LeaseRecord = lease._record  # noqa: SLF001
     if request.unconstrained:
-        if (yield from core.store.take_directly(record, core.draw())):
+        if (yield from store.take_directly(record, core.draw())):
             return
         record = lease._record = _new_record(core, request)  # noqa: SLF001  # the first key may be barred now
     yield from Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from balancer.config import PoolConfig
 from balancer.rules.ledger import Ledger
-from balancer.stores.base import Store
 from balancer.stores.memory import MemoryStore
 
+if TYPE_CHECKING:
+    from balancer.stores.shared import SharedStore
 
-def open_store(options: PoolConfig, new_ledger: Callable[[], Ledger], **state: Any) -> Store:
-    """Open the store that the options name; ``state`` is what :class:`balancer.stores.base.StoreState` takes.
+
+def open_store(
+    options: PoolConfig, new_ledger: Callable[[], Ledger], **state: Any
+) -> MemoryStore | SharedStore:
+    """Open the store that the options name; ``state`` is what :class:`balancer.stores.base.Store` takes.
 
     Raises:
         ValueError: its URL names no store. StoreUnavailable: it cannot be used.

@@ -2,7 +2,7 @@
 
 One lock guards all that changes in a pool within a process: the ledger (where it is in this process),
 the configuration, the queue, the totals. No I/O, no logging and no code of the user's runs under it; who
-is to be woken and what is to be logged is noted here, and done by :meth:`StoreState.flush`.
+is to be woken and what is to be logged is noted here, and done by :meth:`Store.flush`.
 
 **Re-entrance.** A garbage collection, a signal handler, a tracer may run code of the user's, or of this
 library's, in the middle of any of our steps, in the thread that has the lock. The lock lets its own thread
@@ -34,7 +34,7 @@ from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import Key, LeaseRecord, SlotRequest
 from balancer.useapi.verdicts import VerdictDetails
-from balancer.waiting.drivers import Flow, Step
+from balancer.waiting.drivers import Step
 from balancer.waiting.queue import Waiter, WaitQueue
 
 T = TypeVar("T")
@@ -105,8 +105,43 @@ class Totals:
         self.waited += seconds
 
 
-class StoreState:
-    """The part of a store that is in this process, whatever the store.
+class Outlook(NamedTuple):
+    """What a caller is told who is turned away. Instants are the pool's clock's; infinity: never."""
+
+    states: dict[str, str]
+    """Account id -> its state, or why it is of no use to the caller."""
+    detached: int
+    """Bound and ambiguous leases."""
+    detached_since: float
+    """Since when the oldest of them has been so."""
+    next_end: float
+    """When a slot may come free by itself."""
+    closed_until: float = -math.inf
+    """Until when nothing is granted, as the store waits for all processes to say what they hold."""
+
+
+def next_end(ledger: Ledger, slot_request: SlotRequest, most: int) -> float:
+    """Return when something ends by itself that the request may hope for; infinity: nobody knows.
+
+    Of more than ``most`` candidates it is the earliest end of anything, which may be of no use to it.
+    """
+    few = list(islice(ledger.candidates(slot_request), most + 1))
+    if len(few) > most:
+        return ledger.timers.next
+    ends: list[float] = []
+    for account_state in few:
+        if account_state.usable:
+            cooling = [each.until for each in account_state.cooldowns_for(slot_request.scope) if each.cooling]
+            records = [record.end for record in account_state.held.values() if record.end is not None]
+            ends.append(max(cooling) if cooling else min(records, default=math.inf))
+    return min(ends, default=math.inf)
+
+
+class Store(ABC):
+    """Who holds what, and who waits for it.
+
+    Methods that return a :data:`balancer.waiting.drivers.Step` need I/O on shared stores: they return
+    their result, or a flow that brings it. The others never do I/O, or run in threads made for it.
 
     Args:
         process: This pool in this process.
@@ -118,8 +153,12 @@ class StoreState:
         on_abandoned: Told, from a finalizer, that there is a lease to be ended while anybody waits.
     """
 
-    shared = False
+    shared: bool
     """Whether other processes count their leases in it too."""
+    adopt: Callable[[AccountTable, float], None]
+    """Takes over a table, and its age, that another process has fetched (shared stores)."""
+    start_over: Callable[[], None]
+    """Has the configuration loaded anew, as if for the first time: the store has lost it (shared stores)."""
 
     def __init__(
         self,
@@ -182,15 +221,6 @@ class StoreState:
             "held_s": round(self.now() - record.held_since, 3),
         }
 
-    def abandon(self, record: LeaseRecord) -> None:
-        """Take note, from a finalizer, of a lease whose object is gone."""
-        self.deferred.append((self._end_abandoned, (record,)))
-        if self.wait_queue.waiters:
-            self._on_abandoned()
-
-    def _end_abandoned(self, now: float, record: LeaseRecord) -> None:
-        raise NotImplementedError
-
     def is_inside(self) -> bool:
         """Whether this thread has the lock: it is in the middle of a step, or of a look at what is due."""
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001  # as Condition asks it
@@ -243,21 +273,6 @@ class StoreState:
         finally:
             self._withdrawing.now = False
 
-    def step(self) -> None:
-        """Do what is due, for a clock that was moved or whoever keeps the time for those who wait."""
-        raise NotImplementedError
-
-    def withdraw(self, waiter: Waiter) -> None:
-        """Take ``waiter`` out of the queue; a lease that it was granted goes to the next. No I/O."""
-        raise NotImplementedError
-
-    def defer_withdrawal(self, waiter: Waiter) -> None:
-        """Have the next step withdraw ``waiter``, should nobody do so before."""
-        self.deferred.append((self._withdraw, (waiter,)))
-
-    def _withdraw(self, now: float, waiter: Waiter) -> None:
-        raise NotImplementedError
-
     def wake_all(self) -> None:
         """Have every waiter look around (under the lock)."""
         self.to_wake.extend(self.wait_queue.waiters)
@@ -272,6 +287,7 @@ class StoreState:
 
     # -- life -----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of what is not needed to end the leases that are out."""
 
@@ -282,72 +298,27 @@ class StoreState:
             queue.clear()
         self._start()
 
-
-class Outlook(NamedTuple):
-    """What a caller is told who is turned away. Instants are the pool's clock's; infinity: never."""
-
-    states: dict[str, str]
-    """Account id -> its state, or why it is of no use to the caller."""
-    detached: int
-    """Bound and ambiguous leases."""
-    detached_since: float
-    """Since when the oldest of them has been so."""
-    next_end: float
-    """When a slot may come free by itself."""
-    closed_until: float = -math.inf
-    """Until when nothing is granted, as the store waits for all processes to say what they hold."""
-
-
-def next_end(ledger: Ledger, slot_request: SlotRequest, most: int) -> float:
-    """Return when something ends by itself that the request may hope for; infinity: nobody knows.
-
-    Of more than ``most`` candidates it is the earliest end of anything, which may be of no use to it.
-    """
-    few = list(islice(ledger.candidates(slot_request), most + 1))
-    if len(few) > most:
-        return ledger.timers.next
-    ends: list[float] = []
-    for account_state in few:
-        if account_state.usable:
-            cooling = [each.until for each in account_state.cooldowns_for(slot_request.scope) if each.cooling]
-            records = [record.end for record in account_state.held.values() if record.end is not None]
-            ends.append(max(cooling) if cooling else min(records, default=math.inf))
-    return min(ends, default=math.inf)
-
-
-class Store(StoreState, ABC):
-    """Who holds what, and who waits for it.
-
-    Methods that return a :data:`balancer.waiting.drivers.Step` need I/O on shared stores: they return
-    their result, or a flow that brings it. The others never do I/O, or run in threads made for it.
-    """
-
-    adopt: Callable[[AccountTable, float], None]
-    """Takes over a table, and its age, that another process has fetched (shared stores)."""
-    start_over: Callable[[], None]
-    """Has the configuration loaded anew, as if for the first time: the store has lost it (shared stores)."""
-
     # -- waiting ------------------------------------------------------------------------------
 
     @abstractmethod
-    def try_acquire(
-        self, request: SlotRequest, make_waiter: WaiterMaker, timeout: float | None, max_waiting: int | None
-    ) -> tuple[Outcome, Waiter | None]:
-        """Grant a lease, or have its caller stand in the queue. The waiter is None if it was granted.
-
-        Over memory only: shared stores are asked by :meth:`take_directly` and :meth:`try_again`.
+    def try_again(self, waiter: Waiter, max_waiting: int | None) -> Step[Outcome]:
+        """Grant the waiter its lease, or have it stand in the queue, at its place in time.
 
         Raises:
             TooManyWaiting: ``max_waiting`` wait already.
         """
 
-    def take_directly(self, record: LeaseRecord, draw: float) -> Flow[bool]:
-        """Grant ``record`` on any account with room. False: that takes more than this, and another record."""
-        raise NotImplementedError
+    @abstractmethod
+    def withdraw(self, waiter: Waiter) -> None:
+        """Take ``waiter`` out of the queue; a lease that it was granted goes to the next. No I/O."""
 
     @abstractmethod
-    def try_again(self, waiter: Waiter, max_waiting: int | None) -> Step[Outcome]:
-        """Do as :meth:`try_acquire` for a caller that was turned away or woken, at its place in time."""
+    def defer_withdrawal(self, waiter: Waiter) -> None:
+        """Have whoever comes next withdraw ``waiter``, should nobody do so before."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Do what is due, for a clock that was moved or whoever keeps the time for those who wait."""
 
     # -- leases -------------------------------------------------------------------------------
 
@@ -361,6 +332,10 @@ class Store(StoreState, ABC):
     @abstractmethod
     def release_job(self, job_id: str) -> Step[bool]:
         """End the lease bound to a job; remember the job if there is none yet."""
+
+    @abstractmethod
+    def abandon(self, record: LeaseRecord) -> None:
+        """Take note, from a finalizer, of a lease whose object is gone."""
 
     @abstractmethod
     def bind(self, key: Key, job_id: str, ttl: float) -> Step[bool]:

@@ -20,7 +20,7 @@ from balancer.rules.freshness import BELIEVED, FETCH_DEADLINE, RECONCILE_DEADLIN
 from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
 from balancer.rules.records import BOUND
-from balancer.stores.asking import PATIENCE
+from balancer.stores.client import PATIENCE
 from balancer.stores.operations import (
     Apply,
     Claim,
@@ -117,7 +117,7 @@ class FleetTasks:
 
     # -- the server's list --------------------------------------------------------------------------
 
-    def survey(
+    def reconcile(
         self,
         ask: Callable[[], JobList | BalancerError],
         wanted: Callable[[], bool],
@@ -132,14 +132,14 @@ class FleetTasks:
                     return SourceUnavailable("another process is still reading the list of jobs")
                 if not claimed.go:
                     return Plan() if claimed.trouble is None else _again(claimed)
-                plan = self._survey_for_all(claimed.number, ask, wanted, interval)
+                plan = self._reconcile_for_all(claimed.number, ask, wanted, interval)
                 if plan is not None:
                     return plan
         except StoreUnavailable as error:
             return error.with_traceback(None)
         return SourceUnavailable("the list of jobs was overtaken by another one")
 
-    def _survey_for_all(
+    def _reconcile_for_all(
         self,
         number: int,
         ask: Callable[[], JobList | BalancerError],

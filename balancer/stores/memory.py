@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from balancer.errors import BalancerError, LeaseLost, SourceUnavailable, TooManyWaiting
 from balancer.models import AccountTable, JobList
@@ -47,6 +47,8 @@ class MemoryStore(Store):
     Mutable, all under the lock but for what the fast path does: the ledger, whether a step was cut short,
     and for whom an account is kept.
     """
+
+    shared: Literal[False] = False
 
     def __init__(self, new_ledger: Callable[[], Ledger], draw: Callable[[], float], **state: Any) -> None:
         self._new_ledger, self.draw = new_ledger, draw
@@ -238,6 +240,10 @@ class MemoryStore(Store):
         except ReentrantCall:
             self._later(self._withdraw, waiter)
 
+    def defer_withdrawal(self, waiter: Waiter) -> None:
+        """Have the next step withdraw ``waiter``, should nobody do so before."""
+        self.deferred.append((self._withdraw, (waiter,)))
+
     def _withdraw(self, now: float, waiter: Waiter) -> None:
         self.wait_queue.leave(waiter)
         if self._kept is not None and self._kept.kept_for is waiter.record:
@@ -355,6 +361,12 @@ class MemoryStore(Store):
         if self.wait_queue.waiters:
             self._serve_from(state, now)
         return True
+
+    def abandon(self, record: LeaseRecord) -> None:
+        """Take note, from a finalizer, of a lease whose object is gone."""
+        self.deferred.append((self._end_abandoned, (record,)))
+        if self.wait_queue.waiters:
+            self._on_abandoned()
 
     def _end_abandoned(self, now: float, record: LeaseRecord) -> None:
         if record.waiter is not None:
@@ -568,6 +580,9 @@ class MemoryStore(Store):
         return f"{len(self.ledger.records)} in flight on {len(self.ledger.account_states)} accounts"
 
     # -- life ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Do nothing: there is nothing beside what leases need."""
 
     def after_fork(self, process: Process) -> None:
         """Start empty in a child: the leases and the callers who wait are the parent's."""

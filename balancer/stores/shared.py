@@ -1,63 +1,294 @@
-"""A store that other processes share: the queue of this process in front of a database.
+"""A store that other processes share: one process in front of a database.
 
-The database knows who holds what (see :mod:`balancer.stores.operations`). In this process stand the
-callers who wait, in the same lines as over memory, and one :class:`balancer.stores.courier.Courier`,
-a thread that takes what is offered to the process and hands it to the first caller who can use it.
-Callers who find a free slot take it themselves, with one operation.
+The database knows who holds what (see :mod:`balancer.stores.operations`). What this process has beside it
+are six parts, none of which knows the store: the :class:`BackendClient` asks the database and takes in
+what every reply tells; :class:`HeldLeases` is what this process keeps alive; the :class:`ProcessQueue`
+is who waits here; the :class:`Worker` is the thread that sends what is left in the :class:`Outbox`, says
+that the process lives and takes offers; :class:`FleetTasks` fetches and reconciles for all processes.
 
-Mutable, all under the lock: ``mine`` (the leases that this process keeps alive), the accounts by id,
-the last dump, the grants in doubt, and what the courier is still to send.
+While the store is away nothing is refused that can be made up for later: what a user says of a lease is
+noted here at once, and the worker tells the store when it is back.
+
+Mutable, all under the lock: the accounts by id, since when the oldest detached lease has been so, and what
+the parts keep.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from random import getrandbits
+from typing import Any, Literal, TypeVar
 
-from balancer.errors import TooManyWaiting
-from balancer.rules.records import ANY, ENDED, HELD, NEW, SlotRequest
-from balancer.stores.asking import PATIENCE, SEEN_FOR, answer_within
-from balancer.stores.base import Outcome, Process, WaiterMaker
-from balancer.stores.courier import Courier
-from balancer.stores.direct import Direct
-from balancer.stores.operations import Acquire, Granted, Owner, Release, Reply, SetWanted, Wanted
-from balancer.stores.serving import MOST_WANTED, vague
-from balancer.waiting.drivers import Flow, drive
-from balancer.waiting.queue import Waiter, WaiterGroup
+from balancer.errors import BalancerError, LeaseLost, StoreUnavailable, TooManyWaiting
+from balancer.models import Account, AccountTable, JobList
+from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.reconciliation import Plan
+from balancer.rules.records import BOUND, ENDED, HELD, AccountState, Key, LeaseRecord, SlotRequest
+from balancer.stores.base import Outcome, Outlook, Process, Store, next_end
+from balancer.stores.client import AT_LEAST, PATIENCE, BackendClient
+from balancer.stores.fleet_tasks import FleetTasks
+from balancer.stores.heartbeat import Heart
+from balancer.stores.held_leases import HeldLeases
+from balancer.stores.offers import Offers
+from balancer.stores.operations import (
+    Acquire,
+    Backend,
+    Bind,
+    Configured,
+    Cool,
+    EndedLease,
+    Operation,
+    Owner,
+    ReadAll,
+    ReadSome,
+    ReadTable,
+    Release,
+    Renew,
+    Reply,
+    Report,
+    Reset,
+    SetWanted,
+    State,
+)
+from balancer.stores.outbox import Outbox
+from balancer.stores.process_queue import ProcessQueue
+from balancer.stores.snapshot import fill
+from balancer.stores.worker import Worker
+from balancer.useapi.verdicts import Verdict, VerdictDetails
+from balancer.waiting.drivers import BackendCall, Flow, drive
+from balancer.waiting.queue import Waiter
 
-_LOOK = 0.0002
-"""Seconds, at most, that a store takes to look at one account."""
+T = TypeVar("T")
+_FIRST = 0x10000
+"""Before the first number of a key: those of one length are in order as texts, and a file adds at its end."""
 
 
-class SharedStore(Direct):
-    """Leases counted in a database, for all processes that use it."""
+class SharedStore(Store):
+    """Leases counted in a database, for all processes that use it.
 
-    def __init__(self, *made_with: Any, **state: Any) -> None:
-        super().__init__(*made_with, **state)
-        self._unsure: set[str] = set()
-        """Keys of callers in line that may have been granted: the reply was lost."""
-        self._wanted = False
-        """The store was told that this process waits, and may hold it for so."""
-        self.courier = Courier(self)
+    Args:
+        backend: Carries out operations.
+        new_ledger: Makes an empty ledger, to be filled with what the database holds.
+        draw: Returns [0, 1).
+        lease_ttl: Seconds for which a process may be silent.
+        state: What every store takes.
+    """
 
-    # -- waiting ------------------------------------------------------------------------------
+    shared: Literal[True] = True
 
-    def try_acquire(
-        self, request: SlotRequest, make_waiter: WaiterMaker, timeout: float | None, max_waiting: int | None
-    ) -> tuple[Outcome, Waiter | None]:
-        """Stand aside: callers look at the configuration first, and are then tried again."""
-        raise NotImplementedError
+    def __init__(
+        self,
+        backend: Backend,
+        new_ledger: Callable[[], Ledger],
+        draw: Callable[[], float],
+        lease_ttl: float,
+        **state: Any,
+    ) -> None:
+        super().__init__(**state)
+        self.backend, self.lease_ttl = backend, lease_ttl
+        self._new_ledger, self._draw = new_ledger, draw
+        self._worker_limit = min(PATIENCE, max(AT_LEAST, lease_ttl / 6))
+        """Seconds that the worker waits for an answer: so that it is back in time after an outage."""
+        self._make_parts()
+
+    def _make_parts(self) -> None:
+        """Begin with nothing: at first, and in a forked child."""
+        self.account_states: dict[str, AccountState] = {}
+        self._detached_since = math.inf
+        lock, now, note, flush = self.lock, self.now, self.note, self.flush
+        self.outbox = Outbox()
+        self.held = HeldLeases(lock=lock, now=now, totals=self.totals, facts=self.facts, note=note)
+        self.client = BackendClient(
+            self.backend,
+            self.held,
+            self.outbox,
+            lock=lock,
+            now=now,
+            table_version=self._table_version,
+            catch_up=self._catch_up,
+            on_told=self._on_told,
+            note=note,
+            flush=flush,
+        )
+        self.queue = ProcessQueue(
+            self.wait_queue,
+            self.client,
+            self.held,
+            self.outbox,
+            lock=lock,
+            draw=self._draw,
+            account_state=self._account_state,
+            look=self._look,
+            totals=self.totals,
+            to_wake=self.to_wake,
+            flush=flush,
+        )
+        self.worker = Worker(
+            self.backend,
+            self.outbox,
+            Heart(
+                self.backend,
+                self.held,
+                self.outbox,
+                lease_ttl=self.lease_ttl,
+                claims=lambda: self.fleet.claims,
+                ask=self._ask_as_worker,
+                note=note,
+                flush=flush,
+            ),
+            Offers(
+                self.queue,
+                self.client,
+                self.outbox,
+                lock=lock,
+                now=now,
+                lease_ttl=self.lease_ttl,
+                ask=self._ask_as_worker,
+                flush=flush,
+            ),
+            send=self._send,
+            collect=self.collect,
+            tell_wanted=self._tell_wanted,
+            waits=lambda: bool(self.wait_queue.waiters),
+            holds=lambda: bool(self.held.held),
+        )
+        self.fleet = FleetTasks(
+            call=self.client.call,
+            ledger=self.as_ledger,
+            now=now,
+            keep_alive=self.worker.ensure_running,
+            on_reconciled=self._on_reconciled,
+        )
+
+    # -- what the parts are given -------------------------------------------------------------------
+
+    def _table_version(self) -> int | None:
+        return None if self.table is None else self.table.version
+
+    def _on_told(self, detached: float | None) -> bool:
+        waits = bool(self.wait_queue.waiters)
+        if detached is not None or waits or self._detached_since != math.inf:
+            self._detached_since = math.inf if detached is None else self.now() - detached
+            self._reschedule()
+        return waits
+
+    def _reschedule(self) -> None:
+        """Have the timekeeper know when the source is to be asked next (under the lock)."""
+        waits = bool(self.wait_queue.counted)
+        self.look_again_at(self.schedule.next_due(self.now(), waits, self._detached_since))
+
+    def _catch_up(self) -> Flow[None]:
+        """Read the table that another process has put in force."""
+        try:
+            reply: Reply = yield BackendCall(self.backend, ReadTable())
+        except StoreUnavailable:
+            return  # the next reply tells again
+        configured = reply.result
+        if isinstance(configured, Configured):
+            self.adopt(replace(configured.table, version=configured.version), configured.age)
+        else:
+            self.note("warning", "store_emptied", leases=len(self.held.held))
+            self.outbox.request_heartbeat()
+            self.start_over()
+
+    def _ask_as_worker(self, operation: Operation) -> Any:
+        return drive(self.client.ask(operation, limit=self._worker_limit))
+
+    def _send(self, operation: Operation, record: LeaseRecord | None) -> None:
+        drive(self.client.ask_about(record, operation, limit=self._worker_limit))
+
+    def _tell_wanted(self) -> None:
+        with self.lock:
+            wanted = self.queue.wanted()
+        self._ask_as_worker(SetWanted(wanted))
+        self.queue.on_told(wanted)
+
+    def collect(self) -> None:
+        """Have the leases ended whose objects were garbage collected."""
+        while (record := self.held.first_abandoned()) is not None:
+            if (end := self.held.end_abandoned(record)) is not None:
+                self.outbox.send(end)
+            self.held.strike_off(record)
+
+    # -- a slot at once: one operation, while nothing else is going on --------------------------------
+
+    def take_directly(self, record: LeaseRecord, draw: float) -> Flow[bool]:
+        """Grant ``record`` on any account with room. False: that takes more than this, and another record."""
+        if self._is_busy():
+            return False
+        try:
+            reply: Reply = yield BackendCall(self.backend, _acquire(record, draw), AT_LEAST)
+            if self.client.take_in(reply):
+                yield from self._catch_up()
+            return self._is_granted(record, reply)
+        except BaseException as error:
+            self._give_up(record)
+            if not isinstance(error, StoreUnavailable):
+                raise
+        return False
+
+    def take_blocking(self, core: Any, lease: Any, label: str | None) -> bool:
+        """Do so in a thread that may block: on one machine a flow would cost half of what this does."""
+        if self._is_busy():
+            return False
+        record = LeaseRecord(self.new_key(), label)
+        lease._core, lease._record = core, record  # noqa: SLF001  # before the grant: a finalizer gives it back
+        try:
+            reply = self.backend.call(_acquire(record, self._draw()), AT_LEAST)
+            if self.client.take_in(reply):
+                drive(self._catch_up())
+            return self._is_granted(record, reply)
+        except BaseException as error:
+            self._give_up(record)
+            if not isinstance(error, StoreUnavailable):
+                raise
+        return False
+
+    def _is_busy(self) -> object:
+        """Whether anything but the operation itself is to be done."""
+        return (
+            self.queue.full
+            or self.held.abandoned
+            or self.wait_queue.waiters
+            or self.table is None
+            or self.now() >= self.next_housekeeping_at
+        )
+
+    def _is_granted(self, record: LeaseRecord, reply: Reply) -> bool:
+        if self.wait_queue.waiters:
+            self.queue.check_wanted(None)
+        if reply.result is None:
+            self.queue.full = True
+            return False
+        with self.lock:
+            self.held.add(record, self._account_state(reply.result.account))
+        self.outbox.ensure_running()
+        self.flush()
+        return True
+
+    def _give_up(self, record: LeaseRecord) -> None:
+        self.queue.full = True
+        self.outbox.send(Release(str(record.key)))  # nobody knows whether it was granted
+        with self.lock:
+            self.held.forget(record.key)
+        self.outbox.request_wanted()
+
+    # -- waiting ------------------------------------------------------------------------------------
 
     def try_again(self, waiter: Waiter, max_waiting: int | None) -> Flow[Outcome]:
         """Take a lease for ``waiter``, or have it stand at its place in time."""
         with self.lock:
             if not waiter.served and waiter.version == self.version:
                 self.wait_queue.join(waiter)
-        if (yield from self.attempt(waiter, max(0.0, waiter.deadline - self.now()))):
+            self._reschedule()
+        if (yield from self.queue.attempt(waiter, max(0.0, waiter.deadline - self.now()))):
             return Outcome.GRANTED
-        hopeless = waiter.version == self.version and (yield from self.hopeless(waiter))
+        if self.held.abandoned:
+            self.collect()
+        hopeless = waiter.version == self.version and (yield from self.queue.hopeless(waiter))
         if waiter.served:
             return Outcome.GRANTED
         if waiter.version != self.version:
@@ -74,220 +305,331 @@ class SharedStore(Direct):
                         f"and max_waiting is {max_waiting}"
                     )
                 self.wait_queue.count(waiter)
-            self.look_again_at(self.schedule.next_due(self.now(), True, self._loose))
+            self._reschedule()
         return Outcome.QUEUED
-
-    def attempt(self, waiter: Waiter, patience: float) -> Flow[bool]:
-        """Take a lease for ``waiter`` if it is the first of its line. True: it has got one."""
-        with self.lock:
-            self.look_again_at(self.schedule.next_due(self.now(), bool(self.wait_queue.counted), self._loose))
-            waiter.hopes = patience > 0
-            if waiter.served:
-                return True
-            first = waiter.group is not None and waiter.group.first is waiter
-            take = self.take_for(waiter, offered=False) if first else None
-        if take is None:
-            self.drain()  # whoever asks does it on the way
-            if patience:
-                self.courier.ensure()
-            return False
-        try:
-            # A script that looks at many accounts takes its time.
-            limit = answer_within(patience) + len(take.accounts or ()) * _LOOK
-            reply: Reply = yield from self.exchange(take, patience, limit)
-            if reply.hope:
-                self._hope_for = waiter.slot_request.alike, time.monotonic() + SEEN_FOR
-            got = self.settle(waiter, take, reply.result)
-        except BaseException:
-            self.later(Release(take.key))  # nobody knows whether it was granted
-            self.courier.retell()
-            raise
-        if patience and not got:
-            self.courier.ensure()
-        return got
-
-    def take_for(self, waiter: Waiter, *, offered: bool) -> Acquire:
-        """Return the operation that takes a lease for ``waiter`` (under the lock)."""
-        slot_request = waiter.slot_request
-        accounts = None if slot_request.accounts is None else shuffled(slot_request.accounts, self.draw)
-        return Acquire(
-            key=self.lease_id(waiter.record.key),
-            draw=slot_request.draw,
-            accounts=accounts,
-            max_jobs=slot_request.max_jobs,
-            scope=slot_request.scope,
-            label=waiter.record.label,
-            offered=offered,
-            then_wants=self.wants(without=waiter),
-            else_wants=self.wants(),
-        )
-
-    def settle(self, waiter: Waiter, take: Acquire, granted: Granted | None) -> bool:
-        """Put the answer to a Take into effect. True: the waiter has got its lease."""
-        self._unsure.discard(take.key)
-        self._wanted = self._wanted or (take.then_wants if granted else take.else_wants) is not None
-        got = granted is not None and self._hand_over(waiter, granted)
-        self.check_wants(take.else_wants if granted is None else take.then_wants)
-        return got
-
-    def wonder(self, waiter: Waiter) -> None:
-        """Take in that the courier's Take for ``waiter`` was not answered."""
-        key = self.lease_id(waiter.record.key)
-        with self.lock:
-            if waiter.record.state is not NEW:
-                return
-            if waiter in self.wait_queue.waiters:
-                self._unsure.add(key)  # asking again tells; if it goes, it has to be given back
-                return
-        self.later(Release(key))
-
-    def wants(self, *, without: Waiter | None = None) -> Wanted | None:
-        """Return what the callers of this process wait for, but for one of them (under the lock).
-
-        Who is just having a try does not wait: a slot that was reserved for it would be missing elsewhere.
-        """
-        deaf, wanted = self.courier.deaf, set[str]()
-        for line in self._waiting(without):
-            accounts = line.alike[0]
-            if not (deaf and vague(line)):
-                if accounts is None or len(accounts) > MOST_WANTED:
-                    return ()
-                wanted |= accounts
-        if len(wanted) > MOST_WANTED and not deaf:
-            return ()
-        return tuple(sorted(wanted)[:MOST_WANTED]) or None
-
-    def tell_wants(self, wants: Wanted | None) -> None:
-        """Have the store told what this process waits for, in a thread that may block."""
-        drive(self.ask(SetWanted(wants), limit=self.worker_limit))
-        with self.lock:
-            self._wanted = wants is not None
-
-    def _waiting(self, without: Waiter | None) -> Iterator[WaiterGroup]:
-        for line in self.wait_queue.groups():
-            others = len(line) - (without is not None and without.group is line)
-            if others > 1 or (others and (line.first.hopes or line.first is without)):
-                yield line
-
-    def check_wants(self, said: Wanted | None) -> None:
-        """Have the store told if it now holds what was ``said`` for what we want.
-
-        Several threads ask at once, and the last to be heard may be one that spoke before others came.
-        """
-        with self.lock:
-            right = self.wants() == said
-        if not right:
-            self.courier.retell()
-
-    def _hand_over(self, waiter: Waiter, granted: Granted) -> bool:
-        """Give ``waiter`` what was granted, unless it has gone; then the slot is given back."""
-        record = waiter.record
-        with self.lock:
-            if record.state is not NEW:
-                return waiter.served
-            here = waiter in self.wait_queue.waiters
-            if here:
-                self.to_wake.append(waiter)  # first: who is out of line and not told would sleep for ever
-                self.mine[record.key] = record
-                record.account_state, record.held_since, record.state = (
-                    self._tally(granted.account),
-                    self.now(),
-                    HELD,
-                )
-                self.totals.acquired += 1
-                self.totals.count_wait(record.held_since - waiter.begun)
-                self.barred = False
-                self.wait_queue.leave(waiter)
-        if here:
-            self.flush()  # at once: while it awakes there is time for the rest
-            self.courier.ensure()
-        else:
-            self.later(Release(self.lease_id(record.key)))
-        return here
-
-    def hopeless(self, waiter: Waiter) -> Flow[bool]:
-        """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
-        if waiter.served or (waiter.slot_request.alike == ANY and time.monotonic() <= self._hope_until):
-            return False
-        whom, until = self._hope_for
-        if waiter.slot_request.alike == whom and time.monotonic() <= until:
-            return False
-        seen = self._seen
-        if seen is None or time.monotonic() > seen[0] or seen[1].hopeless(waiter.slot_request):
-            seen = yield from self._look(PATIENCE if waiter.hopes else 0.0)
-        return seen[1].hopeless(waiter.slot_request) and waiter.record.state is NEW
-
-    def rouse_hopeless(self) -> Flow[None]:
-        """Wake the callers for whom, by a look at the store, there is nothing left to wait for."""
-        _, ledger = yield from self._look()
-        with self.lock:
-            for line in self.wait_queue.groups():
-                if ledger.hopeless(line.first.slot_request):
-                    self.to_wake.extend(line.queue)
-        self.flush()
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted is given back."""
-        record, key = waiter.record, self.lease_id(waiter.record.key)
-        with self.lock:
-            line = waiter.group
-            led = line is not None and len(line) > 1 and line.first is waiter
-            granted = record.state is HELD or key in self._unsure
-            if granted:
-                self.courier.put(Release(key))  # first: an interruption must not lose it
-            self.wait_queue.leave(waiter)
-            self._forget(record.key)
-            self._unsure.discard(key)
-        if granted:
-            self.courier.go()
-        if led:
-            self.courier.look()  # whoever stood behind it is the first now
-        if self._wanted and not self.wait_queue.waiters:
-            self.courier.retell()
+        self.queue.withdraw(waiter)
+        if waiter in self.dead_waiters:
+            self.dead_waiters.remove(waiter)
         self.flush()
 
-    # -- looking around --------------------------------------------------------------------------------
+    def defer_withdrawal(self, waiter: Waiter) -> None:
+        """Have ``waiter`` withdrawn by whoever flushes next, should nobody do so before."""
+        self.dead_waiters.append(waiter)
+
+    def step(self) -> None:
+        """Have the worker look around, and the next caller ask for what may be due."""
+        self.queue.look_afresh()
+        self.next_housekeeping_at = -math.inf
+        self.outbox.request_poll()
+        self.flush()
+
+    # -- the end of a lease ---------------------------------------------------------------------------
+
+    def new_key(self) -> str:
+        """Return a key for a lease, never given twice by any process.
+
+        Its last four digits are drawn: ending a key that is not there yet bars it, and a slip of the finger
+        must not hit the next one.
+        """
+        return f"{self.process.name}-{_FIRST + self.serial():x}{getrandbits(16):04x}"
+
+    def release(self, key: Key) -> Flow[bool]:
+        """End the lease ``key``. True: this ended it, or will as soon as the store is back."""
+        return self._release(Release(str(key)))
+
+    def release_job(self, job_id: str) -> Flow[bool]:
+        """End the lease bound to a job; remember the job if there is none yet."""
+        return self._release(Release(job_id=job_id))
+
+    def _release(self, release: Release) -> Flow[bool]:
+        try:
+            self._forget_first(release)
+            gone = yield from self.client.ask(release)
+        except StoreUnavailable:
+            return self._release_later(release)
+        except BaseException:
+            self._release_later(release)
+            raise
+        return self._on_released(release, gone)
+
+    def give_back_blocking(self, record: LeaseRecord) -> bool:
+        """End a held lease, in a thread that may block. False: it had ended, or that takes more than this."""
+        if record.state is not HELD or record.accepted_job is not None or self.held.abandoned:
+            return False
+        release = Release(str(record.key))
+        try:
+            self._forget_first(release)
+            reply = self.backend.call(release, AT_LEAST)
+            if self.client.take_in(reply):
+                drive(self._catch_up())
+            self.flush()
+        except StoreUnavailable:
+            return self._release_later(release)
+        except BaseException:
+            self._release_later(release)
+            raise
+        return self._on_released(release, reply.result)
+
+    def _forget_first(self, release: Release) -> None:
+        # What is being ended is neither kept alive nor registered again.
+        if release.key is not None:
+            with self.lock:
+                self.held.forget(release.key)
+
+    def _on_released(self, release: Release, gone: EndedLease | None) -> bool:
+        if gone is None:
+            return False
+        with self.lock:
+            if gone.key != release.key:
+                self.held.forget(gone.key)
+            self.held.released += 1
+            self.queue.full = False
+        self.worker.close_when_idle()
+        return True
+
+    def _release_later(self, release: Release) -> bool:
+        with self.lock:
+            new = self.outbox.put_once(release)
+            self.held.released += new
+        self.outbox.wake()
+        return new
+
+    # -- jobs -----------------------------------------------------------------------------------------
+
+    def bind(self, key: Key, job_id: str, ttl: float) -> Flow[bool]:
+        """Tie a lease to its job for ``ttl`` seconds; the store is told later if it stays away."""
+        bind, record = Bind(str(key), job_id, ttl), self.held.held.get(key)
+        try:
+            said = yield from self.client.ask_about(record, bind, PATIENCE)
+        except StoreUnavailable:
+            self.note("warning", "bind_delayed", lease=key, job_id=job_id)
+            self._bind_later(bind, record)
+            return True
+        except BaseException:
+            self._bind_later(bind, record)
+            raise
+        if said == "taken":
+            raise ValueError(f"job_id {job_id!r} is bound to another lease already")
+        self._on_bound(bind, BOUND if said == "bound" else ENDED)
+        if said == "lost":
+            raise LeaseLost("the lease has ended", lease_id=str(key))
+        self.held.released += said == "over"
+        return bool(said == "bound")
+
+    def _bind_later(self, bind: Bind, record: LeaseRecord | None) -> None:
+        self.outbox.send(bind, record)
+        self._on_bound(bind, BOUND)
+
+    def _on_bound(self, bind: Bind, state: str) -> None:
+        self.held.detach(bind.key, state, bind.job_id)
+        self.flush()
+        self.worker.close_when_idle()
+
+    def renew(self, key: Key | None, job_id: str | None, ttl: float | None) -> Flow[bool]:
+        """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""
+        renew = Renew(None if key is None else str(key), job_id, ttl)
+        return bool((yield from self.client.ask_about(self.held.held.get(key), renew, PATIENCE)))
+
+    # -- verdicts -------------------------------------------------------------------------------------
+
+    def report(self, record: LeaseRecord, details: VerdictDetails) -> Flow[None]:
+        """Put what an answer said about the account and the lease into effect."""
+        report = Report(
+            key=str(record.key),
+            accepted=details.verdict is Verdict.ACCEPTED,
+            doubt=details.verdict is Verdict.AMBIGUOUS,
+            adverse=details.verdict.adverse,
+            seconds=None if details.pool_wide else details.seconds,
+            scope=record.scope if details.scoped else None,
+            reason=details.reason,
+            worth_waiting=details.worth_waiting,
+        )
+        record.adverse = record.adverse or report.adverse
+        held = self.held.held.get(report.key)
+        self.queue.look_afresh()
+        if report.doubt:
+            # Before the store is asked: whatever becomes of that, leaving the block must not free the slot.
+            self.held.mark_ambiguous(report.key)
+        try:
+            live = yield from self.client.ask_about(held, report, PATIENCE)
+            if not live and report.seconds is not None:
+                yield from self.client.ask(_of_the_account(record, report), PATIENCE)
+        except StoreUnavailable:
+            self.outbox.send(report, held)
+        except BaseException:
+            self.outbox.send(report, held)
+            raise
+        if report.seconds is not None:
+            self._on_cooling(record.account_state.id, report)
+
+    def mark_ambiguous(self, key: Key) -> None:
+        """Keep the slot of a lease whose job may run; the store is told by the worker."""
+        record = self.held.held.get(key)
+        self.held.mark_ambiguous(key)
+        self.outbox.send(Report(key=str(key), doubt=True), record)
+
+    def _on_cooling(self, account: str, cause: Report | Cool) -> None:
+        self.note(
+            "info",
+            "account_cooling",
+            account=account,
+            scope=cause.scope,
+            seconds=cause.seconds,
+            reason=cause.reason,
+        )
+        if not cause.worth_waiting:
+            with self.lock:
+                self.wake_all()  # for some there may be nothing left to wait for
+        self.flush()
+
+    # -- by hand ----------------------------------------------------------------------------------------
+
+    def cool(self, account_id: str, seconds: float, reason: str) -> Flow[bool]:
+        """Put an account in a cooldown by hand. False: there is no such account."""
+        self.queue.look_afresh()
+        cool = Cool(account=account_id, seconds=seconds, reason=reason)
+        known = bool((yield from self.client.ask(cool, PATIENCE)))
+        if known:
+            self._on_cooling(account_id, cool)
+        return known
+
+    def reset(self, account_id: str) -> Flow[bool]:
+        """Clear what verdicts made of an account. False: there is no such account."""
+        self.queue.look_afresh()
+        return bool((yield from self.client.ask(Reset(account_id), PATIENCE)))
+
+    # -- accounts, and what is asked of the source --------------------------------------------------------
+
+    def configure(self, changes: Changes, table: AccountTable) -> None:
+        """Show the accounts of this process as the table has them; callers look around."""
+        with self.lock:
+            self.table, self.next_housekeeping_at = table, -math.inf
+            self.version += 1
+            self.queue.look_afresh()
+            for account in changes.put:
+                if (account_state := self.account_states.get(account.id)) is not None:
+                    account_state.account = account  # the others are made when they are needed
+            for waiter in list(self.wait_queue.waiters):
+                self.wait_queue.step_aside(waiter)
+            self.wake_all()
+        self.flush()
+
+    def _account_state(self, id: str) -> AccountState:
+        account_state = self.account_states.get(id)
+        if account_state is None:
+            known = self.table.accounts.get(id) if self.table else None
+            account_state = self.account_states[id] = AccountState(known or Account(id))
+        return account_state
+
+    def fetch(
+        self, ask: Callable[[], AccountTable | BalancerError], max_age: float
+    ) -> tuple[AccountTable | BalancerError, float]:
+        """Return the configuration, or why it could not be had, and its age in seconds."""
+        return self.fleet.fetch(ask, max_age)
+
+    def reconcile(
+        self,
+        ask: Callable[[], JobList | BalancerError],
+        wanted: Callable[[], bool],
+        interval: float,
+        max_age: float,
+    ) -> Plan | BalancerError:
+        """Have the server's list read and put into effect, unless it is no longer ``wanted`` by then."""
+        self.queue.look_afresh()
+        return self.fleet.reconcile(ask, wanted, interval, max_age)
+
+    def _on_reconciled(self, plan: Plan, ended: frozenset[str]) -> None:
+        with self.lock:
+            self.totals.reclaimed += len(ended)
+            self.held.on_reconciled(((str(record.key), job_id) for record, job_id in plan.bind), ended)
+        for record in plan.reclaim:
+            if str(record.key) in ended:
+                self.note("warning", "lease_reclaimed", **self.facts(record))
+        self.flush()
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
+        """Return what ``look`` reads from a copy of what the store holds."""
+        return look((yield from self._look(PATIENCE if patient else 0.0)))
+
+    def outlook(self, slot_request: SlotRequest, most: int) -> Flow[Outlook]:
+        """Return what a caller is told who is turned away: of at most ``most`` accounts that it could use."""
+        known = self.table.accounts if self.table else {}
+        ids = tuple(islice(known if slot_request.accounts is None else slot_request.accounts, most))
+        state: State = yield from self.client.ask(ReadSome(ids))
+        ledger, now = self.as_ledger(state), self.now()
+        every = slot_request.accounts is not None and len(slot_request.accounts) <= most
+        soon = math.inf if state.next_end is None else now + state.next_end
+        shown = [ledger.account_states[id] for id in ids if id in ledger.account_states]
+        return Outlook(
+            states={each.id: ledger.state_for(slot_request, each) for each in shown},
+            detached=state.detached,
+            detached_since=self._detached_since,
+            next_end=next_end(ledger, slot_request, most) if every else soon,
+            closed_until=-math.inf if state.closed is None else now + state.closed,
+        )
+
+    def _look(self, patience: float) -> Flow[Ledger]:
+        state: State = yield from self.client.ask(ReadAll(), patience)
+        if state.table is None and self.table is not None:
+            # It had lost its memory, and another process has filled it since: nobody is judged by that.
+            state = yield from self.client.ask(ReadAll(), patience)
+        return self.as_ledger(state)
+
+    def as_ledger(self, state: State) -> Ledger:
+        """Return what the store holds, as a ledger by this process's clock."""
+        return fill(self._new_ledger(), state, self.now())
+
+    @property
+    def oldest_detached_since(self) -> float:
+        """Since when the oldest bound or ambiguous lease has been so, as the last reply told."""
+        return self._detached_since
+
+    @property
+    def released(self) -> int:
+        """Leases that were ended by this process."""
+        return self.held.released
 
     def describe(self) -> str:
         """Return what a repr says of the store, without I/O."""
-        return f"{len(self.mine)} held by this process, {len(self.account_states)} accounts"
+        accounts = len(self.table.accounts) if self.table else 0
+        return f"{len(self.held.held)} held by this process, {accounts} accounts"
 
-    def defer_withdrawal(self, waiter: Waiter) -> None:
-        """Do nothing: :meth:`withdraw` notes first what is not to be lost."""
+    # -- life -------------------------------------------------------------------------------------
 
-    def step(self) -> None:
-        """Have the courier look around, and the next caller ask for what may be due."""
-        self.look_afresh()
-        self.next_housekeeping_at = -math.inf
-        self.courier.look()
-        self.flush()
-
-    # -- life ---------------------------------------------------------------------------------
+    def abandon(self, record: LeaseRecord) -> None:
+        """Take note, from a finalizer, of a lease whose object is gone."""
+        self.held.abandoned.append(record)
+        if self.wait_queue.waiters:
+            self._on_abandoned()
 
     def close(self) -> None:
         """Send what is still to be sent; connections are closed once no lease is out."""
-        self.courier.close()
+        self.worker.close()
 
     def after_fork(self, process: Process) -> None:
         """Start empty in a child: leases, callers and connections are the parent's."""
         super().after_fork(process)
-        for record in (*self.mine.values(), *self.detached.values()):
-            record.state, record.inherited = ENDED, True
-        self.abandoned_leases.clear()
-        self.mine, self.account_states = {}, {}
-        self.look_afresh()
-        self.detached.clear()
-        self._unsure, self._wanted, self.due_at, self._loose = set(), False, math.inf, math.inf
-        self.courier.abandon()
-        self.courier = Courier(self)
-        self.fleet = self._fleet_tasks()
+        self.held.disinherit()
+        self.worker.disinherit()
+        self._make_parts()
         self.backend.after_fork(Owner(process.name, process.host_pid))
 
 
-def shuffled(ids: Collection[str], draw: Callable[[], float]) -> tuple[str, ...]:
-    """Return ``ids`` in random order, each order equally likely (Fisher and Yates)."""
-    order = sorted(ids)
-    for last in range(len(order) - 1, 0, -1):
-        other = int(draw() * (last + 1))
-        order[last], order[other] = order[other], order[last]
-    return tuple(order)
+def _acquire(record: LeaseRecord, draw: float) -> Acquire:
+    return Acquire(str(record.key), draw, label=record.label)
+
+
+def _of_the_account(record: LeaseRecord, report: Report) -> Cool:
+    """Return what is left to do for a lease that has ended: its account is known all the same."""
+    return Cool(
+        account=record.account_state.id,
+        seconds=report.seconds or 0.0,
+        scope=report.scope,
+        reason=report.reason,
+        worth_waiting=report.worth_waiting,
+    )

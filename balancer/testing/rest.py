@@ -110,10 +110,10 @@ def _is_free(lock: Any) -> bool:
 
 
 def _unsent(store: SharedStore) -> Iterator[str]:
-    courier = store.courier
-    if store.abandoned_leases:
+    outbox, worker = store.outbox, store.worker
+    if store.held.abandoned:
         yield "a lease that was dropped is still to be ended"
-    if courier._queue or courier._sending.locked():  # noqa: SLF001  # likewise
+    if outbox.queue or worker.sending.locked():
         yield "the store is still to be told something"
-    if courier._thread is not None and (courier._stale_wants or courier._serving.looking):  # noqa: SLF001
+    if worker.thread is not None and (outbox.wanted_changed or outbox.poll):
         yield "the thread to the store is about to look around"

@@ -1,0 +1,199 @@
+"""Asking the database of a shared store, and what is taken in of every reply."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
+
+from balancer.errors import StoreUnavailable
+from balancer.rules.records import LeaseRecord
+from balancer.stores.held_leases import HeldLeases
+from balancer.stores.operations import Backend, Operation, Register, Reply
+from balancer.stores.outbox import Outbox
+from balancer.waiting.drivers import BackendCall, Flow, Sleep
+
+PATIENCE = 5.0
+"""Seconds for which an operation is tried again while the store is away."""
+AT_LEAST = 0.6
+"""Seconds within which an answer may come however short the caller's timeout is: there is time for another
+try, as the connection may have been forgotten on the way, and both take less than two."""
+SEEN_FOR = 1.0
+"""Seconds for which what was seen is recent enough to tell that there is hope."""
+_FOR_ALL = 1.5
+"""Seconds, at least, that an answer may take to what is done for all processes."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+class BackendClient:
+    """One process's way to the database.
+
+    Mutable, under the lock: what the last replies told.
+
+    Args:
+        backend: Carries out operations.
+        held: The leases of this process, which replies may end.
+        outbox: Of the worker, which is woken if a lease that lives was missed.
+        lock: Guards the store's state in this process.
+        now: The pool's clock.
+        table_version: Returns the version of the table that this process goes by; None: it has none yet.
+        catch_up: Reads the table that another process has put in force.
+        on_told: Takes in, under the lock, for how many seconds the oldest bound or ambiguous lease has been
+            so; None: there is none. Returns whether somebody waits.
+        note: Notes an event, to be logged once the lock is free.
+        flush: Logs and wakes what was noted.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        held: HeldLeases,
+        outbox: Outbox,
+        *,
+        lock: RLock,
+        now: Callable[[], float],
+        table_version: Callable[[], int | None],
+        catch_up: Callable[[], Flow[None]],
+        on_told: Callable[[float | None], bool],
+        note: Callable[..., None],
+        flush: Callable[[], None],
+    ) -> None:
+        self.backend = backend
+        self._held, self._outbox, self._lock, self._now = held, outbox, lock, now
+        self._table_version, self._catch_up, self._on_told = table_version, catch_up, on_told
+        self._note, self._flush = note, flush
+        self.due_at = math.inf
+        """When something in the store ends by itself, as far as is known."""
+        self.hope_until = -math.inf
+        """Until when it is recent that waiting may help somebody: then it may help who takes any account."""
+        self._settings_differ = False
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    def ask(self, operation: Operation, patience: float = 0.0, limit: float | None = None) -> Flow[Any]:
+        """Return what :meth:`exchange` is answered, but for what every reply tells."""
+        return (yield from self.exchange(operation, patience, limit)).result
+
+    def exchange(
+        self, operation: Operation, patience: float = 0.0, limit: float | None = None
+    ) -> Flow[Reply]:
+        """Return what the store answers, trying again for ``patience`` seconds while it is away.
+
+        Args:
+            operation: What to ask.
+            patience: Seconds, no more than :data:`PATIENCE` of which count.
+            limit: Seconds that one answer may take; None: as long as the caller is patient.
+
+        Raises:
+            StoreUnavailable: it stayed away.
+        """
+        if self._held.abandoned:
+            yield from self._end_abandoned()
+        if self._outbox.queue:
+            self._outbox.ensure_running()  # an interruption may have left it lying
+        end = time.monotonic() + min(patience, PATIENCE)
+        try:
+            reply: Reply = yield BackendCall(self.backend, operation, limit or answer_within(patience))
+        except StoreUnavailable as error:
+            reply = yield from self._ask_again(operation, error, end)
+        if self.take_in(reply):
+            yield from self._catch_up()
+        self._flush()
+        return reply
+
+    def _ask_again(self, operation: Operation, trouble: StoreUnavailable, end: float) -> Flow[Reply]:
+        pause = _FIRST_PAUSE
+        while (left := end - time.monotonic() - pause) >= 0:
+            yield Sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            try:
+                limit = min(answer_within(left), max(left, _FIRST_PAUSE))
+                reply: Reply = yield BackendCall(self.backend, operation, limit)
+            except StoreUnavailable as error:
+                trouble = error
+            else:
+                return reply
+        raise trouble
+
+    def ask_about(
+        self,
+        record: LeaseRecord | None,
+        operation: Operation,
+        patience: float = 0.0,
+        limit: float | None = None,
+    ) -> Flow[Any]:
+        """Ask about a held lease; if the store has forgotten it, bring it back and ask again.
+
+        Everything that this process holds is brought back with it: once told, the store counts us as known.
+        """
+        said = yield from self.ask(operation, patience, limit)
+        if record is None or said not in ("lost", False):
+            return said
+        ended = yield from self.ask(Register(self._held.states(record)), patience, limit)
+        self._held.on_ended_elsewhere(ended)
+        self._flush()
+        return said if str(record.key) in ended else (yield from self.ask(operation, patience, limit))
+
+    def call(self, operation: Operation, patience: float = 0.0) -> Any:
+        """Carry out an operation in a thread that may block. Raises StoreUnavailable."""
+        pause, end = _FIRST_PAUSE, time.monotonic() + patience
+        while True:
+            try:
+                reply = self.backend.call(operation, max(_FOR_ALL, answer_within(patience)))
+                break
+            except StoreUnavailable:
+                if time.monotonic() + pause > end:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self.take_in(reply)
+        self._flush()
+        return reply.result
+
+    # -- what every reply tells ------------------------------------------------------------------------
+
+    def take_in(self, reply: Reply) -> bool:
+        """Take in what every reply tells. True: another table is in force than this process knows."""
+        _, version, due, detached, expired, hope, settings = reply
+        with self._lock:
+            self.due_at = math.inf if due is None else self._now() + due
+            waited_for = self._on_told(detached)
+            # One of ours: we were missed while the store was away, or we were stopped. But we live.
+            missed = [gone for gone in expired if not self._held.on_expired(gone)]
+            if hope:
+                self.hope_until = time.monotonic() + SEEN_FOR
+            known = self._table_version()
+        if missed:
+            self._outbox.request_heartbeat()
+        if waited_for:
+            self._outbox.hasten()  # who waits may be served earlier than was known
+        if settings is not None and not self._settings_differ:
+            self._settings_differ = True
+            self._note(
+                "warning",
+                "settings_differ",
+                strategy=settings["strategy"],
+                lease_ttl=settings["lease_ttl"],
+                job_ttl=settings["job_ttl"],
+                ambiguous_ttl=settings["ambiguous_ttl"],
+            )
+        return known is not None and version != known
+
+    # -- leases whose object is gone ---------------------------------------------------------------------
+
+    def _end_abandoned(self) -> Flow[None]:
+        """End them before anything else is asked."""
+        while (record := self._held.first_abandoned()) is not None:
+            if (end := self._held.end_abandoned(record)) is not None:
+                try:
+                    yield BackendCall(self.backend, end)
+                except StoreUnavailable:
+                    self._outbox.send(end)
+            self._held.strike_off(record)
+
+
+def answer_within(patience: float) -> float:
+    """Return the seconds that an answer may take for one so patient: half of them, for the same reason."""
+    return max(AT_LEAST, min(patience, PATIENCE) / 2)
