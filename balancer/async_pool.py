@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from balancer.base_pool import BasePool, PoolOptions
-from balancer.engine import acquire as flow
-from balancer.engine import reports as view
+from balancer.engine.acquire import acquire, loaded, reconcile, refresh
 from balancer.engine.pool_core import PoolCore
-from balancer.engine.refusals import explain
+from balancer.engine.reports import explain, holders, stats
 from balancer.lease import BaseLease
 from balancer.models import Account, Holder, PoolStats, ReconcileResult
 from balancer.pool import AccountPool
-from balancer.request import AcquireOptions, AcquireRequest, asks, plain
-from balancer.rules.records import NEW, LeaseRecord
+from balancer.request import AcquireOptions, AcquireRequest, Where, is_plain
+from balancer.rules.records import LeaseRecord
 from balancer.run import Bind, running
 from balancer.useapi.verdicts import Verdict
-from balancer.waiting.drivers import Flow, adrive
+from balancer.waiting.drivers import Flow, adrive, result_of
 from balancer.waiting.queue import Waiter
 from balancer.waiting.tasks import TaskWaiter
 
@@ -32,91 +31,77 @@ class AsyncLease(BaseLease):
     __slots__ = ()
 
     async def __aenter__(self) -> Self:
-        self.entering()
+        self._enter()
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None or not self._origin.give_back(self._record):
-            await adrive(self.leaving(error))
+        if error is not None or not self._core.give_back(self._record):
+            await adrive(self._leave(error))
 
     async def bind(self, job_id: str | int, ttl: float | None = None) -> None:
         """Have the slot follow the remote job. See :meth:`balancer.Lease.bind`."""
-        await adrive(self.binding(job_id, ttl))
+        await adrive(self._bind(job_id, ttl))
 
     async def report(self, answer: object) -> Verdict:
         """Put what an answer, or an exception, says about the account into effect; the lease goes on."""
-        return (await adrive(self.judging(answer))).verdict
+        return (await adrive(self._report(answer))).verdict
 
     async def renew(self, ttl: float | None = None) -> None:
         """Move the end of a bound or ambiguous lease. See :meth:`balancer.Lease.renew`."""
-        await adrive(self.renewing(ttl))
+        await adrive(self._renew(ttl))
 
     async def release(self) -> bool:
         """End the lease, whatever its state. True once, then False."""
-        return self._origin.give_back(self._record) or await adrive(self.releasing())
+        return self._core.give_back(self._record) or await adrive(self._release())
 
 
 class Acquiring:
-    """What ``pool.acquire()`` returns: ``await`` it for a lease, or enter it with ``async with``."""
+    """What ``pool.acquire()`` returns: ``await`` it for a lease, or enter it once with ``async with``."""
 
-    __slots__ = ("_asked", "_lease", "_pool")
+    __slots__ = ("_core", "_lease", "_request")
 
-    _pool: AsyncAccountPool
-    _asked: AcquireOptions
-    _lease: AsyncLease
+    _core: PoolCore
+    _request: AcquireRequest | tuple[float | None, str | None]
+    """Checked; or timeout and label alone, where that is all that was given."""
+
+    def __init__(self, core: PoolCore, request: AcquireRequest | tuple[float | None, str | None]) -> None:
+        self._core, self._request = core, request
+        self._lease: AsyncLease | None = None
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
-        lease = AsyncLease()
-        if self._pool._core.origin.grab(lease, self._asked):  # noqa: SLF001  # of one piece with it
+        lease, core, request = AsyncLease(), self._core, self._request
+        if type(request) is tuple and core.take(core, lease, request[1]):
             return lease
-        return (yield from self._wait(lease).__await__())
+        step = acquire(core, lease, self._checked(), TaskWaiter)
+        if step is not None:
+            yield from adrive(step).__await__()
+        return lease
+
+    def _checked(self) -> AcquireRequest:
+        request = self._request
+        if isinstance(request, AcquireRequest):
+            return request
+        return AcquireRequest(timeout=request[0], label=request[1])
 
     async def __aenter__(self) -> AsyncLease:
-        lease = AsyncLease()
-        if not self._pool._core.origin.grab(lease, self._asked):  # noqa: SLF001
-            lease = await self._wait(lease)
-        self._lease = lease
+        if self._lease is not None:
+            raise RuntimeError(
+                "this acquire was entered before: each async with needs a pool.acquire() of its own, as the "
+                "first to leave would end the lease of the others"
+            )
+        lease = self._lease = AsyncLease()
+        core, request = self._core, self._request
+        if type(request) is not tuple or not core.take(core, lease, request[1]):
+            step = acquire(core, lease, self._checked(), TaskWaiter)
+            if step is not None:
+                await adrive(step)
         return lease
 
     def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> Awaitable[None]:
-        return self._lease.__aexit__(kind, error, trace)
-
-    async def _wait(self, lease: AsyncLease) -> AsyncLease:
-        core = self._pool._core  # noqa: SLF001
-        if core.origin.line_up is None:
-            return await adrive(self._pool.acquiring(AcquireRequest.make(**self._asked)))
-        waiter = TaskWaiter(lease._record)  # noqa: SLF001  # ours so far
-        waiter.record.state = NEW
-        try:  # flow.queue, without the price of a flow: a crowd of tasks goes this way
-            until = core.origin.line_up(waiter, self._asked.get("timeout"))
-            if until is not None:
-                await waiter.park(core.clock.sleep_for(until))
-            if not waiter.served:
-                request = AcquireRequest.make(**self._asked)
-                await adrive(flow.Acquiring(core, request, core.draw(), waiter).run())
-        except BaseException as error:
-            try:
-                flow.withdraw(core, waiter, error)
-            except BaseException:
-                flow.withdraw(core, waiter, error)
-                raise
-            raise
-        return lease
-
-
-class Choosing(Acquiring):
-    """The same, where not any account will do."""
-
-    __slots__ = ("_wish",)
-
-    _wish: AcquireRequest
-
-    def __await__(self) -> Generator[Any, None, AsyncLease]:
-        return adrive(self._pool.acquiring(self._wish)).__await__()
-
-    async def __aenter__(self) -> AsyncLease:
-        lease = self._lease = await self
-        return lease
+        lease = self._lease
+        if lease is None:
+            raise RuntimeError("this acquire was left without having been entered")
+        return lease.__aexit__(kind, error, trace)
 
 
 class AsyncAccountPool(BasePool):
@@ -150,23 +135,39 @@ class AsyncAccountPool(BasePool):
 
     # -- getting and giving back ----------------------------------------------------------------
 
-    @asks
-    def acquire(self, **asked: Unpack[AcquireOptions]) -> Acquiring:
+    def acquire(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+        account: str | Account | None = None,
+        exclude: Collection[str | Account] = (),
+        where: Where | None = None,
+        max_jobs: int | None = None,
+        scope: str | None = None,
+        label: str | None = None,
+    ) -> Acquiring:
         """Return what gives a lease when awaited, or entered. See :meth:`balancer.AccountPool.acquire`.
 
         Cancelling it at any point leaves no slot taken.
         """
-        if not asked or plain(asked):
-            acquiring = Acquiring()
-        else:
-            acquiring = Choosing()
-            acquiring._wish = AcquireRequest.make(**asked)  # noqa: SLF001  # an __init__ costs as much again
-        acquiring._pool, acquiring._asked = self, asked  # noqa: SLF001
-        return acquiring
+        if account is None and where is None and max_jobs is None and scope is None and exclude == ():
+            if is_plain(timeout, label):
+                return Acquiring(self._core, (timeout, label))
+        request = AcquireRequest.make(
+            timeout=timeout,
+            account=account,
+            exclude=exclude,
+            where=where,
+            max_jobs=max_jobs,
+            scope=scope,
+            label=label,
+        )
+        return Acquiring(self._core, request)
 
-    def acquiring(self, request: AcquireRequest) -> Flow[AsyncLease]:
-        """Acquire a lease, as a flow."""
-        return flow.acquire(self._core, request, AsyncLease, TaskWaiter)
+    def _acquire(self, request: AcquireRequest) -> Flow[AsyncLease]:
+        lease = AsyncLease()
+        yield from result_of(acquire(self._core, lease, request, TaskWaiter))
+        return lease
 
     async def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
         """End a lease by its id or by its job's id. See :meth:`balancer.AccountPool.release`."""
@@ -192,7 +193,7 @@ class AsyncAccountPool(BasePool):
         for an answer that was lost.
         """
         request = AcquireRequest.make(**acquire_options)
-        answer: T = await adrive(running(self._core, request, attempts, bind, self.acquiring), call)
+        answer: T = await adrive(running(self._core, request, attempts, bind, self._acquire), call)
         return answer
 
     def with_lease(
@@ -215,35 +216,35 @@ class AsyncAccountPool(BasePool):
 
     async def stats(self) -> PoolStats:
         """Return the pool as it is now. Reads the configuration first if nobody has yet."""
-        await self._drive(flow.loaded)
-        return await adrive(view.stats(self._core))
+        await self._drive(loaded)
+        return await adrive(stats(self._core))
 
     async def explain(self, **acquire_options: Unpack[AcquireOptions]) -> dict[str, str]:
         """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
         request = AcquireRequest.make(**acquire_options)
-        await self._drive(flow.loaded)
+        await self._drive(loaded)
         return await adrive(explain(self._core, request))
 
     async def holders(self) -> tuple[Holder, ...]:
         """Return every live lease."""
-        return await adrive(view.holders(self._core))
+        return await adrive(holders(self._core))
 
     async def refresh(self) -> None:
         """Fetch the configuration now. See :meth:`balancer.AccountPool.refresh`."""
-        await self._drive(flow.refresh)
+        await self._drive(refresh)
 
     async def reconcile(self) -> ReconcileResult:
         """Compare with the server's list of jobs now. See :meth:`balancer.AccountPool.reconcile`."""
-        return await self._drive(flow.reconcile)
+        return await self._drive(reconcile)
 
     async def cool(self, account_id: str | Account, seconds: float, reason: str = "by hand") -> None:
         """Put an account in a cooldown of ``seconds``. A longer one that runs already wins."""
-        await self._drive(flow.loaded)
+        await self._drive(loaded)
         await adrive(self._core.cool(account_id, seconds, reason))
 
     async def reset(self, account_id: str | Account) -> None:
         """End an account's cooldown and probing; what the configuration says of it stays."""
-        await self._drive(flow.loaded)
+        await self._drive(loaded)
         await adrive(self._core.reset(account_id))
 
     async def close(self) -> None:

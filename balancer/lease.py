@@ -1,50 +1,38 @@
-"""The handle on a lease that users hold.
+"""The lease that users hold.
 
-It is not the row that the ledger holds, and it exists before it: an interruption between grant and
-return leaves a handle behind that nobody has, and its finalizer gives the slot back.
+It is not the record that the ledger holds, and it exists before that is granted: an interruption between
+grant and return leaves a lease behind that nobody has, and its finalizer gives the slot back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from balancer.config import job_text, seconds
+from balancer.engine.pool_core import PoolCore
 from balancer.errors import BalancerError, LeaseLost
 from balancer.models import Account
 from balancer.rules.records import ENDED, HELD, LeaseRecord
 from balancer.useapi.verdicts import Verdict, VerdictDetails, judge, transport
-from balancer.waiting.drivers import Flow, drive
-
-if TYPE_CHECKING:
-    from balancer.engine.pool_core import PoolCore
-    from balancer.stores.origin import Origin
+from balancer.waiting.drivers import Flow, Step, drive, result_of
 
 
 class BaseLease:
-    """What the sync and the async lease have in common; what may need I/O is a flow.
+    """What the sync and the async lease have in common; what may need I/O is a step.
 
-    Mutable: ``_job_id`` once bound, ``_accepted_job`` once an answer named a job.
+    It changes nothing itself: what becomes of the lease is written down in its record.
     """
 
-    __slots__ = ("__dict__", "_origin", "_record")
+    __slots__ = ("__weakref__", "_core", "_record")
 
-    _origin: Origin
+    _core: PoolCore
     _record: LeaseRecord
-    _job_id: str | None = None
-    _max_jobs: int | None = None
-    _accepted_job: str | None = None
-
-    def tie(self, origin: Origin, record: LeaseRecord, max_jobs: int | None) -> None:
-        """Give the handle its row, before anything is granted."""
-        self._origin, self._record = origin, record
-        if max_jobs is not None:
-            self._max_jobs = max_jobs
 
     def __repr__(self) -> str:
         record = getattr(self, "_record", None)  # a traceback with locals may show it half made
-        if getattr(record, "account_state", None) is None:
+        if record is None or getattr(record, "account_state", None) is None:
             return f"<{type(self).__name__}, not granted>"
         return f"<{type(self).__name__} {self.id} on {self.account.id}, {self._record.state}>"
 
@@ -58,16 +46,12 @@ class BaseLease:
         except AttributeError:  # it was not granted, or not even tied to anything
             return
         if held:
-            self._origin.core.store.drop(self._record)
-
-    @property
-    def _core(self) -> PoolCore:
-        return self._origin.core
+            self._core.store.abandon(self._record)
 
     @property
     def id(self) -> str:
         """Name of the lease, unique over all processes."""
-        return self._origin.text(self._record.key)
+        return self._record.lease_id or self._core.store.lease_id(self._record.key)
 
     @property
     def account(self) -> Account:
@@ -77,7 +61,7 @@ class BaseLease:
     @property
     def job_id(self) -> str | None:
         """The remote job that the slot follows, once bound."""
-        return self._job_id if self._job_id is not None else self._record.job_id
+        return self._record.job_id
 
     @property
     def label(self) -> str | None:
@@ -100,76 +84,70 @@ class BaseLease:
         params: dict[str, Any] = {service.selector: self.account.id}
         if service.reply_ref:
             params["replyRef"] = self.id
-        if self._max_jobs is not None and service.max_jobs is not None:
-            params[service.max_jobs] = self._max_jobs
+        if self._record.max_jobs is not None and service.max_jobs is not None:
+            params[service.max_jobs] = self._record.max_jobs
         return params
 
-    @property
-    def _foreign(self) -> bool:
-        """Whether the lease belongs to the process that this one was forked from."""
-        return self._origin.prefix != self._core.origin.prefix
-
-    def binding(self, job_id: object, ttl: float | None) -> Flow[None]:
+    def _bind(self, job_id: object, ttl: float | None) -> Flow[None]:
         """Tie the slot to the remote job."""
-        text = job_text(job_id)
+        text, record = job_text(job_id), self._record
         life = self._core.options.job_ttl if ttl is None else seconds("ttl", ttl, above=True)
-        if self._job_id is not None:
-            if self._job_id == text:
+        if record.job_id is not None:
+            if record.job_id == text:
                 return
-            raise ValueError(f"job_id {text!r}: the lease is bound to {self._job_id!r} already")
-        if self._foreign:
+            raise ValueError(f"job_id {text!r}: the lease is bound to {record.job_id!r} already")
+        if record.inherited:
             raise LeaseLost(f"lease {self.id} belongs to another process", lease_id=self.id)
-        yield from self._core.store.bind(self._record.key, text, life)
-        self._job_id = text
+        yield from result_of(self._core.store.bind(record.key, text, life))
 
-    def judging(self, answer: object) -> Flow[VerdictDetails]:
+    def _report(self, answer: object) -> Flow[VerdictDetails]:
         """Put what an answer says into effect."""
-        core = self._core
-        ruling = judge(answer, core.service, draw=core.draw, wall=core.clock.time())
-        if self._foreign:
-            return ruling
-        if ruling.verdict is Verdict.ACCEPTED and ruling.job_id is not None and not ruling.final:
-            self._accepted_job, self._origin = ruling.job_id, core.origin.detour()
-        yield from core.store.judge(self._record, ruling)
-        if ruling.refresh:
+        core, record = self._core, self._record
+        details = judge(answer, core.service, draw=core.draw, wall=core.clock.time())
+        if record.inherited:
+            return details
+        if details.verdict is Verdict.ACCEPTED and details.job_id is not None and not details.final:
+            record.accepted_job = details.job_id
+        yield from result_of(core.store.report(record, details))
+        if details.refresh:
             core.refresher.expire()
-        return ruling
+        return details
 
-    def keep_ambiguous(self) -> None:
+    def _keep_ambiguous(self) -> None:
         """Keep the slot although the call was cut off: the job may run."""
-        self._core.store.doubt(self._record.key)
+        self._core.store.mark_ambiguous(self._record.key)
 
-    def renewing(self, ttl: float | None) -> Flow[None]:
+    def _renew(self, ttl: float | None) -> Flow[None]:
         """Move the lease's end."""
         life = None if ttl is None else seconds("ttl", ttl, above=True)
-        alive = self._record.state is not ENDED and not self._foreign
-        if not (alive and (yield from self._core.store.renew(self._record.key, None, life))):
+        alive = self._record.state is not ENDED
+        if not (alive and (yield from result_of(self._core.store.renew(self._record.key, None, life)))):
             raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
 
-    def releasing(self) -> Flow[bool]:
+    def _release(self) -> Step[bool]:
         """End the lease, whatever its state."""
-        if self._foreign:
+        core, record = self._core, self._record
+        if record.inherited:
             return False
-        if self._accepted_job is not None and self._record.state is HELD:
-            self._core.warn_unbound(self.id, self._accepted_job)
-        return (yield from self._core.store.release(self._record.key))
+        if record.accepted_job is not None and record.state is HELD:
+            core.warn_unbound(self.id, record.accepted_job)
+        return core.store.release(record.key)
 
-    def leaving(self, error: BaseException | None) -> Flow[None]:
+    def _leave(self, error: BaseException | None) -> Step[Any]:
         """End the block: the slot is freed unless a job has it, or may have it."""
-        if self._record.state is not HELD or self._foreign:
-            return
-        if error is not None and self._doubtful(error):
-            yield from self.judging(error)
-        else:
-            yield from self.releasing()
+        record = self._record
+        if record.state is not HELD or record.inherited:
+            return None
+        if error is None or verdict_on(error, self._core) is not Verdict.AMBIGUOUS:
+            return self._release()
+        core = self._core
+        details = judge(error, core.service, draw=core.draw, wall=core.clock.time())
+        return core.store.report_on_leaving(record, details)
 
-    def entering(self) -> None:
+    def _enter(self) -> None:
         """Begin the block. Raises LeaseLost."""
-        if self._record.state is ENDED or self._foreign:
+        if self._record.state is ENDED or self._record.inherited:
             raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
-
-    def _doubtful(self, error: BaseException) -> bool:
-        return verdict_on(error, self._core) is Verdict.AMBIGUOUS
 
 
 def verdict_on(error: BaseException, core: PoolCore) -> Verdict | None:
@@ -194,12 +172,12 @@ class Lease(BaseLease):
 
     def __enter__(self) -> Self:
         if self._record.state is not HELD:
-            self.entering()
+            self._enter()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None or not self._origin.give_back_blocking(self._record):
-            drive(self.leaving(error))
+        if error is not None or not self._core.give_back_blocking(self._record):
+            drive(self._leave(error))
 
     def bind(self, job_id: str | int, ttl: float | None = None) -> None:
         """Have the slot follow the remote job, and no longer the block or this process.
@@ -211,11 +189,11 @@ class Lease(BaseLease):
         Raises:
             LeaseLost: the lease has ended. ValueError: it is bound to another job.
         """
-        drive(self.binding(job_id, ttl))
+        drive(self._bind(job_id, ttl))
 
     def report(self, answer: object) -> Verdict:
         """Put what an answer, or an exception, says about the account into effect; the lease goes on."""
-        return drive(self.judging(answer)).verdict
+        return drive(self._report(answer)).verdict
 
     def renew(self, ttl: float | None = None) -> None:
         """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now.
@@ -223,8 +201,8 @@ class Lease(BaseLease):
         Raises:
             LeaseLost: the lease has ended.
         """
-        drive(self.renewing(ttl))
+        drive(self._renew(ttl))
 
     def release(self) -> bool:
         """End the lease, whatever its state, from any thread. True once, then False."""
-        return self._origin.give_back_blocking(self._record) or drive(self.releasing())
+        return self._core.give_back_blocking(self._record) or drive(self._release())

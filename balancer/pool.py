@@ -1,24 +1,23 @@
-"""AccountPool: the face for threads. A thin shell over the core and the flows."""
+"""AccountPool: the face for threads. A thin shell over the engine."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from balancer.base_pool import BasePool
-from balancer.engine import acquire as flow
-from balancer.engine import reports as view
+from balancer.engine.acquire import acquire, loaded, reconcile, refresh
 from balancer.engine.pool_core import PoolCore
-from balancer.engine.refusals import explain
+from balancer.engine.reports import explain, holders, stats
 from balancer.lease import Lease
 from balancer.models import Account, Holder, PoolStats, ReconcileResult
-from balancer.request import AcquireOptions, AcquireRequest, asks, plain
+from balancer.request import AcquireOptions, AcquireRequest, Where, is_plain
 from balancer.rules.records import LeaseRecord
 from balancer.run import Bind, running
-from balancer.waiting.drivers import Flow, drive
+from balancer.waiting.drivers import Flow, drive, result_of
 from balancer.waiting.queue import Waiter
 from balancer.waiting.threads import ThreadWaiter
 
@@ -63,8 +62,17 @@ class AccountPool(BasePool):
 
     # -- getting and giving back ----------------------------------------------------------------
 
-    @asks
-    def acquire(self, **asked: Unpack[AcquireOptions]) -> Lease:
+    def acquire(
+        self,
+        *,
+        timeout: float | None = None,
+        account: str | Account | None = None,
+        exclude: Collection[str | Account] = (),
+        where: Where | None = None,
+        max_jobs: int | None = None,
+        scope: str | None = None,
+        label: str | None = None,
+    ) -> Lease:
         """Return a lease on a random account that has room; wait in line while none has.
 
         Args:
@@ -83,17 +91,21 @@ class AccountPool(BasePool):
             RuntimeError: it would have to wait on a thread whose event loop is running.
             ValueError, TypeError: naming the argument that is wrong.
         """
-        if not asked or plain(asked):
-            lease = Lease()
-            origin = self._core.origin
-            if origin.grab_blocking(lease, asked):
+        lease, core = Lease(), self._core
+        if account is None and where is None and max_jobs is None and scope is None and exclude == ():
+            if is_plain(timeout, label) and core.take_blocking(core, lease, label):
                 return lease
-            if origin.line_up is not None:
-                waiter = ThreadWaiter(lease._record)  # noqa: SLF001  # ours so far
-                drive(flow.queue(self._core, origin.line_up, asked, waiter))
-                return lease
-        request = AcquireRequest.make(**asked)
-        return drive(flow.acquire(self._core, request, Lease, ThreadWaiter))
+        request = AcquireRequest.make(
+            timeout=timeout,
+            account=account,
+            exclude=exclude,
+            where=where,
+            max_jobs=max_jobs,
+            scope=scope,
+            label=label,
+        )
+        drive(acquire(core, lease, request, ThreadWaiter))
+        return lease
 
     def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
         """End a lease by its id or by its job's id, in any process that shares the store.
@@ -138,15 +150,14 @@ class AccountPool(BasePool):
             AttemptsFailed: every attempt was turned away. Unauthorized, SubscriptionRequired: the
             token. And what :meth:`acquire` raises, and what ``call`` raises that is no answer.
         """
-        core = self._core
-
-        def acquire(request: AcquireRequest) -> Flow[Lease]:
-            return flow.acquire(core, request, Lease, ThreadWaiter)
-
-        answer: T = drive(
-            running(core, AcquireRequest.make(**acquire_options), attempts, bind, acquire), call
-        )
+        request = AcquireRequest.make(**acquire_options)
+        answer: T = drive(running(self._core, request, attempts, bind, self._acquire), call)
         return answer
+
+    def _acquire(self, request: AcquireRequest) -> Flow[Lease]:
+        lease = Lease()
+        yield from result_of(acquire(self._core, lease, request, ThreadWaiter))
+        return lease
 
     def with_lease(
         self, **acquire_options: Unpack[AcquireOptions]
@@ -176,18 +187,18 @@ class AccountPool(BasePool):
 
     def stats(self) -> PoolStats:
         """Return the pool as it is now. Reads the configuration first if nobody has yet."""
-        self._drive(flow.loaded)
-        return drive(view.stats(self._core))
+        self._drive(loaded)
+        return drive(stats(self._core))
 
     def explain(self, **acquire_options: Unpack[AcquireOptions]) -> dict[str, str]:
         """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
         request = AcquireRequest.make(**acquire_options)
-        self._drive(flow.loaded)
+        self._drive(loaded)
         return drive(explain(self._core, request))
 
     def holders(self) -> tuple[Holder, ...]:
         """Return every live lease."""
-        return drive(view.holders(self._core))
+        return drive(holders(self._core))
 
     # -- by hand ----------------------------------------------------------------------------------
 
@@ -197,7 +208,7 @@ class AccountPool(BasePool):
         Raises:
             Unauthorized, SubscriptionRequired, SourceError: what the fetch failed with.
         """
-        self._drive(flow.refresh)
+        self._drive(refresh)
 
     def reconcile(self) -> ReconcileResult:
         """Compare with the server's list of jobs now, and return what that did.
@@ -205,16 +216,16 @@ class AccountPool(BasePool):
         Raises:
             SourceError: the list could not be had. ValueError: the source has none.
         """
-        return self._drive(flow.reconcile)
+        return self._drive(reconcile)
 
     def cool(self, account_id: str | Account, seconds: float, reason: str = "by hand") -> None:
         """Put an account in a cooldown of ``seconds``. A longer one that runs already wins."""
-        self._drive(flow.loaded)
+        self._drive(loaded)
         drive(self._core.cool(account_id, seconds, reason))
 
     def reset(self, account_id: str | Account) -> None:
         """End an account's cooldown and probing; what the configuration says of it stays."""
-        self._drive(flow.loaded)
+        self._drive(loaded)
         drive(self._core.reset(account_id))
 
     def close(self) -> None:

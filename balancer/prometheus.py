@@ -15,7 +15,7 @@ from balancer.engine import reports as view
 from balancer.engine.pool_core import PoolCore
 from balancer.models import PoolStats
 from balancer.pool import AccountPool
-from balancer.stores.desk import WAITS
+from balancer.stores.base import WAITS
 from balancer.waiting.drivers import drive
 
 try:

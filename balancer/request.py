@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypedDict
 
 from balancer.config import HALF, MOST_SECONDS, account_id, check_int, seconds
 from balancer.models import MAX_CAPACITY, Account
+from balancer.services.schema import Service
 
-F = TypeVar("F", bound=Callable[..., Any])
 Where = Callable[[Account], bool]
 
 
@@ -28,16 +27,11 @@ class AcquireOptions(TypedDict, total=False):
 _NUMBERS = (int, float)
 
 
-def plain(asked: AcquireOptions) -> bool:
-    """Whether any account will do, and nothing that was given needs a closer look."""
-    value: Any
-    for name, value in asked.items():
-        if name == "timeout":
-            if value is not None and not (type(value) in _NUMBERS and 0 <= value <= MOST_SECONDS):
-                return False
-        elif name != "label" or not (value is None or (type(value) is str and value.isascii())):
-            return False
-    return True
+def is_plain(timeout: float | None, label: str | None) -> bool:
+    """Whether these two need no closer look."""
+    return (timeout is None or (timeout.__class__ in _NUMBERS and 0 <= timeout <= MOST_SECONDS)) and (
+        label is None or (label.__class__ is str and label.isascii())
+    )
 
 
 class AcquireRequest(NamedTuple):
@@ -89,13 +83,28 @@ class AcquireRequest(NamedTuple):
         )
 
     @property
-    def free(self) -> bool:
-        """Whether any account will do, so that no table is needed to say which."""
-        return self.account is None and not self.exclude and self.where is None
+    def pinned(self) -> frozenset[str] | None:
+        """The one account that will do; None: any."""
+        return None if self.account is None else frozenset((self.account,))
+
+    @property
+    def unconstrained(self) -> bool:
+        """Whether any account with room will do."""
+        return (
+            self.account is None
+            and not self.exclude
+            and self.where is None
+            and self.max_jobs is None
+            and self.scope is None
+        )
+
+    def needs_table(self, service: Service) -> bool:
+        """Whether the account table says which accounts will do, or how far ``max_jobs`` may go."""
+        return self.where is not None or (self.max_jobs is not None and service.max_jobs is None)
 
     def accounts(self, table: Mapping[str, Account]) -> frozenset[str] | None:
         """Return the ids that the constraints leave; None: any. Runs ``where``, so hold no lock."""
-        if self.free:
+        if self.account is None and not self.exclude and self.where is None:
             return None
         ids: Collection[str] = table if self.account is None else (self.account,)
         return frozenset(id for id in ids if self.why_not(id, table.get(id)) is None)
@@ -112,15 +121,3 @@ class AcquireRequest(NamedTuple):
 
 
 AcquireRequest.make.__qualname__ = "acquire"  # by this name whoever gives an unknown argument is told
-
-
-def asks(acquire: F) -> F:
-    """Show the arguments of an ``acquire`` that takes them in a dict.
-
-    Seven arguments by keyword, each with a default, cost as much as the choice of an account.
-    """
-    inner, made = inspect.signature(acquire), inspect.signature(AcquireRequest.make)
-    options = list(made.parameters.values())
-    parameters = [next(iter(inner.parameters.values())), *options]
-    acquire.__signature__ = inner.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return acquire

@@ -27,7 +27,7 @@ from balancer.lease import BaseLease, verdict_on
 from balancer.request import AcquireRequest
 from balancer.useapi.http_response import read
 from balancer.useapi.verdicts import Verdict, VerdictDetails
-from balancer.waiting.drivers import Call, Flow
+from balancer.waiting.drivers import Call, Flow, result_of
 
 Bind = str | Callable[[Any], str | int]
 _SHUN = (Verdict.EXHAUSTED, Verdict.BROKEN)
@@ -45,6 +45,8 @@ class Attempt:
 
 
 Acquire = Callable[[AcquireRequest], Flow[BaseLease]]
+# A run is of one piece with the lease: what it does to it has no other name than the lease's own.
+# ruff: noqa: SLF001
 
 
 def running(
@@ -62,7 +64,7 @@ def running(
         if ruling.verdict is Verdict.ACCEPTED:
             yield from _settle(core, lease, answer, bind)
             return answer
-        yield from lease.leaving(None)
+        yield from result_of(lease._leave(None))
         if not ruling.verdict.elsewhere:
             raise _error(ruling, lease, answer) from _cause(answer)
         tries.append(Attempt(lease.account.id, ruling.verdict, ruling.status, ruling.reason))
@@ -89,26 +91,26 @@ def _called(core: PoolCore, lease: BaseLease) -> Flow[tuple[Any, VerdictDetails]
         answer = yield Call(lease)
     except Exception as error:
         if verdict_on(error, core) is None:
-            yield from lease.leaving(None)
+            yield from result_of(lease._leave(None))
             raise
-        return error, (yield from lease.judging(error))
+        return error, (yield from lease._report(error))
     except BaseException:
         # Cut off in the middle of the call: the job may have been accepted.
-        lease.keep_ambiguous()
+        lease._keep_ambiguous()
         raise
-    return answer, (yield from lease.judging(answer))
+    return answer, (yield from lease._report(answer))
 
 
 def _settle(core: PoolCore, lease: BaseLease, answer: Any, bind: Bind | None) -> Flow[None]:
     """The job was accepted: tie the slot to it, or end the slot with the call."""
     if bind is None:
-        yield from lease.leaving(None)
+        yield from result_of(lease._leave(None))
         return
     try:
         job = bind(answer) if callable(bind) else _named(answer, bind)
-        yield from lease.binding(job, None)
+        yield from lease._bind(job, None)
     except Exception as error:
-        lease.keep_ambiguous()
+        lease._keep_ambiguous()
         core.store.note(
             "warning", "job_not_bound", lease=lease.id, account=lease.account.id, error=type(error).__name__
         )

@@ -1,168 +1,154 @@
-"""Every algorithm that may wait, once, for threads and tasks alike. See :mod:`balancer.waiting.drivers`."""
+"""Getting a lease: at once, or in the queue; and the other algorithms that wait for the source.
+
+Each is written once, for threads and tasks: see :mod:`balancer.waiting.drivers`.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from balancer.engine.pool_core import PoolCore
-from balancer.engine.refusals import no_accounts, timed_out
+from balancer.engine.reports import no_accounts, timed_out
 from balancer.errors import BalancerError, StoreUnavailable
-from balancer.lease import BaseLease
-from balancer.models import Account, ReconcileResult
-from balancer.request import AcquireOptions, AcquireRequest
+from balancer.models import ReconcileResult
+from balancer.request import AcquireRequest
 from balancer.rules.freshness import PATIENCE, Freshness, SingleFlight
-from balancer.rules.records import NEW, LeaseRecord, SlotRequest
-from balancer.stores.origin import LineUp
-from balancer.waiting.drivers import Flow, Sleep, WaitForWake
+from balancer.rules.records import LeaseRecord, SlotRequest
+from balancer.stores.base import Outcome, WaiterMaker
+from balancer.waiting.drivers import Flow, Sleep, Step, WaitForWake, result_of
 from balancer.waiting.queue import LONG_WAIT, Waiter
 
-H = TypeVar("H", bound=BaseLease)
-WaiterMaker = Callable[[LeaseRecord], Waiter]
 _AGAIN = 0.1
 """Seconds between two looks at whether a store that is away is back."""
+_WITHOUT_TIMEKEEPER = 1.0
+"""Seconds after which a caller looks around by itself where no thread is to be had for that."""
 
 
-def acquire(core: PoolCore, request: AcquireRequest, lease: type[H], waiter: WaiterMaker) -> Flow[H]:
-    """Return a new lease for ``wish``. Raises what :meth:`balancer.AccountPool.acquire` documents."""
-    record, begun = core.new_record(request), core.now()
-    handle = object.__new__(lease)
-    handle.tie(core.origin, record, request.max_jobs)
-    if core.store.shared and request.free and request.max_jobs is None and request.scope is None:
-        if (yield from core.store.take_directly(record, core.draw())):
-            return handle
-        record = core.new_record(request)
-        handle.tie(core.origin, record, None)
-    yield from Acquiring(core, request, core.draw(), waiter(record), begun).run()
-    return handle
-
-
-def queue(core: PoolCore, line_up: LineUp, asked: AcquireOptions, waiter: Waiter) -> Flow[None]:
-    """Wait for the lease of ``waiter``, on any account, which could not be granted at once.
+def acquire(core: PoolCore, lease: Any, request: AcquireRequest, make_waiter: WaiterMaker) -> Step[None]:
+    """Have ``lease`` granted: at once, where that is possible; else return the flow that waits for it.
 
     Raises what :meth:`balancer.AccountPool.acquire` documents.
     """
-    waiter.record.state = NEW
-    try:
-        until = line_up(waiter, asked.get("timeout"))
-        if until is not None:
-            yield WaitForWake(waiter, until, core.clock)
-        if not waiter.served:
-            yield from Acquiring(core, AcquireRequest.make(**asked), core.draw(), waiter).run()
-    except BaseException as error:
-        try:  # twice, for the reason that Acquiring.run gives
-            withdraw(core, waiter, error)
-        except BaseException:
-            withdraw(core, waiter, error)
-            raise
-        raise
+    record = core.new_record(request)
+    lease._core, lease._record = core, record  # noqa: SLF001  # before the grant: a finalizer gives back what is lost
+    if core.store.shared:
+        return _acquire_shared(core, lease, request, make_waiter)
+    if request.needs_table(core.service):
+        return Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)
+    slot_request = SlotRequest(record, core.draw(), request.pinned, request.max_jobs, request.exclude)
+    most = core.options.max_waiting
+    outcome, waiter = core.store.try_acquire(slot_request, make_waiter, request.timeout, most)
+    return None if waiter is None else Acquisition(core, request, slot_request.draw, waiter).run(outcome)
 
 
-def withdraw(core: PoolCore, waiter: Waiter, error: BaseException) -> None:
-    """Take a caller that was left by ``error`` out of the queue, with what it may have been granted."""
-    if error.__class__ is GeneratorExit and waiter.record.state is not NEW and core.store.lock.locked():
-        # A task that is garbage may be collected while this very thread has the lock: but then it
-        # is out of line with a lease, and the finalizer of its handle sees to that.
-        return
-    core.store.withdraw(waiter)
+def _acquire_shared(
+    core: PoolCore, lease: Any, request: AcquireRequest, make_waiter: WaiterMaker
+) -> Flow[None]:
+    """Ask a shared store at once if any account will do: one operation, while nothing else is going on."""
+    record: LeaseRecord = lease._record  # noqa: SLF001
+    if request.unconstrained:
+        if (yield from core.store.take_directly(record, core.draw())):
+            return
+        record = lease._record = core.new_record(request)  # noqa: SLF001  # the first key may have a tombstone
+    yield from Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)
 
 
-class Acquiring:
+class Acquisition:
     """One call of ``acquire`` that could not be served at once."""
 
-    __slots__ = ("came", "core", "deadline", "draw", "request", "waiter")
+    __slots__ = ("came", "core", "draw", "request", "waiter")
 
-    def __init__(
-        self, core: PoolCore, request: AcquireRequest, draw: float, waiter: Waiter, begun: float | None = None
-    ) -> None:
+    def __init__(self, core: PoolCore, request: AcquireRequest, draw: float, waiter: Waiter) -> None:
         self.core, self.request, self.draw, self.waiter = core, request, draw, waiter
         self.came = time.monotonic()
-        if waiter.warn_at == math.inf:
-            waiter.begin(core.now() if begun is None else begun)
-        self.deadline = math.inf if request.timeout is None else waiter.begun + request.timeout
 
-    def run(self) -> Flow[None]:
-        """Wait for a lease, in line with everybody else.
+    @classmethod
+    def by_table(cls, core: PoolCore, request: AcquireRequest, waiter: Waiter) -> Acquisition:
+        """Make one whose accounts are worked out from the account table, and anew from each other table."""
+        waiter.begin(core.now(), request.timeout)
+        waiter.by_table = True
+        return cls(core, request, core.draw(), waiter)
 
-        Raises what :meth:`balancer.AccountPool.acquire` documents. Whatever is raised, no slot
-        stays taken and no waiter stays in line.
-        """
+    def run(self, outcome: Outcome) -> Flow[None]:
+        """Wait for the lease. Whatever is raised, no slot stays taken and no waiter stays in the queue."""
         core, waiter = self.core, self.waiter
         try:
-            while not waiter.served:
-                self.aim()
-                advice = core.refresher.consult()
-                if advice is Freshness.RAISE:
-                    yield from self.bear(core.refresher.trouble())
-                elif advice is Freshness.START:
-                    yield from self.wait_for_fetch()
-                elif advice is Freshness.WAIT:
-                    yield from self.wait_for_table()
-                elif waiter.table is core.store.table:
-                    patience = max(0.0, self.deadline - core.now())
-                    served = yield from core.store.attempt(waiter, patience)
-                    if not served and waiter.table is core.store.table:
-                        yield from self.wait_for_slot()
-        except BaseException as error:
-            # Twice if an interruption comes at that very moment: who stayed in line would be handed a
-            # slot for nobody. That is for each caller to do: the first step of a helper could be the moment.
-            try:
-                withdraw(core, waiter, error)
-            except BaseException:
-                withdraw(core, waiter, error)
-                raise
+            while outcome is not Outcome.GRANTED:
+                if outcome is Outcome.QUEUED:
+                    outcome = yield from self.sleep()
+                elif outcome is Outcome.LOOK:
+                    outcome = yield from self.look_around()
+                elif outcome is Outcome.HOPELESS:
+                    outcome = yield from self.confirm()
+                else:
+                    raise (yield from self.timed_out())
+        except BaseException:
+            # First a note, which takes the fewest steps: an interruption, or a stack that is used up, may
+            # come at this very moment, and who stayed in the queue would be handed a slot for nobody.
+            core.store.defer_withdrawal(waiter)
+            core.store.withdraw(waiter)
             raise
 
-    def bear(self, trouble: BalancerError) -> Flow[None]:
+    def sleep(self) -> Flow[Outcome]:
+        """Sleep until something has changed for this caller."""
+        core, waiter = self.core, self.waiter
+        until = min(waiter.deadline, waiter.warn_at)
+        if not core.timekeeper.ensure_running():
+            until = min(until, core.now() + _WITHOUT_TIMEKEEPER)
+        yield WaitForWake(waiter, until, core.clock)
+        if waiter.served:
+            return Outcome.GRANTED
+        if core.now() >= waiter.warn_at:
+            waiter.warn_at = math.inf
+            core.warn_long_wait(self.request, LONG_WAIT)
+        return Outcome.LOOK
+
+    def look_around(self) -> Flow[Outcome]:
+        """See to it that there is a configuration to go by, and try again."""
+        core, waiter = self.core, self.waiter
+        if waiter.served:
+            return Outcome.GRANTED
+        freshness = core.refresher.consult()
+        if freshness is Freshness.RAISE:
+            yield from self.raise_unless_transient(core.refresher.trouble())
+        elif freshness is Freshness.START:
+            if waiter.can_sleep:  # else it goes on with the old table, where there is one
+                yield from self.watch_flight(min(core.now() + PATIENCE, waiter.deadline))
+        elif freshness is Freshness.WAIT:
+            yield from self.wait_for_table()
+        else:
+            self.resolve()
+            return (yield from result_of(core.store.try_again(waiter, core.options.max_waiting)))
+        return Outcome.LOOK
+
+    def raise_unless_transient(self, trouble: BalancerError) -> Flow[None]:
         """Raise why there is no table; but a store that is away may be back before patience ends."""
-        patience = min(PATIENCE, self.deadline - self.waiter.begun)
+        patience = min(PATIENCE, self.waiter.deadline - self.waiter.begun)
         # An outage goes by real time, whatever clock the pool was given.
         if not isinstance(trouble, StoreUnavailable) or time.monotonic() >= self.came + patience:
             raise trouble
         yield Sleep(_AGAIN)
 
-    def aim(self) -> None:
-        """Work out, in the caller's own thread, which accounts would do, and stand in that line."""
+    def resolve(self) -> None:
+        """Work out, in the caller's own thread, which accounts would do, where the table says so."""
         core, waiter, request = self.core, self.waiter, self.request
-        while waiter.table is not core.store.table and not waiter.served:
-            table = core.store.table
+        while waiter.by_table and waiter.version != core.store.version and not waiter.served:
+            version, table = core.store.version, core.store.table
             known = table.accounts if table else {}
             ids = request.accounts(known)
-            if table is None and request.max_jobs is not None:
-                ids = frozenset()  # it looks again once there is a table to hold the figure against
-            if request.max_jobs is not None:
-                self.check_max_jobs([known[id] for id in (known if ids is None else ids) if id in known])
+            core.check_max_jobs(request, [known[id] for id in (known if ids is None else ids) if id in known])
             waiter.slot_request = SlotRequest(waiter.record, self.draw, ids, request.max_jobs)
-            waiter.table = table
-            core.store.join(waiter)
-
-    def check_max_jobs(self, candidates: list[Account]) -> None:
-        """Refuse a figure that the request could not carry to the server."""
-        asked = self.request.max_jobs or 0
-        if self.core.service.max_jobs is not None or not candidates:
-            return
-        most = max(account.capacity for account in candidates)
-        if asked > most:
-            raise ValueError(
-                f"max_jobs must be at most {most}, not {asked}: requests to {self.core.service.key} "
-                "cannot raise an account's capacity"
-            )
-
-    def wait_for_fetch(self) -> Flow[None]:
-        """Wait a while for a fetch that was begun; who keeps the time for others goes on doing that."""
-        core = self.core
-        if core.store.wait_queue.keeper is not self.waiter:
-            yield from self.watch_flight(min(core.now() + PATIENCE, self.deadline))
+            waiter.version = version
 
     def wait_for_table(self) -> Flow[None]:
         """Wait for the first configuration: within the timeout, or with ``timeout=0`` as long as it takes."""
-        core = self.core
+        core, waiter = self.core, self.waiter
         patient = self.request.timeout == 0
-        if not patient and core.now() >= self.deadline:
+        if not patient and core.now() >= waiter.deadline:
             raise (yield from self.timed_out())
-        yield from self.watch_flight(math.inf if patient else self.deadline)
+        yield from self.watch_flight(math.inf if patient else waiter.deadline)
 
     def watch_flight(self, until: float) -> Flow[None]:
         """Sleep until a fetch or a list has landed or is given up, a slot was granted, or ``until``."""
@@ -171,27 +157,13 @@ class Acquiring:
             if not waiter.served and core.refresher.in_flight and core.now() < until:
                 yield WaitForWake(waiter, min(until, core.refresher.first_deadline), core.clock)
 
-    def wait_for_slot(self) -> Flow[None]:
-        """Sleep until something has changed, or turn the caller away."""
+    def confirm(self) -> Flow[Outcome]:
+        """Turn the caller away by what is recent: have the configuration read again if it is not."""
         core, waiter = self.core, self.waiter
-        hopeless = yield from core.store.hopeless(waiter)
-        if waiter.table is not core.store.table:
-            return  # another one has come to light meanwhile: begin again
-        now = core.now()
-        if hopeless:
-            if now < self.deadline and core.refresher.confirm():
-                yield from self.watch_flight(core.store.keep_time(waiter, self.deadline))
-                return
+        if core.now() >= waiter.deadline or not core.refresher.confirm():
             raise (yield from no_accounts(core, self.request, waiter.slot_request))
-        if now >= self.deadline:
-            raise (yield from self.timed_out())
-        core.store.admit(waiter, core.options.max_waiting)
-        if now >= waiter.warn_at:
-            waiter.warn_at = math.inf
-            core.warn_long_wait(self.request, LONG_WAIT)
-        until = core.store.keep_time(waiter, min(self.deadline, waiter.warn_at))
-        core.store.flush()  # the others whose wait has become long
-        yield WaitForWake(waiter, until, core.clock)
+        yield from self.watch_flight(waiter.deadline)
+        return Outcome.LOOK
 
     def timed_out(self) -> Flow[BalancerError]:
         """Return the error for a wait that was too long."""
@@ -201,7 +173,7 @@ class Acquiring:
 
 def loaded(core: PoolCore, waiter: Waiter) -> Flow[None]:
     """Wait for the first configuration if none has been asked for yet. A failure is not raised."""
-    while core.store.table is None:
+    while core.store.table is None and not core.store.is_inside():
         if core.closed or core.refresher.consult() is Freshness.RAISE:
             return
         yield from _landing(core, waiter)
@@ -241,7 +213,7 @@ def reconcile(core: PoolCore, waiter: Waiter) -> Flow[ReconcileResult]:
     yield from _end_of(
         core, waiter, single_flight, single_flight.number
     )  # it may have asked before we were called
-    yield from _end_of(core, waiter, single_flight, refresher.begin_survey())
+    yield from _end_of(core, waiter, single_flight, refresher.begin_reconciliation())
     if refresher.reconcile_schedule.trouble is not None:
         raise refresher.reconcile_schedule.trouble.copy_for_raise()
     result: ReconcileResult = refresher.reconcile_schedule.result

@@ -1,8 +1,8 @@
 """The heart of one pool in one process, shared by its sync and its async face.
 
-Where the state lives: ``store`` knows who holds what and who waits (its ledger is in this process or
-in a database), ``upkeep`` knows the configuration and its freshness. The rest of the core is what
-the pool was made with.
+Where the state lives: ``store`` knows who holds what and who waits (its ledger is in this process or in a
+database), ``refresher`` knows the configuration and its freshness, ``timekeeper`` wakes both while anybody
+waits. The rest of the core is what the pool was made with.
 """
 
 from __future__ import annotations
@@ -14,16 +14,23 @@ from balancer.clock import Clock
 from balancer.config import HALF, PoolConfig, account_id, job_text, seconds
 from balancer.engine.refresher import Refresher
 from balancer.errors import LeaseLost
+from balancer.models import Account
 from balancer.request import AcquireRequest
+from balancer.rules.freshness import ConfigurationCache, ReconcileSchedule, Schedule
 from balancer.rules.ledger import Ledger
 from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord
 from balancer.stores import open_store
-from balancer.stores.origin import Origin, not_at_once
-from balancer.waiting.drivers import Flow
+from balancer.stores.base import Process
+from balancer.stores.memory_fast_path import never
+from balancer.useapi.sources import lists_jobs
+from balancer.waiting.drivers import Flow, Step, result_of
+from balancer.waiting.timekeeper import Timekeeper
 
 _cores: weakref.WeakSet[PoolCore] = weakref.WeakSet()
 _announced: set[str] = set()
 """Retired services that this process has been told about."""
+_SHORTEST = 0.05
+"""Seconds between two looks at what is due."""
 
 
 class PoolCore:
@@ -38,17 +45,36 @@ class PoolCore:
         self.customer = self._customer()
         self.warned: set[str] = set()
         """Warnings that are given once a pool."""
-        self.origin = Origin(self)
-        self.store = open_store(options, self._new_ledger, self.origin)
-        self.store.text = self.text
-        self.store.service = self.service.key
-        self.store.ttls = {BOUND: options.job_ttl, AMBIGUOUS: options.ambiguous_ttl}
-        self.refresher = Refresher(options, self.store)
-        self.store.external_deadline = self.refresher.due
-        self.store.adopt = self.refresher.adopt
-        self.store.start_over = self.refresher.start_over
+        self.schedule = Schedule(
+            ConfigurationCache(options.ttl, options.stale_if_error, self.now),
+            ReconcileSchedule(options.reconcile_every if lists_jobs(options.source) else None),
+        )
+        self.timekeeper = Timekeeper(self.clock, self._on_due)
+        self.store = open_store(
+            options,
+            self._new_ledger,
+            process=Process(),
+            now=self.now,
+            service=self.service.key,
+            ttls={BOUND: options.job_ttl, AMBIGUOUS: options.ambiguous_ttl},
+            schedule=self.schedule,
+            on_due_at=self.timekeeper.arm,
+            on_abandoned=self.timekeeper.nudge,
+        )
+        self.refresher = Refresher(options, self.store, self.schedule)
+        if self.store.shared:
+            self.store.adopt, self.store.start_over = self.refresher.adopt, self.refresher.start_over
+        self._open_fast_path()
         _cores.add(self)
         self.clock.watch(self.tick)
+
+    def _open_fast_path(self) -> None:
+        """Have slots taken and given back without any detour, where the store has such a way."""
+        store = self.store
+        self.take, self.give_back = getattr(store, "take", never), getattr(store, "give_back", never)
+        self.take_blocking = getattr(store, "take_blocking", self.take)
+        """The same, and it may wait for a store that others share."""
+        self.give_back_blocking = getattr(store, "give_back_blocking", self.give_back)
 
     def _customer(self) -> tuple[str, str, str] | None:
         token = self.options.token
@@ -62,13 +88,9 @@ class PoolCore:
     @property
     def closed(self) -> bool:
         """Whether the pool was closed."""
-        return self.refresher.closed
+        return self.schedule.closed
 
     # -- leases -------------------------------------------------------------------------------
-
-    def text(self, key: Key) -> str:
-        """Return the id by which users know the lease ``key``."""
-        return self.origin.text(key)
 
     def key(self, lease_id: object) -> Key | None:
         """Return the key of a lease given by id, or None if the store cannot have it."""
@@ -76,14 +98,14 @@ class PoolCore:
             raise TypeError(f"lease_id must be a string, not {type(lease_id).__name__}")
         if self.store.shared:
             return None if HALF.search(lease_id) else lease_id
-        return self.origin.number(lease_id)
+        return self.store.process.number(lease_id)
 
-    def release(self, lease_id: object, job_id: object) -> Flow[bool]:
+    def release(self, lease_id: object, job_id: object) -> Step[bool]:
         """End a lease by its id or by its job's. True if this ended one."""
         if _one_of(lease_id, job_id) == "job_id":
-            return (yield from self.store.release_job(job_text(job_id)))
+            return self.store.release_job(job_text(job_id))
         key = self.key(lease_id)
-        return key is not None and (yield from self.store.release(key))
+        return False if key is None else self.store.release(key)
 
     def renew(self, lease_id: object, job_id: object, ttl: float | None) -> Flow[None]:
         """Move the end of a lease. Raises LeaseLost if there is none."""
@@ -93,26 +115,43 @@ class PoolCore:
         else:
             key, job = self.key(lease_id), None
         known = key is not None or job is not None
-        if not (known and (yield from self.store.renew(key, job, life))):
+        if not (known and (yield from result_of(self.store.renew(key, job, life)))):
             raise LeaseLost(f"no lease {lease_id or job_id!r} is live", lease_id=str(lease_id or ""))
 
     def cool(self, account: object, length: float, reason: str) -> Flow[None]:
         """Put an account in a cooldown by hand."""
         if not isinstance(reason, str):
             raise TypeError(f"reason must be a string, not {type(reason).__name__}")
-        id, pause = account_id("account_id", account), seconds("seconds", length)
-        if not (yield from self.store.cool(id, pause, reason)):
+        id, cooldown = account_id("account_id", account), seconds("seconds", length)
+        if not (yield from result_of(self.store.cool(id, cooldown, reason))):
             raise ValueError(f"account_id {id!r} is not in the configuration")
 
     def reset(self, account: object) -> Flow[None]:
         """Clear what verdicts made of an account."""
         id = account_id("account_id", account)
-        if not (yield from self.store.reset(id)):
+        if not (yield from result_of(self.store.reset(id))):
             raise ValueError(f"account_id {id!r} is not in the configuration")
 
     def new_record(self, request: AcquireRequest) -> LeaseRecord:
-        """Return the row of a lease that is yet to be granted."""
-        return LeaseRecord(self.store.new_key(), request.label, request.scope)
+        """Return the record of a lease that is yet to be granted."""
+        record = LeaseRecord(self.store.new_key(), request.label, request.scope)
+        if request.max_jobs is not None:
+            record.max_jobs = request.max_jobs
+        return record
+
+    def check_max_jobs(self, request: AcquireRequest, candidates: list[Account]) -> None:
+        """Refuse a figure that the request could not carry to the server."""
+        asked = request.max_jobs
+        if asked is None or self.service.max_jobs is not None or not candidates:
+            return
+        most = max(account.capacity for account in candidates)
+        if asked > most:
+            raise ValueError(
+                f"max_jobs must be at most {most}, not {asked}: requests to {self.service.key} "
+                "cannot raise an account's capacity"
+            )
+
+    # -- time ---------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Look around because the clock was moved: some may have waited long enough."""
@@ -120,6 +159,15 @@ class PoolCore:
             self.store.wake_all()
             self.refresher.wake_watchers()
         self.store.step()
+        self.store.flush()
+
+    def _on_due(self) -> float | None:
+        """Do what is due on behalf of those who wait; return when to look again, None if nobody does."""
+        if not self.store.wait_queue.waiters:
+            return None
+        self.refresher.keep_up()
+        self.store.step()
+        return max(self.store.next_housekeeping_at, self.now() + _SHORTEST)
 
     # -- what people are told -------------------------------------------------------------------
 
@@ -177,9 +225,9 @@ class PoolCore:
 
     def after_fork(self) -> None:
         """Begin anew in a child: its leases, its callers and its threads are the parent's."""
-        self.origin.give_back = self.origin.give_back_blocking = not_at_once
-        self.origin = Origin(self)
-        self.store.after_fork(self.origin)
+        self.timekeeper.after_fork()
+        self.store.after_fork(Process())
+        self._open_fast_path()
         self.refresher.after_fork()
 
 

@@ -1,77 +1,134 @@
 """Keeping the configuration and the server's list of jobs up to date.
 
-It turns the advice of the cache and the schedule into tasks: see :mod:`balancer.engine.background`. The first
-table is held back until the first list of running jobs is in, so that a process that was started again
-finds its old jobs before it grants anything.
+It turns the advice of the schedule into background tasks: each fetch and each reconciliation gets a
+short-lived daemon thread, as an event loop's executor may be full of callers who wait for that very fetch.
+The first table is held back until the first list of running jobs is in, so that a process that was started
+again finds its old jobs before it grants anything.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from balancer.config import PoolConfig
-from balancer.engine.background import BackgroundTasks, answer_of
-from balancer.errors import BalancerError, PoolClosed, SourceUnavailable
+from balancer.errors import BalancerError, PoolClosed, SourceUnavailable, sanitized
 from balancer.models import AccountTable, JobList, ReconcileResult
-from balancer.rules.freshness import Freshness
+from balancer.rules.freshness import Freshness, Schedule
 from balancer.rules.ledger import Changes
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import LeaseRecord
-from balancer.stores.base import Store
-from balancer.useapi.sources import to_listing, to_table
+from balancer.stores.base import ReentrantCall, Store
+from balancer.useapi.sources import lists_jobs, to_listing, to_table
+from balancer.waiting.queue import Waiter
 
 
-class Refresher(BackgroundTasks):
+class Refresher:
     """The table in force, the list of running jobs, and when each is read.
 
-    Mutable, under the store's lock: the first table while it is held back, and what its errands are.
+    Mutable, under the store's lock: what the schedule says, the first table while it is held back, and who
+    waits for a fetch or a list.
     """
 
-    def __init__(self, options: PoolConfig, store: Store) -> None:
-        super().__init__(options, store)
-        self.options = options
+    def __init__(self, options: PoolConfig, store: Store, schedule: Schedule) -> None:
+        self.options, self.store, self.schedule = options, store, schedule
+        self.now = options.clock.now
+        self.configuration, self.reconcile_schedule = schedule.configuration, schedule.reconcile_schedule
         self.source = options.source
-        self.closed = False
+        self.lists_jobs = lists_jobs(self.source)
+        self.watching: set[Waiter] = set()
+        """Callers who wait for a fetch or a list to land."""
         self.pending: AccountTable | None = None
         """The first table, until the first list of running jobs is in."""
         self.expired_at = -math.inf
         """When an answer last said that the configuration has changed."""
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         """Held by the thread that puts a fetched table in force: one after the other."""
 
-    # -- advice -------------------------------------------------------------------------------
+    # -- who waits for what is under way ---------------------------------------------------------
 
-    def due(self, now: float) -> float:
-        """When somebody has to look again, as far as the source goes (under the lock)."""
-        if self.closed:
-            return -math.inf
-        survey = self.reconcile_schedule.next_due(
-            now, bool(self.store.wait_queue.counted), self.store.oldest_detached_since
-        )
-        return min(self.configuration.next_due(), survey)
+    @property
+    def in_flight(self) -> bool:
+        """Whether a fetch or a list is under way."""
+        return self.configuration.single_flight.running or self.reconcile_schedule.single_flight.running
+
+    @property
+    def first_deadline(self) -> float:
+        """When the first of what is under way is given up."""
+        return min(self.configuration.single_flight.deadline, self.reconcile_schedule.single_flight.deadline)
+
+    def expire_overdue(self) -> None:
+        """Give up what is over its deadline."""
+        with self.store.lock:
+            now = self.now()
+            self.configuration.advise(now)
+            self.reconcile_schedule.expire(now)
+
+    @contextmanager
+    def watched_by(self, waiter: Waiter) -> Iterator[None]:
+        """Have ``waiter`` woken when a fetch or a list lands."""
+        with self.store.lock:
+            self.watching.add(waiter)
+        try:
+            yield
+        finally:
+            with self.store.lock:
+                self.watching.discard(waiter)
+
+    def wake_watchers(self) -> None:
+        """Have those look around who wait for a fetch or a list (under the lock)."""
+        self.store.to_wake.extend(self.watching)
+
+    def _send(self, task: Callable[[], None], name: str, failed: Callable[[BalancerError], Any]) -> None:
+        """Run a task in a thread of its own; have it said ``failed`` if there is none to be had."""
+        thread = threading.Thread(target=task, name=f"balancer-{name}", daemon=True)
+        try:
+            if sys.is_finalizing():
+                raise RuntimeError("the process is ending")
+            thread.start()
+        except RuntimeError as error:
+            failed(SourceUnavailable(f"no thread to be had: {error}"))
+
+    # -- advice -------------------------------------------------------------------------------
 
     def consult(self) -> Freshness:
         """Return what a caller who needs the table should do, and start what is due.
 
         Raises:
-            PoolClosed: the pool is closed.
+            PoolClosed: the pool is closed. ReentrantCall: this thread is in the middle of a step.
         """
+        if self.store.is_inside():
+            raise ReentrantCall
         with self.store.lock:
-            if self.closed:
+            if self.schedule.closed:
                 raise PoolClosed("the pool is closed")
             now = self.now()
             advice = self.configuration.advise(now)
             fetch = self.configuration.single_flight.start(now) if advice is Freshness.START else 0
-            survey = self._start_survey(now)
+            reconciliation = self._start_reconciliation(now)
         if fetch:
             # What another process fetched will do, but not from before an answer spoke against it.
             self._send_fetch(fetch, min(self.options.ttl, now - self.expired_at))
-        if survey:
-            self._send_survey(survey, self.reconcile_schedule.every or 0.0)
+        if reconciliation:
+            self._send_reconciliation(reconciliation, self.reconcile_schedule.every or 0.0)
         if advice is Freshness.USE and self.store.table is None and not self.open_when_ready():
             return Freshness.WAIT
         return advice
+
+    def keep_up(self) -> None:
+        """Start what is due on behalf of those who wait; send them to look if there is nothing to go by."""
+        try:
+            if self.consult() is not Freshness.RAISE:
+                return
+        except PoolClosed:
+            pass
+        with self.store.lock:
+            self.store.wake_all()
+        self.store.flush()
 
     def confirm(self) -> bool:
         """Have the table confirmed before somebody is turned away by it. False: it is recent enough."""
@@ -95,9 +152,7 @@ class Refresher(BackgroundTasks):
         with self.store.lock:
             self.expired_at = self.now()
             self.configuration.expire()
-            self.store.next_housekeeping_at = -math.inf
-            self.store.rouse_keeper()  # who waits may be that caller
-        self.store.flush()
+            self.store.look_again_at(-math.inf)
 
     # -- the configuration ----------------------------------------------------------------------
 
@@ -152,11 +207,11 @@ class Refresher(BackgroundTasks):
         with self._turn:
             if isinstance(outcome, AccountTable) and self.store.table is not None and self._flies(number):
                 self._put_in_force(outcome)
-            survey = self._land(number, outcome, age)
-        if survey is None:
+            reconciliation = self._land(number, outcome, age)
+        if reconciliation is None:
             return
-        if survey:
-            self._send_survey(survey, self.reconcile_schedule.every or 0.0)
+        if reconciliation:
+            self._send_reconciliation(reconciliation, self.reconcile_schedule.every or 0.0)
         if isinstance(outcome, AccountTable):
             self.store.note("debug", "configuration_fetched", accounts=len(outcome))
         else:
@@ -173,18 +228,18 @@ class Refresher(BackgroundTasks):
 
     def _land(self, number: int, outcome: AccountTable | BalancerError, age: float) -> int | None:
         """Return the number of the reconciliation to start, 0 for none; None: the fetch was given up."""
-        survey = 0
+        reconciliation = 0
         with self.store.lock:
             now = self.now()
             if not self.configuration.land(number, outcome, now, age):
                 return None
             if isinstance(outcome, AccountTable) and self.store.table is None:
                 self.pending = outcome
-                survey = self._start_survey(now)
+                reconciliation = self._start_reconciliation(now)
             elif not isinstance(outcome, AccountTable):
                 self.store.wake_all()
             self.wake_watchers()
-        return survey
+        return reconciliation
 
     def open_when_ready(self) -> bool:
         """Let grants begin once the first table is in, and the first list too or given up."""
@@ -212,25 +267,25 @@ class Refresher(BackgroundTasks):
 
     # -- the server's list of running jobs --------------------------------------------------------
 
-    def begin_survey(self) -> int:
+    def begin_reconciliation(self) -> int:
         """Start a reconciliation now, unless one is under way. Return the flight's number."""
         with self.store.lock:
             now, single_flight = self.now(), self.reconcile_schedule.single_flight
             running = single_flight.running and not single_flight.overdue(now)
             number = single_flight.number if running else self.reconcile_schedule.start(now)
         if not running:
-            self._send_survey(number, 0.0)
+            self._send_reconciliation(number, 0.0)
         return number
 
-    def _start_survey(self, now: float) -> int:
+    def _start_reconciliation(self, now: float) -> int:
         """Begin a reconciliation if one is due (under the lock). Return its number, or 0."""
         waiting = bool(self.store.wait_queue.counted)
         due = self.reconcile_schedule.due(
             now, self.pending is not None, waiting, self.store.oldest_detached_since
         )
-        return self.reconcile_schedule.start(now) if due and not self.closed else 0
+        return self.reconcile_schedule.start(now) if due and not self.schedule.closed else 0
 
-    def _send_survey(self, number: int, max_age: float) -> None:
+    def _send_reconciliation(self, number: int, max_age: float) -> None:
         def failed(failure: BalancerError) -> None:
             with self.store.lock:
                 self.reconcile_schedule.land(number, failure)
@@ -245,7 +300,7 @@ class Refresher(BackgroundTasks):
             )
 
         interval = self.reconcile_schedule.every or 0.0
-        plan = self.store.survey(lambda: answer_of(self._read_jobs), wanted, interval, max_age)
+        plan = self.store.reconcile(lambda: answer_of(self._read_jobs), wanted, interval, max_age)
         with self.store.lock:
             landed = self.reconcile_schedule.land(number, plan)
             if landed and isinstance(plan, Plan):
@@ -264,7 +319,7 @@ class Refresher(BackgroundTasks):
 
     def _told(self, plan: Plan) -> ReconcileResult:
         def ids(records: list[LeaseRecord]) -> tuple[str, ...]:
-            return tuple(self.store.text(record.key) for record in records)
+            return tuple(self.store.lease_id(record.key) for record in records)
 
         resolved = [*plan.resolve, *(record for record, _ in plan.bind)]
         return ReconcileResult(plan.external, ids(plan.reclaim), ids(resolved), ids(plan.keep))
@@ -274,7 +329,7 @@ class Refresher(BackgroundTasks):
     def close(self) -> None:
         """Refuse new callers and send those who wait away."""
         with self.store.lock:
-            self.closed = True
+            self.schedule.closed = True
             self.store.next_housekeeping_at = -math.inf
             self.store.wake_all()
             self.wake_watchers()
@@ -282,7 +337,7 @@ class Refresher(BackgroundTasks):
 
     def after_fork(self) -> None:
         """Begin anew in a child: threads and callers are the parent's."""
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self.watching.clear()
         self.configuration.abandon()
         self.reconcile_schedule.abandon()
@@ -292,3 +347,15 @@ class Refresher(BackgroundTasks):
             again()
         if self.configuration.table is not None:
             self.store.configure(Changes.between(None, self.configuration.table), self.configuration.table)
+
+
+def answer_of(question: Callable[[], Any]) -> Any:
+    """Return an answer of the source, or the error that it failed with, stripped of its frames."""
+    try:
+        return question()
+    except BalancerError as error:
+        return error.with_traceback(None)
+    except BaseException as error:  # noqa: BLE001  # an exit or a cancellation ends in this thread
+        failure = SourceUnavailable(f"the source failed with {type(error).__name__}")
+        failure.__cause__ = sanitized(error)
+        return failure

@@ -1,19 +1,129 @@
-"""The pool as people want to see it."""
+"""The pool as people want to see it: numbers, holders, and why a caller was turned away."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+
 from balancer.engine.pool_core import PoolCore
+from balancer.errors import AcquireTimeout, NoAccounts
 from balancer.models import AccountStats, Holder, PoolStats
+from balancer.request import AcquireRequest
 from balancer.rules.ledger import Ledger
-from balancer.rules.records import AccountState, LeaseRecord
-from balancer.waiting.drivers import Flow
+from balancer.rules.records import AccountState, LeaseRecord, SlotRequest
+from balancer.waiting.drivers import Flow, result_of
+
+SHOWN = 20
+"""Accounts that the text of a refusal shows; no others are worked out, however many there are."""
+
+
+def no_accounts(core: PoolCore, request: AcquireRequest, slot_request: SlotRequest) -> Flow[NoAccounts]:
+    """Return the error for a caller whom waiting cannot help."""
+    table = core.store.table
+    accounts = table.accounts if table else {}
+
+    def look(ledger: Ledger) -> tuple[dict[str, str], datetime | None]:
+        shown: Iterable[AccountState] = islice(ledger.account_states.values(), SHOWN)
+        if request.account is not None:
+            pinned = ledger.account_states.get(request.account)
+            shown = () if pinned is None else (pinned,)
+        reasons = {
+            each.id: request.why_not(each.id, accounts.get(each.id))
+            or _eligibility(ledger, each, slot_request)
+            for each in shown
+        }
+        return reasons, _retry_at(core, ledger, slot_request)
+
+    reasons, retry_at = yield from result_of(core.store.inspect(look, patient=False))
+    if request.account is not None and not reasons:
+        reasons = {request.account: "not in the configuration"}
+    why = "; ".join(f"{id}: {reason}" for id, reason in reasons.items()) or "no account is configured"
+    return NoAccounts(
+        f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at
+    )
+
+
+def timed_out(core: PoolCore, request: AcquireRequest, slot_request: SlotRequest) -> Flow[AcquireTimeout]:
+    """Return the error for a caller who has waited long enough."""
+
+    def look(ledger: Ledger) -> tuple[dict[str, str], int, float, datetime | None]:
+        shown = islice(ledger.candidates(slot_request), SHOWN)
+        states = {each.id: _state(ledger, each, slot_request) for each in shown}
+        detached = ledger.detached_since
+        return states, len(detached), detached.next, _retry_at(core, ledger, slot_request)
+
+    states, kept, since, retry_at = yield from result_of(core.store.inspect(look, patient=False))
+    shown = (
+        ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
+    )
+    oldest = core.clock.instant(since)
+    if oldest is not None:
+        shown += f"; {kept} held by bound or ambiguous jobs, the oldest since {oldest:%Y-%m-%d %H:%M:%S} UTC"
+    timeout = request.timeout if request.asked is None else request.asked
+    return AcquireTimeout(
+        f"no slot of {core.service.key} within {timeout:g} s ({shown})",
+        service=core.service.key,
+        timeout=timeout,
+        accounts=states,
+        kept=kept,
+        kept_since=oldest,
+        retry_at=retry_at,
+    )
+
+
+def explain(core: PoolCore, request: AcquireRequest) -> Flow[dict[str, str]]:
+    """Say for each account whether it is eligible for ``request``, or why not."""
+    table = core.store.table
+    accounts = table.accounts if table else {}
+    barred = {id: why for id, account in accounts.items() if (why := request.why_not(id, account))}
+    slot_request = SlotRequest(LeaseRecord(None, scope=request.scope), max_jobs=request.max_jobs)
+
+    def look(ledger: Ledger) -> dict[str, str]:
+        return {
+            id: barred.get(id) or _eligibility(ledger, account_state, slot_request)
+            for id, account_state in ledger.account_states.items()
+        }
+
+    return (yield from result_of(core.store.inspect(look, patient=False)))
+
+
+def _eligibility(ledger: Ledger, account_state: AccountState, slot_request: SlotRequest) -> str:
+    if ledger.fits(slot_request, account_state):
+        return "eligible"
+    return account_state.why_not(ledger.capacity_for(slot_request, account_state), slot_request.scope)
+
+
+def _state(ledger: Ledger, account_state: AccountState, slot_request: SlotRequest) -> str:
+    said = _eligibility(ledger, account_state, slot_request)
+    return account_state.state if said == "eligible" else said
+
+
+def _retry_at(core: PoolCore, ledger: Ledger, slot_request: SlotRequest) -> datetime | None:
+    """Return when something ends by itself that the request may hope for.
+
+    Of many candidates it is the earliest end of anything, which may be of no use to this request.
+    """
+    few = list(islice(ledger.candidates(slot_request), SHOWN + 1))
+    if len(few) > SHOWN:
+        return core.clock.instant(ledger.timers.next)
+    ends: list[float] = []
+    for account_state in few:
+        if account_state.usable:
+            cooling = [each.until for each in account_state.cooldowns_for(slot_request.scope) if each.cooling]
+            records = [record.end for record in account_state.held.values() if record.end is not None]
+            ends.append(max(cooling) if cooling else min(records, default=math.inf))
+    return core.clock.instant(min(ends, default=math.inf))
 
 
 def stats(core: PoolCore) -> Flow[PoolStats]:
     """Return a pool's numbers at one moment."""
-    accounts = yield from core.store.inspect(
-        lambda ledger: [_account(core, t) for t in ledger.account_states.values()]
-    )
+
+    def look(ledger: Ledger) -> list[AccountStats]:
+        return [_account(core, each) for each in ledger.account_states.values()]
+
+    accounts = yield from result_of(core.store.inspect(look))
     catalog, totals = core.refresher.configuration, core.store.totals
     now = core.now()
     age = catalog.age(now)
@@ -48,12 +158,12 @@ def holders(core: PoolCore) -> Flow[tuple[Holder, ...]]:
         now = core.now()
         return [_holder(core, record, now) for record in ledger.records.values()]
 
-    return tuple((yield from core.store.inspect(look)))
+    return tuple((yield from result_of(core.store.inspect(look))))
 
 
 def _account(core: PoolCore, account_state: AccountState) -> AccountStats:
-    cooling = [pause for pause in account_state.cooldowns.values() if pause.cooling]
-    last = max(cooling, key=lambda pause: pause.until, default=None)
+    cooling = [cooldown for cooldown in account_state.cooldowns.values() if cooldown.cooling]
+    last = max(cooling, key=lambda cooldown: cooldown.until, default=None)
     return AccountStats(
         id=account_state.id,
         capacity=account_state.account.capacity,
@@ -71,19 +181,19 @@ def _reason(account_state: AccountState) -> str | None:
         return "no longer in the configuration"
     if account_state.account.broken is not None:
         return account_state.account.broken
-    for pause in account_state.cooldowns.values():
-        if pause.cooling:
-            return pause.reason if pause.scope is None else f"{pause.scope}: {pause.reason}"
+    for cooldown in account_state.cooldowns.values():
+        if cooldown.cooling:
+            return cooldown.reason if cooldown.scope is None else f"{cooldown.scope}: {cooldown.reason}"
     return "probing after a cooldown" if account_state.cooldowns else account_state.account.note
 
 
 def _holder(core: PoolCore, record: LeaseRecord, now: float) -> Holder:
     return Holder(
-        id=core.text(record.key),
+        id=core.store.lease_id(record.key),
         account=record.account_state.id,
         job_id=record.job_id,
         label=record.label,
-        owner=record.owner or core.origin.host_pid,
+        owner=record.owner or core.store.process.host_pid,
         age=now - record.held_since,
         expires_in=None if record.end is None else max(0.0, record.end - now),
         state=record.state,

@@ -6,11 +6,12 @@ the same cost however many there are; every way of changing one ends in :meth:`A
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from balancer.models import Account, AccountTable
-from balancer.rules.records import NO_COOLDOWNS, AccountState, Cooldown, LeaseRecord, SlotRequest
+from balancer.rules.records import NO_COOLDOWNS, AccountState, Cooldown, Hope, LeaseRecord, SlotRequest
 from balancer.rules.selection import STRATEGIES, Selector
 from balancer.rules.timer_queue import TimerQueue
 
@@ -36,50 +37,85 @@ class Accounts:
         self.account_states: dict[str, AccountState] = {}
         self.selector: Selector = STRATEGIES[strategy]()
         self.timers: TimerQueue[LeaseRecord | Cooldown] = TimerQueue()
-        """What ends by itself: bound and ambiguous rows, and pauses that are cooling."""
+        """What ends by itself: bound and ambiguous rows, and cooldowns that are cooling."""
         self.external: Mapping[str, int] = {}
         """Jobs of others on each account, as last listed; accounts that are not here have none."""
+        self.cooling: set[AccountState] = set()
+        """Accounts that cool down or probe."""
+        self._hopes = 0
+        self._hopes_lost: Counter[str | None] = Counter()
+        """Scope -> accounts among the hopeful of which that scope is not worth waiting for; None: any is."""
         self.lower_only = lower_only
-        """A ticket's ``max_jobs`` can lower an account's capacity but not raise it."""
+        """A request's ``max_jobs`` can lower an account's capacity but not raise it."""
 
     # -- the choice ---------------------------------------------------------------------------
 
-    def fits(self, slot_request: SlotRequest, account_state: AccountState) -> bool:
-        """Whether ``ticket`` may be served by ``tally`` now."""
-        return account_state.fits(self.capacity_for(slot_request, account_state), slot_request.scope)
+    def fits(self, request: SlotRequest, account_state: AccountState) -> bool:
+        """Whether ``request`` may be served by ``account_state`` now, its constraints apart."""
+        return account_state.fits(self.capacity_for(request, account_state), request.scope, request.record)
 
-    def capacity_for(self, slot_request: SlotRequest, account_state: AccountState) -> int | None:
+    def capacity_for(self, request: SlotRequest, account_state: AccountState) -> int | None:
         """Return the capacity that replaces the account's own for this decision, or None."""
-        if slot_request.max_jobs is None or not self.lower_only:
-            return slot_request.max_jobs
-        return min(slot_request.max_jobs, account_state.account.capacity)
+        if request.max_jobs is None or not self.lower_only:
+            return request.max_jobs
+        return min(request.max_jobs, account_state.account.capacity)
 
-    def candidates(self, slot_request: SlotRequest) -> list[AccountState]:
-        """Return the accounts that the ticket's constraints leave."""
-        if slot_request.accounts is None:
-            return list(self.account_states.values())
-        return [self.account_states[id] for id in slot_request.accounts if id in self.account_states]
+    def candidates(self, request: SlotRequest) -> Iterable[AccountState]:
+        """Yield the accounts that the request's constraints leave."""
+        if request.accounts is not None:
+            ids: Iterable[str] = request.accounts
+        elif not request.exclude:
+            return self.account_states.values()
+        else:
+            ids = self.account_states
+        return (
+            self.account_states[id] for id in ids if id in self.account_states and id not in request.exclude
+        )
 
-    def choose(self, slot_request: SlotRequest) -> AccountState | None:
-        """Return the account that the ticket's draw falls on among those that fit, or None."""
-        if slot_request.alike == (None, None, None):
-            return self.selector.pick(slot_request.draw)
-        fitting = [
-            account_state
-            for account_state in self.candidates(slot_request)
-            if self.fits(slot_request, account_state)
-        ]
+    def choose(self, request: SlotRequest) -> AccountState | None:
+        """Return the account that the request's draw falls on among those that fit, or None."""
+        if request.unconstrained:
+            return self.selector.pick(request.draw)
+        if request.accounts is None and request.max_jobs is None and not (request.scope and self.cooling):
+            states = self.account_states
+            return self.selector.pick_except(
+                request.draw, [states[id] for id in request.exclude if id in states]
+            )
+        fitting = [each for each in self._with_room(request) if self.fits(request, each)]
         if not fitting:
             return None
-        best = sorted(self.selector.prefer(fitting), key=_id)
-        return best[int(slot_request.draw * len(best))]
+        best = sorted(self.selector.among(fitting), key=_id)
+        return best[int(request.draw * len(best))]
 
-    def hopeless(self, slot_request: SlotRequest) -> bool:
+    def _with_room(self, request: SlotRequest) -> Iterable[AccountState]:
+        """Yield the candidates, without those that are known to have no room if that spares a long search."""
+        if request.accounts is not None and len(request.accounts) == 1:
+            return self.candidates(request)
+        if request.scope is not None or not (request.max_jobs is None or self.lower_only):
+            return self.candidates(request)  # a request like that may find room where others do not
+        return [each for each in self.selector.with_room() if request.admits(each.id)]
+
+    # -- hope ---------------------------------------------------------------------------------
+
+    def hopeless(self, request: SlotRequest) -> bool:
         """Whether waiting cannot help: every candidate needs mending, or there is none."""
-        account_states: Iterable[AccountState] = (
-            self.account_states.values() if slot_request.accounts is None else self.candidates(slot_request)
-        )
-        return not any(account_state.worth_waiting(slot_request.scope) for account_state in account_states)
+        if request.accounts is not None:
+            return not any(each.worth_waiting(request.scope) for each in self.candidates(request))
+        excluded = [self.account_states[id] for id in request.exclude if id in self.account_states]
+        return self._hopeful(request.scope) <= sum(each.worth_waiting(request.scope) for each in excluded)
+
+    def _hopeful(self, scope: str | None) -> int:
+        """Return how many accounts a job of ``scope`` may hope for; a job without one meets every scope."""
+        return self._hopes - self._hopes_lost[scope]
+
+    def _count_hope(self, account_state: AccountState, hope: Hope | None) -> None:
+        """Count what can be expected of an account, and no longer what was; None: it is gone."""
+        for sign, each in ((-1, account_state.hope), (1, hope)):
+            if each is not None and each.account:
+                self._hopes += sign
+                for scope in (*each.scopes, *((None,) if each.scopes else ())):
+                    self._hopes_lost[scope] += sign
+        account_state.hope = hope
 
     # -- cooldowns and probing ----------------------------------------------------------------
 
@@ -92,27 +128,27 @@ class Accounts:
             if old.cooling and old.until >= until:
                 return
             self.timers.drop(old)
-        pause = Cooldown(account_state, scope, until, reason, worth_waiting)
-        account_state.put_cooldown(pause)
-        self.timers.set(pause, until)
-        self.update_selector(account_state)
+        cooldown = Cooldown(account_state, scope, until, reason, worth_waiting)
+        account_state.put_cooldown(cooldown)
+        self.timers.set(cooldown, until)
+        self.update_cooldowns(account_state)
 
     def reset(self, account_state: AccountState) -> None:
         """Clear what verdicts made of the account; never what the configuration says."""
-        for pause in account_state.cooldowns.values():
-            self.timers.drop(pause)
+        for cooldown in account_state.cooldowns.values():
+            self.timers.drop(cooldown)
         account_state.cooldowns = NO_COOLDOWNS
-        self.update_selector(account_state)
+        self.update_cooldowns(account_state)
 
     def conclude(self, record: LeaseRecord, *, well: bool) -> None:
         """End the turn of a lease that probes. Did it go ``well``, the probing is over."""
         account_state = record.account_state
-        for scope, pause in list(account_state.cooldowns.items()):
-            if pause.probe == record.key:
-                pause.probe = None
-                if well and not pause.cooling:
+        for scope, cooldown in list(account_state.cooldowns.items()):
+            if cooldown.probe == record.key:
+                cooldown.probe = None
+                if well and not cooldown.cooling:
                     account_state.drop_cooldown(scope)
-        self.update_selector(account_state)
+        self.update_cooldowns(account_state)
 
     # -- the configuration and the server's list ----------------------------------------------
 
@@ -143,39 +179,52 @@ class Accounts:
         healed = account_state.account.broken is not None and account.broken is None
         account_state.account, account_state.draining = account, False
         if healed:
-            for pause in account_state.cooldowns.values():
-                pause.cooling = False
-                self.timers.drop(pause)
+            for cooldown in account_state.cooldowns.values():
+                cooldown.cooling = False
+                self.timers.drop(cooldown)
         self.recompute(account_state)
         return account_state
 
     def recompute(self, account_state: AccountState) -> None:
-        """Work out anew how much room the account has."""
+        """Work out anew how much room the account has, and what can be expected of it."""
         account_state.external = self.external.get(account_state.id, 0)
         account_state.compute_left()
+        self.update_cooldowns(account_state)
+
+    def update_cooldowns(self, account_state: AccountState) -> None:
+        """Follow a change of the account's cooldowns, or of whether it can be used."""
+        (self.cooling.add if account_state.cooldowns else self.cooling.discard)(account_state)
+        self._count_hope(account_state, account_state.compute_hope())
         self.update_selector(account_state)
 
     def update_selector(self, account_state: AccountState) -> None:
         """Have the account stand among those with room exactly if it has room."""
-        self.selector.file(account_state, account_state.fits())
-        if (
-            account_state.draining
-            and not account_state.held
-            and not any(p.cooling for p in account_state.cooldowns.values())
-        ):
-            self._drop(account_state)
+        self.selector.update(account_state, account_state.fits())
+        if account_state.draining and not account_state.held:
+            self._forget_drained(account_state)
 
-    def _drop(self, account_state: AccountState) -> None:
-        self.account_states.pop(account_state.id, None)
-        self.selector.forget(account_state)
+    def _forget_drained(self, account_state: AccountState) -> None:
+        if not any(each.cooling for each in account_state.cooldowns.values()):
+            self.account_states.pop(account_state.id, None)
+            self.selector.forget(account_state)
+            self.cooling.discard(account_state)
+            self._count_hope(account_state, None)
 
     def recount_cooldowns(self, account_state: AccountState) -> None:
-        """Enter the account's cooldowns in the agenda again."""
-        for pause in account_state.cooldowns.values():
-            if pause.cooling:
-                self.timers.set(pause, pause.until)
-            if pause.probe not in account_state.held:
-                pause.probe = None
+        """Enter the account's cooldowns in the timers again."""
+        for cooldown in account_state.cooldowns.values():
+            if cooldown.cooling:
+                self.timers.set(cooldown, cooldown.until)
+            if cooldown.probe not in account_state.held:
+                cooldown.probe = None
+
+    def forget_hopes(self) -> None:
+        """Count anew what can be expected of the accounts, from nothing."""
+        self._hopes = 0
+        self._hopes_lost.clear()
+        self.cooling.clear()
+        for account_state in self.account_states.values():
+            account_state.hope = None
 
 
 def _id(account_state: AccountState) -> str:

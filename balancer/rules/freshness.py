@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from typing import Any
 
 from cachetools import TLRUCache
 
@@ -27,6 +28,8 @@ CONFIRMED = 5.0
 """Age in seconds up to which a table is recent enough to turn a caller away by it."""
 LEAST_TTL = 1.0
 """Seconds for which any table is fresh: who awaited it goes on with it, and nobody asks at speed."""
+RECONCILE_DEADLINE = 30.0
+"""Seconds after which a reconciliation is given up."""
 _BACKOFF_FIRST, _BACKOFF_MOST = 1.0, 30.0
 
 
@@ -175,3 +178,80 @@ class ConfigurationCache:
         self.refresh_failures += 1
         self.trouble = error
         self.retry_at = now + max(pause, asked or 0.0)
+
+
+class ReconcileSchedule:
+    """Reconciliation's timetable: every so often, but only for a reason."""
+
+    def __init__(self, every: float | None) -> None:
+        self.every = every
+        """Seconds between two reconciliations; None: never by itself."""
+        self.single_flight = SingleFlight(RECONCILE_DEADLINE)
+        self.started_at = -math.inf
+        self.trouble: BalancerError | None = None
+        """Why the last one failed; None after one that succeeded."""
+        self.result: Any = None
+        """The last plan that was put into effect."""
+
+    def due(self, now: float, first: bool, waiting: bool, oldest_detached_since: float) -> bool:
+        """Whether to ask now.
+
+        Reasons: the first table has just come; somebody waits; a bound or ambiguous lease (the
+        oldest is so since ``loose_since``) is older than one interval.
+        """
+        self.expire(now)
+        if self.every is None or self.single_flight.running:
+            return False
+        if first:
+            return self.started_at == -math.inf
+        return now >= self.next_due(now, waiting, oldest_detached_since)
+
+    def expire(self, now: float) -> None:
+        """Give up a reconciliation that is over its deadline."""
+        if self.single_flight.overdue(now):
+            self.trouble = SourceUnavailable(f"no list of jobs within {RECONCILE_DEADLINE:.0f} s")
+
+    def next_due(self, now: float, waiting: bool, oldest_detached_since: float) -> float:
+        """Return when :meth:`due` will hold if nothing changes."""
+        if self.every is None:
+            return math.inf
+        if self.single_flight.running:
+            return self.single_flight.deadline
+        reason_since = now if waiting else oldest_detached_since + self.every
+        return max(reason_since, self.started_at + self.every)
+
+    def start(self, now: float) -> int:
+        """Begin a reconciliation and return its number."""
+        self.started_at = now
+        return self.single_flight.start(now)
+
+    def land(self, number: int, outcome: object) -> bool:
+        """End a reconciliation. False: it had been given up."""
+        if not self.single_flight.land(number):
+            return False
+        self.trouble = outcome if isinstance(outcome, BalancerError) else None
+        return True
+
+    def abandon(self) -> None:
+        """Forget a reconciliation whose thread stayed behind in the parent of a fork."""
+        self.single_flight.land(self.single_flight.number)
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as before the first reconciliation: one is due with the next first table."""
+        self.started_at = -math.inf
+
+
+class Schedule:
+    """When the source is to be asked for anything; and whether the pool is closed."""
+
+    def __init__(self, configuration: ConfigurationCache, reconcile_schedule: ReconcileSchedule) -> None:
+        self.configuration, self.reconcile_schedule = configuration, reconcile_schedule
+        self.closed = False
+
+    def next_due(self, now: float, waiting: bool, oldest_detached_since: float) -> float:
+        """Return when somebody has to look at it again."""
+        if self.closed:
+            return -math.inf
+        due = self.reconcile_schedule.next_due(now, waiting, oldest_detached_since)
+        return min(self.configuration.next_due(), due)

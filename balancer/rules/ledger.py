@@ -21,12 +21,12 @@ from balancer.rules.records import (
     ENDED,
     HELD,
     NEW,
+    OUT,
     AccountState,
     Key,
     LeaseRecord,
     SlotRequest,
 )
-from balancer.rules.selection import OUT
 from balancer.rules.timer_queue import TimerQueue
 
 __all__ = ["EARLY_RELEASES", "EARLY_RELEASE_TTL", "Changes", "Ledger"]
@@ -63,31 +63,44 @@ class Ledger(Accounts):
                 self.end(thing)
             else:
                 thing.cooling = False
-                self.update_selector(thing.account_state)
+                self.update_cooldowns(thing.account_state)
         return expired, changed
 
     # -- leases -------------------------------------------------------------------------------
 
-    def take(self, slot_request: SlotRequest, now: float) -> bool:
-        """Grant the ticket's lease on an account that chance picks among those that fit, if any does.
-
-        A lease that is live already stays where it is: the step that granted it was cut short before
-        its caller was out of the line. Its state is set last, so that before there is no grant.
-        """
-        record = slot_request.record
-        if record.key in self.records:
+    def take(self, request: SlotRequest, now: float) -> bool:
+        """Grant the request's lease on an account that chance picks among those that fit, if any does."""
+        if request.record.key in self.records:
             return True
-        account_state = self.choose(slot_request)
+        account_state = self.choose(request)
         if account_state is None:
             return False
+        self.grant(request.record, account_state, now)
+        return True
+
+    def take_on(self, request: SlotRequest, account_state: AccountState, now: float) -> bool:
+        """Grant the request's lease on this account, if it may be served there."""
+        if request.record.key in self.records:
+            return True
+        if not request.admits(account_state.id) or not self.fits(request, account_state):
+            return False
+        self.grant(request.record, account_state, now)
+        return True
+
+    def grant(self, record: LeaseRecord, account_state: AccountState, now: float) -> None:
+        """Put a lease on an account. Its state is set last, so that before there is no grant.
+
+        Who finds a key live already leaves it where it is: the step that granted it was cut short before
+        its caller was out of the queue.
+        """
         record.account_state, record.held_since = account_state, now
-        for pause in account_state.cooldowns_for(record.scope):
-            pause.probe = record.key
+        if account_state.cooldowns:
+            for cooldown in account_state.cooldowns_for(record.scope):
+                cooldown.probe = record.key
         self.records[record.key] = account_state.held[record.key] = record
         account_state.left -= 1
         record.state = HELD
         self.update_selector(account_state)
-        return True
 
     def end(self, record: LeaseRecord) -> AccountState:
         """End a live lease, whatever its state, and return its account."""
@@ -103,21 +116,6 @@ class Ledger(Accounts):
             self.conclude(record, well=not record.adverse)
         self.update_selector(account_state)
         return account_state
-
-    def exchange(self, old: LeaseRecord, new: LeaseRecord, now: float) -> bool:
-        """End a held lease and grant its slot to ``new``, if that is all there is to do. False: it is not.
-
-        So it is on an account that was just full and has no pause: nothing changes for anybody else.
-        """
-        account_state = old.account_state
-        if old.state is not HELD or new.state is not NEW or account_state.cooldowns or account_state.left:
-            return False
-        old.state = ENDED
-        del self.records[old.key], account_state.held[old.key]
-        new.account_state, new.held_since = account_state, now
-        self.records[new.key] = account_state.held[new.key] = new
-        new.state = HELD
-        return True
 
     def finish(self, record: LeaseRecord, now: float) -> AccountState:
         """End a lease because its user says that the job is over."""
@@ -192,6 +190,7 @@ class Ledger(Accounts):
             del self.records[key]
         self.jobs, self.timers, self.detached_since = {}, TimerQueue(), TimerQueue()
         self.selector.clear()
+        self.forget_hopes()
         for account_state in self.account_states.values():
             account_state.held, account_state.place = {}, OUT
         for record in self.records.values():

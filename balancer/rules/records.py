@@ -1,4 +1,4 @@
-"""What the ledger writes down: a row for each lease, a tally for each account, a pause for each cooldown."""
+"""What the ledger writes down: a record for each lease, a state for each account, and cooldowns."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from balancer.models import Account
-from balancer.rules.selection import OUT
 
+OUT = -1
+"""Place of an account that stands in no list of a selector."""
 Key = Hashable
 """Names a lease inside one ledger."""
 
@@ -41,6 +42,14 @@ class LeaseRecord:
     """``host:pid`` of its process where that may be another one."""
     missed: int = 0
     """Lists in a row that its job was missing from."""
+    max_jobs: int | None = None
+    """What replaced the account's capacity when it was granted."""
+    accepted_job: str | None = None
+    """The job that an answer named, while the lease is not bound to it."""
+    inherited: bool = False
+    """It belongs to the process that this one was forked from."""
+    lease_id: str | None = None
+    """Its id, where that is not made from the key any more."""
 
     def __init__(self, key: Key, label: str | None = None, scope: str | None = None) -> None:
         self.key, self.state = key, NEW
@@ -50,16 +59,14 @@ class LeaseRecord:
             self.scope = scope
 
 
-class Blank(LeaseRecord):
-    """A row that whoever makes it fills in: an ``__init__`` costs as much as making it."""
-
-    __slots__ = ()
-
-    __init__ = object.__init__
+Alike = tuple[frozenset[str] | None, frozenset[str], int | None, str | None]
+NONE: frozenset[str] = frozenset()
+ANY: Alike = (None, NONE, None, None)
+"""Any account will do."""
 
 
 class SlotRequest(NamedTuple):
-    """What one caller asks for; tickets that are ``alike`` can be served by the same accounts."""
+    """What one caller asks for; requests that are ``alike`` can be served by the same accounts."""
 
     record: LeaseRecord
     """The lease to be granted."""
@@ -68,6 +75,8 @@ class SlotRequest(NamedTuple):
     accounts: frozenset[str] | None = None
     """The accounts it may use; None: any."""
     max_jobs: int | None = None
+    exclude: frozenset[str] = NONE
+    """Accounts that it may not use."""
 
     @property
     def scope(self) -> str | None:
@@ -75,9 +84,20 @@ class SlotRequest(NamedTuple):
         return self.record.scope
 
     @property
-    def alike(self) -> tuple[frozenset[str] | None, int | None, str | None]:
+    def alike(self) -> Alike:
         """What decides, beside chance, which account can serve it."""
-        return self.accounts, self.max_jobs, self.record.scope
+        return self.accounts, self.exclude, self.max_jobs, self.record.scope
+
+    @property
+    def unconstrained(self) -> bool:
+        """Whether any account with room will do."""
+        return (
+            self.accounts is None and not self.exclude and self.max_jobs is None and self.record.scope is None
+        )
+
+    def admits(self, account_id: str) -> bool:
+        """Whether the constraints leave this account."""
+        return account_id not in self.exclude and (self.accounts is None or account_id in self.accounts)
 
 
 class Cooldown:
@@ -104,10 +124,30 @@ NO_COOLDOWNS: Mapping[str | None, Cooldown] = MappingProxyType({})
 """What nearly all accounts have: one for all, as a dict for each would be a quarter of its memory."""
 
 
+class Hope(NamedTuple):
+    """Whether a slot of an account can be expected without anybody mending it."""
+
+    account: bool
+    """As far as its configuration and the cooldown of the whole account go."""
+    scopes: frozenset[str]
+    """The scopes whose cooldown is not worth waiting for."""
+
+
 class AccountState:
     """One account as the ledger knows it. ``in_flight`` is the size of ``held``, never its own number."""
 
-    __slots__ = ("account", "cooldowns", "draining", "external", "held", "id", "left", "place")
+    __slots__ = (
+        "account",
+        "cooldowns",
+        "draining",
+        "external",
+        "held",
+        "hope",
+        "id",
+        "kept_for",
+        "left",
+        "place",
+    )
 
     def __init__(self, account: Account) -> None:
         self.id = account.id
@@ -121,6 +161,10 @@ class AccountState:
         """Leases that unconstrained jobs may still take: capacity, none if not usable, less external
         jobs and ``held``. Below 0: it is over its capacity."""
         self.place = OUT
+        self.kept_for: LeaseRecord | None = None
+        """The one lease that may be granted on it: its caller needs it emptier than others leave it."""
+        self.hope: Hope | None = None
+        """What the ledger has counted of it for :meth:`balancer.rules.ledger.Ledger.hopeless`."""
         self.compute_left()
 
     @property
@@ -138,36 +182,49 @@ class AccountState:
         limit = max(0, self.account.capacity - self.external) if self.usable else 0
         self.left = limit - len(self.held)
 
-    def put_cooldown(self, pause: Cooldown) -> None:
-        """Have ``pause`` in force for its scope."""
-        self.cooldowns = {**self.cooldowns, pause.scope: pause}
+    def put_cooldown(self, cooldown: Cooldown) -> None:
+        """Have ``cooldown`` in force for its scope."""
+        self.cooldowns = {**self.cooldowns, cooldown.scope: cooldown}
 
     def drop_cooldown(self, scope: str | None) -> None:
-        """End the pause for ``scope``, if there is one."""
-        self.cooldowns = {key: pause for key, pause in self.cooldowns.items() if key != scope} or NO_COOLDOWNS
+        """End the cooldown for ``scope``, if there is one."""
+        self.cooldowns = {
+            key: cooldown for key, cooldown in self.cooldowns.items() if key != scope
+        } or NO_COOLDOWNS
 
     def cooldowns_for(self, scope: str | None) -> Iterator[Cooldown]:
-        """Yield the pauses that concern a job of ``scope``; a job without scope meets all of them."""
-        for pause in self.cooldowns.values():
-            if scope is None or pause.scope is None or pause.scope == scope:
-                yield pause
+        """Yield the cooldowns that concern a job of ``scope``; a job without scope meets all of them."""
+        for cooldown in self.cooldowns.values():
+            if scope is None or cooldown.scope is None or cooldown.scope == scope:
+                yield cooldown
 
-    def fits(self, capacity: int | None = None, scope: str | None = None) -> bool:
+    def fits(
+        self, capacity: int | None = None, scope: str | None = None, record: LeaseRecord | None = None
+    ) -> bool:
         """Whether one more job may be granted. This is the only place that decides it.
 
-        ``capacity`` replaces the account's own for this decision.
+        ``capacity`` replaces the account's own for this decision; ``record`` is the lease to be granted.
         """
+        if self.kept_for is not None and self.kept_for is not record:
+            return False
         if capacity is None:
             if self.left <= 0:
                 return False
         elif not self.usable or len(self.held) + self.external >= capacity:
             return False
-        return not self.cooldowns or not any(pause.blocks for pause in self.cooldowns_for(scope))
+        return not self.cooldowns or not any(cooldown.blocks for cooldown in self.cooldowns_for(scope))
+
+    def compute_hope(self) -> Hope:
+        """Work out what can be expected of it."""
+        hopeless = [each.scope for each in self.cooldowns.values() if each.cooling and not each.worth_waiting]
+        return Hope(
+            self.usable and None not in hopeless, frozenset(scope for scope in hopeless if scope is not None)
+        )
 
     def worth_waiting(self, scope: str | None) -> bool:
         """Whether a slot of it can be expected without anybody mending it."""
         return self.usable and all(
-            pause.worth_waiting for pause in self.cooldowns_for(scope) if pause.cooling
+            cooldown.worth_waiting for cooldown in self.cooldowns_for(scope) if cooldown.cooling
         )
 
     def why_not(self, capacity: int | None, scope: str | None) -> str:
@@ -176,12 +233,14 @@ class AccountState:
             return "draining: no longer in the configuration"
         if self.account.broken is not None:
             return f"broken: {self.account.broken}"
-        for pause in self.cooldowns_for(scope):
-            if pause.cooling:
-                return f"cooldown: {pause.reason}"
-        for pause in self.cooldowns_for(scope):
-            if pause.probe is not None:
+        for cooldown in self.cooldowns_for(scope):
+            if cooldown.cooling:
+                return f"cooldown: {cooldown.reason}"
+        for cooldown in self.cooldowns_for(scope):
+            if cooldown.probe is not None:
                 return "full: probing after a cooldown, one lease at a time"
+        if self.kept_for is not None:
+            return "full: kept for a caller who needs it emptier than others leave it"
         allowed = self.account.capacity if capacity is None else capacity
         return f"full: {len(self.held)} in flight and {self.external} external of {allowed}"
 
@@ -192,7 +251,7 @@ class AccountState:
             return "draining"
         if self.account.broken is not None:
             return "broken"
-        if any(pause.cooling for pause in self.cooldowns.values()):
+        if any(cooldown.cooling for cooldown in self.cooldowns.values()):
             return "cooldown"
         return "ready" if self.fits() else "full"
 

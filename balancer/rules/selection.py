@@ -1,23 +1,20 @@
 """The accounts that have room, kept so that one can be chosen at the same cost however many there are.
 
-A tally (see :mod:`balancer.rules.ledger`) knows its own place in here, so that moving it in or out is a swap
-with one other: the order in here means nothing, and a choice by index is exactly uniform.
+An account knows its own place in here, so that moving it in or out is a swap with one other: the order in
+here means nothing, and a choice by index is exactly uniform.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from balancer.rules.records import AccountState
-
-OUT = -1
-"""Place of a tally that is in no shelf."""
+from balancer.rules.records import OUT, AccountState
 
 
 class LoadClass:
-    """Tallies in no order, any of them removable and any of them drawn at the same cost."""
+    """Accounts in no order, any of them removable and any of them drawn at the same cost."""
 
     __slots__ = ("account_states",)
 
@@ -28,12 +25,12 @@ class LoadClass:
         return len(self.account_states)
 
     def add(self, account_state: AccountState) -> None:
-        """Put ``tally`` in; it must be out."""
+        """Put ``account_state`` in; it must be out."""
         account_state.place = len(self.account_states)
         self.account_states.append(account_state)
 
     def remove(self, account_state: AccountState) -> None:
-        """Take ``tally`` out; it must be in."""
+        """Take ``account_state`` out; it must be in."""
         last = self.account_states.pop()
         if last is not account_state:
             self.account_states[account_state.place] = last
@@ -41,15 +38,15 @@ class LoadClass:
         account_state.place = OUT
 
     def draw(self, draw: float) -> AccountState:
-        """Return the tally that ``draw`` in [0, 1) falls on."""
+        """Return the account that ``draw`` in [0, 1) falls on."""
         return self.account_states[int(draw * len(self.account_states))]
 
 
 class Selector(Protocol):
     """What the ledger asks of the accounts with room, whatever the strategy."""
 
-    def file(self, account_state: AccountState, fits: bool) -> None:
-        """Have ``tally`` in exactly if it ``fits``, at the load that it has now."""
+    def update(self, account_state: AccountState, fits: bool) -> None:
+        """Have ``account_state`` in exactly if it ``fits``, at the load that it has now."""
 
     def forget(self, account_state: AccountState) -> None:
         """Take an account without room out for good."""
@@ -60,8 +57,14 @@ class Selector(Protocol):
     def pick(self, draw: float) -> AccountState | None:
         """Return the choice for ``draw``, or None if no account has room."""
 
-    def prefer(self, account_states: list[AccountState]) -> list[AccountState]:
-        """Return those of ``tallies`` among which chance may decide."""
+    def pick_except(self, draw: float, excluded: list[AccountState]) -> AccountState | None:
+        """Return the choice for ``draw`` among the others, or None. ``excluded`` holds each once."""
+
+    def with_room(self) -> Sequence[AccountState]:
+        """Return every account that has room, in no order."""
+
+    def among(self, account_states: list[AccountState]) -> list[AccountState]:
+        """Return those of ``account_states`` among which chance may decide."""
 
 
 class RandomSelector:
@@ -70,8 +73,8 @@ class RandomSelector:
     Source: useapi.net, get-riffusion-accounts: "randomly selecting an account with available
     capacity".
 
-    The first ``size`` of ``tallies`` have room, the others have none. So the list does not change its
-    length while slots come and go, and moving an account across that border takes no call.
+    The first ``size`` of ``account_states`` have room, the others have none. So the list does not change
+    its length while slots come and go, and moving an account across that border takes no call.
     """
 
     __slots__ = ("account_states", "size")
@@ -80,8 +83,8 @@ class RandomSelector:
         self.account_states: list[AccountState] = []
         self.size = 0
 
-    def file(self, account_state: AccountState, fits: bool) -> None:
-        """Have ``tally`` before the border exactly if it ``fits``."""
+    def update(self, account_state: AccountState, fits: bool) -> None:
+        """Have ``account_state`` before the border exactly if it ``fits``."""
         if account_state.place == OUT:
             account_state.place = len(self.account_states)
             self.account_states.append(account_state)
@@ -112,7 +115,24 @@ class RandomSelector:
         """Return the account that ``draw`` in [0, 1) falls on, or None."""
         return self.account_states[int(draw * self.size)] if self.size else None
 
-    def prefer(self, account_states: list[AccountState]) -> list[AccountState]:
+    def pick_except(self, draw: float, excluded: list[AccountState]) -> AccountState | None:
+        """Return the account that ``draw`` falls on among those that are not ``excluded``, or None."""
+        places = sorted(each.place for each in excluded if OUT < each.place < self.size)
+        number = self.size - len(places)
+        if number <= 0:
+            return None
+        choice = int(draw * number)
+        for place in places:  # each that stands before the choice moves it on by one
+            if place > choice:
+                break
+            choice += 1
+        return self.account_states[choice]
+
+    def with_room(self) -> Sequence[AccountState]:
+        """Return every account that has room, in no order."""
+        return self.account_states[: self.size]
+
+    def among(self, account_states: list[AccountState]) -> list[AccountState]:
         """Chance decides among all of them."""
         return account_states
 
@@ -120,19 +140,19 @@ class RandomSelector:
 class LeastLoadedSelector:
     """The account with the lowest (in_flight + external) / capacity; chance decides ties.
 
-    One shelf for each load that occurs. Loads are fractions of small numbers, so there are few.
+    One class for each load that occurs. Loads are fractions of small numbers, so there are few.
     """
 
-    __slots__ = ("_filed", "_loads", "_shelves")
+    __slots__ = ("_classes", "_load_of", "_loads")
 
     def __init__(self) -> None:
-        self._filed: dict[AccountState, float] = {}
-        """The load of a tally when it was filed."""
-        self._shelves: dict[float, LoadClass] = {}
+        self._load_of: dict[AccountState, float] = {}
+        """The load of an account when it was put in."""
+        self._classes: dict[float, LoadClass] = {}
         self._loads: list[float] = []
 
-    def file(self, account_state: AccountState, fits: bool) -> None:
-        """Have ``tally`` on the shelf of its present load exactly if it ``fits``."""
+    def update(self, account_state: AccountState, fits: bool) -> None:
+        """Have ``account_state`` in the class of its present load exactly if it ``fits``."""
         if account_state.place != OUT:
             self._remove(account_state)
         if fits:
@@ -143,33 +163,45 @@ class LeastLoadedSelector:
 
     def clear(self) -> None:
         """Forget every account."""
-        self._filed.clear()
-        self._shelves.clear()
+        self._load_of.clear()
+        self._classes.clear()
         self._loads.clear()
 
     def pick(self, draw: float) -> AccountState | None:
-        """Return the tally that ``draw`` falls on among the least loaded, or None."""
-        return self._shelves[self._loads[0]].draw(draw) if self._loads else None
+        """Return the account that ``draw`` falls on among the least loaded, or None."""
+        return self._classes[self._loads[0]].draw(draw) if self._loads else None
 
-    def prefer(self, account_states: list[AccountState]) -> list[AccountState]:
-        """Return the least loaded of ``tallies``."""
+    def pick_except(self, draw: float, excluded: list[AccountState]) -> AccountState | None:
+        """Return the account that ``draw`` falls on among the least loaded that are not ``excluded``."""
+        for load in self._loads:
+            left = [each for each in self._classes[load].account_states if each not in excluded]
+            if left:
+                return left[int(draw * len(left))]
+        return None
+
+    def with_room(self) -> Sequence[AccountState]:
+        """Return every account that has room, in no order."""
+        return list(self._load_of)
+
+    def among(self, account_states: list[AccountState]) -> list[AccountState]:
+        """Return the least loaded of ``account_states``."""
         least = min((account_state.load for account_state in account_states), default=0.0)
         return [account_state for account_state in account_states if account_state.load == least]
 
     def _add(self, account_state: AccountState) -> None:
-        load = self._filed[account_state] = account_state.load
-        shelf = self._shelves.get(load)
-        if shelf is None:
-            shelf = self._shelves[load] = LoadClass()
+        load = self._load_of[account_state] = account_state.load
+        members = self._classes.get(load)
+        if members is None:
+            members = self._classes[load] = LoadClass()
             insort(self._loads, load)
-        shelf.add(account_state)
+        members.add(account_state)
 
     def _remove(self, account_state: AccountState) -> None:
-        load = self._filed.pop(account_state)
-        shelf = self._shelves[load]
-        shelf.remove(account_state)
-        if not shelf:
-            del self._shelves[load]
+        load = self._load_of.pop(account_state)
+        members = self._classes[load]
+        members.remove(account_state)
+        if not members:
+            del self._classes[load]
             del self._loads[bisect_left(self._loads, load)]
 
 

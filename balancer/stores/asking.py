@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -27,7 +28,6 @@ from balancer.stores.operations import (
     Release,
     Reply,
 )
-from balancer.stores.origin import Origin
 from balancer.waiting.drivers import BackendCall, Flow, Sleep
 
 PATIENCE = 5.0
@@ -47,16 +47,17 @@ class Asking(Store):
     def __init__(
         self,
         backend: Backend,
-        ledger: Callable[[], Ledger],
-        now: Callable[[], float],
-        origin: Origin,
+        new_ledger: Callable[[], Ledger],
+        draw: Callable[[], float],
         lease_ttl: float,
+        **state: Any,
     ) -> None:
-        super().__init__(now)
+        super().__init__(**state)
         self.backend = backend
         self.lease_ttl = lease_ttl
-        self._new_ledger = ledger
-        self._origin = origin
+        self._new_ledger, self.draw = new_ledger, draw
+        self.abandoned_leases: deque[LeaseRecord] = deque()
+        """Records whose lease was garbage collected. A finalizer may only append."""
         self.mine: dict[Any, LeaseRecord] = {}
         """Held leases by key: what is registered again if the store forgets us."""
         self.detached: LRUCache[Any, LeaseRecord] = LRUCache(_REMEMBERED)
@@ -122,7 +123,7 @@ class Asking(Store):
             return said
         ended = yield from self.ask(Register(self.held(record)), patience)
         self.lose(ended)
-        return said if self.text(record.key) in ended else (yield from self.ask(operation, patience))
+        return said if self.lease_id(record.key) in ended else (yield from self.ask(operation, patience))
 
     def do(self, operation: Operation, patience: float = 0.0) -> Any:
         """Carry out an operation in a thread that may block. Raises StoreUnavailable."""
@@ -157,8 +158,7 @@ class Asking(Store):
             self.due_at = math.inf if due is None else now + due
             if loose is not None or waiters or self._loose != math.inf:
                 self._loose = math.inf if loose is None else now - loose
-                self.next_housekeeping_at = self.external_deadline(now)
-                self.rouse_keeper()
+                self.look_again_at(self.schedule.next_due(now, bool(self.wait_queue.counted), self._loose))
             for gone in expired:
                 self._take_note(gone)
             if hope is not None:
@@ -201,7 +201,7 @@ class Asking(Store):
 
     def _lease_state(self, record: LeaseRecord) -> LeaseState:
         return LeaseState(
-            key=self.text(record.key),
+            key=self.lease_id(record.key),
             account=record.account_state.id,
             state=HELD,
             age=self.now() - record.held_since,
@@ -268,12 +268,18 @@ class Asking(Store):
             if record.state is not ENDED:
                 return None
             self._forget(record.key)
-            return Release(self.text(record.key))
+            return Release(self.lease_id(record.key))
 
     def _forget(self, key: object) -> None:
         record = self.mine.pop(key, None) or self.detached.pop(key, None)
         if record is not None:
             record.state = ENDED
+
+    def abandon(self, record: LeaseRecord) -> None:
+        """Take note, from a finalizer, of a lease whose object is gone."""
+        self.abandoned_leases.append(record)
+        if self.wait_queue.waiters:
+            self._on_abandoned()
 
 
 def _facts(gone: EndedLease) -> dict[str, Any]:

@@ -1,48 +1,306 @@
-"""What a store promises.
+"""What every store keeps in this process, and what it promises.
 
-Methods that may need I/O are flows (see :mod:`balancer.waiting.drivers`), so that threads and tasks use the
-same ones; the others never do I/O, or are called only in threads made for it.
+One lock guards all that changes in a pool within a process: the ledger (where it is in this process),
+the configuration, the queue, the totals. No I/O, no logging and no code of the user's runs under it; who
+is to be woken and what is to be logged is noted here, and done by :meth:`StoreState.flush`.
+
+**Re-entrance.** A garbage collection, a signal handler, a tracer may run code of the user's, or of this
+library's, in the middle of any of our steps, in the thread that has the lock. The lock lets its own thread
+in again, so nothing hangs; ``busy`` tells that a step is under way; and what must not be refused (ending
+a lease, leaving a block or the queue, closing) is then noted and done by whoever is inside, on the way out.
+Everything else is refused with a :class:`ReentrantCall`.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
-from typing import TypeVar
+import enum
+import itertools
+import math
+import os
+import secrets
+import threading
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+from balancer import events
 from balancer.errors import BalancerError
 from balancer.models import AccountTable, JobList
+from balancer.rules.freshness import Schedule
 from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.reconciliation import Plan
-from balancer.rules.records import Key, LeaseRecord
-from balancer.stores.desk import Desk
+from balancer.rules.records import Key, LeaseRecord, SlotRequest
 from balancer.useapi.verdicts import VerdictDetails
-from balancer.waiting.drivers import Flow, instant
-from balancer.waiting.queue import Waiter
+from balancer.waiting.drivers import Flow, Step
+from balancer.waiting.queue import Waiter, WaitQueue
 
 T = TypeVar("T")
+WaiterMaker = Callable[[LeaseRecord], Waiter]
+WAITS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+"""Upper bounds, in seconds, of the classes that waiting times are counted in."""
 
 
-class Store(Desk):
-    """Who holds what, and who waits for it."""
+class ReentrantCall(RuntimeError):
+    """The pool was called in the middle of one of its own steps, by the very thread that is in it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this pool was called from a finalizer, a signal handler or a tracer in the middle of one of its own "
+            "steps: from there leases can be released, and the pool be closed or asked for its stats, and nothing "
+            "else; have a thread or the event loop do it a moment later"
+        )
+
+
+class Outcome(enum.Enum):
+    """What became of one try to get a slot."""
+
+    GRANTED = "the lease is held"
+    QUEUED = "the caller stands in the queue"
+    LOOK = "the configuration has to be looked at first"
+    HOPELESS = "waiting cannot help, as far as is known"
+    TIMED_OUT = "there is no slot, and no time left"
+
+
+class Process:
+    """One pool in one process: its leases' ids begin with its name. A forked child is another one."""
+
+    __slots__ = ("host_pid", "name")
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(6)
+        self.host_pid = f"{os.uname().nodename}:{os.getpid()}"
+        """For people."""
+
+    def lease_id(self, key: Key) -> str:
+        """Return the id of the lease that a store knows as ``key``."""
+        return key if isinstance(key, str) else f"{self.name}-{key:x}"
+
+    def number(self, lease_id: str) -> int | None:
+        """Return the number in a lease id, or None if it is not of this process."""
+        try:
+            number = int(lease_id.removeprefix(self.name + "-"), 16)
+        except ValueError:
+            return None
+        return number if lease_id == self.lease_id(number) else None  # int() takes much for a number
+
+
+class Totals:
+    """What this process has done since the pool was made."""
+
+    __slots__ = ("acquired", "expired", "reclaimed", "timeouts", "waited", "waits")
+
+    def __init__(self) -> None:
+        self.acquired = self.expired = self.reclaimed = self.timeouts = 0
+        self.waits = [0] * (len(WAITS) + 1)
+        """Leases that were not granted at once, by how long that took."""
+        self.waited = 0.0
+        """Seconds that all of them took together."""
+
+    def count_wait(self, seconds: float) -> None:
+        """Count a lease that was not granted at once (under the lock)."""
+        self.waits[bisect_left(WAITS, seconds)] += 1
+        self.waited += seconds
+
+
+class StoreState:
+    """The part of a store that is in this process, whatever the store.
+
+    Args:
+        process: This pool in this process.
+        now: Monotonic seconds.
+        service: Key of the service, for events.
+        ttls: State of a lease -> seconds until it ends by itself.
+        schedule: When the configuration and the list of jobs are to be asked for.
+        on_due_at: Told when something is due next, while anybody waits.
+        on_abandoned: Told, from a finalizer, that there is a lease to be ended while anybody waits.
+    """
+
+    shared = False
+    """Whether other processes count their leases in it too."""
+
+    def __init__(
+        self,
+        *,
+        process: Process,
+        now: Callable[[], float],
+        service: str,
+        ttls: Mapping[str, float],
+        schedule: Schedule,
+        on_due_at: Callable[[float], None],
+        on_abandoned: Callable[[], None],
+    ) -> None:
+        self.process, self.now, self.service, self.ttls = process, now, service, ttls
+        self.schedule = schedule
+        self._on_due_at, self._on_abandoned = on_due_at, on_abandoned
+        self.serial = itertools.count(1).__next__
+        """Numbers for leases, never given twice."""
+        self.to_wake: deque[Waiter] = deque()
+        self.dead_waiters: deque[Waiter] = deque()
+        """Callers whose event loop is closed, to be withdrawn."""
+        self.events: deque[tuple[str, str, dict[str, Any]]] = deque()
+        self.deferred: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        """What is to be done by the next step: leases whose object was garbage collected, and what was
+        asked for in the middle of a step. Who defers something only appends."""
+        self._withdrawing = threading.local()
+        self._start()
+
+    def _start(self) -> None:
+        """Begin with nothing: at first, and in a forked child."""
+        self.lock = threading.RLock()
+        self.busy = False
+        """A step is under way (under the lock)."""
+        self.wait_queue = WaitQueue()
+        self.totals = Totals()
+        self.table: AccountTable | None = None
+        """The table that the accounts were made from."""
+        self.version = 0
+        """Counts the tables that were in force."""
+        self.next_housekeeping_at = -math.inf
+        """Until when a free slot may be handed out without any housekeeping."""
+
+    def lease_id(self, key: Key) -> str:
+        """Return the id by which users know the lease ``key``."""
+        return self.process.lease_id(key)
+
+    # -- what is done once the lock is free ---------------------------------------------------------
+
+    def note(self, level: str, event: str, **keys: Any) -> None:
+        """Have an event logged once the lock is free."""
+        self.events.append((level, event, {"service": self.service, **keys}))
+
+    def facts(self, record: LeaseRecord) -> dict[str, Any]:
+        """Return what an event says about a lease."""
+        return {
+            "lease": self.lease_id(record.key),
+            "account": record.account_state.id,
+            "job_id": record.job_id,
+            "label": record.label,
+            "state": record.state,
+            "held_s": round(self.now() - record.held_since, 3),
+        }
+
+    def abandon(self, record: LeaseRecord) -> None:
+        """Take note, from a finalizer, of a lease whose object is gone."""
+        self.deferred.append((self._end_abandoned, (record,)))
+        if self.wait_queue.waiters:
+            self._on_abandoned()
+
+    def _end_abandoned(self, now: float, record: LeaseRecord) -> None:
+        raise NotImplementedError
+
+    def is_inside(self) -> bool:
+        """Whether this thread has the lock: it is in the middle of a step, or of a look at what is due."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001  # as Condition asks it
+
+    def flush(self) -> None:
+        """Wake and log what was noted under the lock. Who still has the lock wakes only: a log may wait."""
+        while self.to_wake:
+            try:
+                self._wake(self.to_wake[0])
+            except IndexError:  # another thread was quicker
+                break
+        if self.is_inside():
+            return
+        if self.dead_waiters and not getattr(self._withdrawing, "now", False):
+            self._withdraw_dead()
+        while self.events:
+            try:
+                level, event, keys = self.events.popleft()
+            except IndexError:
+                break
+            events.emit(level, event, **keys)
+
+    def _wake(self, waiter: Waiter) -> None:
+        """Wake a waiter, and only then cross it off: twice does no harm, an interruption in between would."""
+        try:
+            waiter.wake()
+        except RuntimeError:  # its event loop is closed: nobody will ever take what it was granted
+            self.dead_waiters.append(waiter)
+        _cross_off(self.to_wake, waiter)
+
+    def _withdraw_dead(self) -> None:
+        """Withdraw those whose loop is closed, one after the other: each may hand its slot to the next."""
+        self._withdrawing.now = True
+        try:
+            while self.dead_waiters:
+                try:
+                    waiter = self.dead_waiters[0]
+                except IndexError:
+                    break
+                self.withdraw(waiter)
+                _cross_off(self.dead_waiters, waiter)
+        finally:
+            self._withdrawing.now = False
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """Take ``waiter`` out of the queue; a lease that it was granted goes to the next. No I/O."""
+        raise NotImplementedError
+
+    def defer_withdrawal(self, waiter: Waiter) -> None:
+        """Have the next step withdraw ``waiter``, should nobody do so before."""
+        self.deferred.append((self._withdraw, (waiter,)))
+
+    def _withdraw(self, now: float, waiter: Waiter) -> None:
+        raise NotImplementedError
+
+    def wake_all(self) -> None:
+        """Have every waiter look around (under the lock)."""
+        self.to_wake.extend(self.wait_queue.waiters)
+
+    def look_again_at(self, at: float) -> None:
+        """Have the timekeeper know when something is due next (under the lock)."""
+        self.next_housekeeping_at = at
+        if self.wait_queue.waiters:
+            self._on_due_at(at)
+
+    # -- life -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of what is not needed to end the leases that are out."""
+
+    def after_fork(self, process: Process) -> None:
+        """Start empty in a child: a lock that another thread held at the fork is held for ever there."""
+        self.process = process
+        for queue in (self.to_wake, self.dead_waiters, self.events, self.deferred):
+            queue.clear()
+        self._start()
+
+
+class Store(StoreState, ABC):
+    """Who holds what, and who waits for it.
+
+    Methods that return a :data:`balancer.waiting.drivers.Step` need I/O on shared stores: they return
+    their result, or a flow that brings it. The others never do I/O, or run in threads made for it.
+    """
+
+    adopt: Callable[[AccountTable, float], None]
+    """Takes over a table, and its age, that another process has fetched (shared stores)."""
+    start_over: Callable[[], None]
+    """Has the configuration loaded anew, as if for the first time: the store has lost it (shared stores)."""
 
     # -- waiting ------------------------------------------------------------------------------
 
     @abstractmethod
-    def attempt(self, waiter: Waiter, patience: float) -> Flow[bool]:
-        """Try to serve ``waiter``, not before those ahead of it. True: it has got its lease.
+    def try_acquire(
+        self, request: SlotRequest, make_waiter: WaiterMaker, timeout: float | None, max_waiting: int | None
+    ) -> tuple[Outcome, Waiter | None]:
+        """Grant a lease, or have its caller stand in the queue. The waiter is None if it was granted.
 
-        ``patience``: seconds that it will wait if not. Raises StoreUnavailable.
+        Over memory only: shared stores are asked by :meth:`take_directly` and :meth:`try_again`.
+
+        Raises:
+            TooManyWaiting: ``max_waiting`` wait already.
         """
 
-    @instant
-    def take_directly(self, record: LeaseRecord, draw: float) -> bool:  # noqa: ARG002
-        """Grant ``row`` on any account with room. False: that takes more than this, and another row."""
-        return False
+    def take_directly(self, record: LeaseRecord, draw: float) -> Flow[bool]:
+        """Grant ``record`` on any account with room. False: that takes more than this, and another record."""
+        raise NotImplementedError
 
     @abstractmethod
-    def hopeless(self, waiter: Waiter) -> Flow[bool]:
-        """Whether waiting cannot help ``waiter``, as far as is known."""
+    def try_again(self, waiter: Waiter, max_waiting: int | None) -> Step[Outcome]:
+        """Do as :meth:`try_acquire` for a caller that was turned away or woken, at its place in time."""
 
     # -- leases -------------------------------------------------------------------------------
 
@@ -51,15 +309,15 @@ class Store(Desk):
         """Return a key for a lease, never given twice."""
 
     @abstractmethod
-    def release(self, key: Key) -> Flow[bool]:
+    def release(self, key: Key) -> Step[bool]:
         """End the lease ``key``, whatever its state. True once."""
 
     @abstractmethod
-    def release_job(self, job_id: str) -> Flow[bool]:
+    def release_job(self, job_id: str) -> Step[bool]:
         """End the lease bound to a job; remember the job if there is none yet."""
 
     @abstractmethod
-    def bind(self, key: Key, job_id: str, ttl: float) -> Flow[bool]:
+    def bind(self, key: Key, job_id: str, ttl: float) -> Step[bool]:
         """Tie a lease to its job for ``ttl`` seconds. False: the job was over already, the slot is free.
 
         Raises:
@@ -67,28 +325,32 @@ class Store(Desk):
         """
 
     @abstractmethod
-    def renew(self, key: Key | None, job_id: str | None, ttl: float | None) -> Flow[bool]:
+    def renew(self, key: Key | None, job_id: str | None, ttl: float | None) -> Step[bool]:
         """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""
 
     @abstractmethod
-    def judge(self, record: LeaseRecord, ruling: VerdictDetails) -> Flow[None]:
+    def report(self, record: LeaseRecord, details: VerdictDetails) -> Step[None]:
         """Put what an answer said about the account and the lease into effect."""
 
+    def report_on_leaving(self, record: LeaseRecord, details: VerdictDetails) -> Step[None]:
+        """Do as :meth:`report`, for a caller that leaves its block: it may be in the middle of a step."""
+        return self.report(record, details)
+
     @abstractmethod
-    def doubt(self, key: Key) -> None:
+    def mark_ambiguous(self, key: Key) -> None:
         """Keep the slot of a lease whose job may run, without a verdict on its account.
 
-        No flow: the caller may be on its way out and unable to wait. A shared store is told soon.
+        No I/O: the caller may be on its way out and unable to wait. A shared store is told soon.
         """
 
     # -- accounts -----------------------------------------------------------------------------
 
     @abstractmethod
-    def cool(self, account_id: str, seconds: float, reason: str) -> Flow[bool]:
+    def cool(self, account_id: str, seconds: float, reason: str) -> Step[bool]:
         """Put an account in a cooldown by hand. False: there is no such account."""
 
     @abstractmethod
-    def reset(self, account_id: str) -> Flow[bool]:
+    def reset(self, account_id: str) -> Step[bool]:
         """Clear what verdicts made of an account. False: there is no such account."""
 
     @abstractmethod
@@ -107,7 +369,7 @@ class Store(Desk):
         """
 
     @abstractmethod
-    def survey(
+    def reconcile(
         self,
         ask: Callable[[], JobList | BalancerError],
         wanted: Callable[[], bool],
@@ -122,7 +384,7 @@ class Store(Desk):
     # -- reading ------------------------------------------------------------------------------
 
     @abstractmethod
-    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
+    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Step[T]:
         """Return what ``look`` reads from the ledger, at one moment.
 
         ``patient``: a store that is away is asked again for a while. Raises StoreUnavailable.
@@ -133,10 +395,22 @@ class Store(Desk):
     def oldest_detached_since(self) -> float:
         """Since when the oldest bound or ambiguous lease has been so; infinity: none is (under the lock)."""
 
+    @property
+    @abstractmethod
+    def released(self) -> int:
+        """Leases that were ended by this process, since the pool was made."""
+
     @abstractmethod
     def describe(self) -> str:
         """Return what a repr says of the store, without I/O."""
 
     @abstractmethod
     def step(self) -> None:
-        """Settle what is due, for a clock that was moved or a caller that keeps the time for others."""
+        """Do what is due, for a clock that was moved or whoever keeps the time for those who wait."""
+
+
+def _cross_off(queue: deque[Waiter], waiter: Waiter) -> None:
+    try:
+        queue.remove(waiter)
+    except ValueError:  # another thread did it
+        pass

@@ -10,23 +10,17 @@ long as half of what the operation does.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 from balancer.errors import StoreUnavailable
 from balancer.rules.records import HELD, LeaseRecord
 from balancer.stores.operations import Acquire, Granted, Release, Reply, Wanted
-from balancer.stores.origin import Origin
 from balancer.stores.reading import Reading
 from balancer.waiting.drivers import BackendCall, Flow, drive
 
 
 class Direct(Reading):
     """Grants and ends without a detour."""
-
-    def open_way(self, origin: Origin) -> None:
-        """Have ``origin`` take and give back in one operation where a thread may block."""
-        origin.grab_blocking, origin.give_back_blocking = self.grab, self.give_back
 
     # -- there ----------------------------------------------------------------------------------
 
@@ -47,14 +41,14 @@ class Direct(Reading):
         self.barred = True
         return False
 
-    def grab(self, lease: Any, asked: Mapping[str, Any]) -> bool:
+    def take_blocking(self, core: Any, lease: Any, label: str | None) -> bool:
         """Grant ``lease`` on any account with room, in a thread that may block. False: as above."""
         if self._busy():
             return False
-        origin, key = self._origin, self.new_key()
-        record = LeaseRecord(key, asked.get("label"))
-        lease.tie(origin, record, None)
-        take = Acquire(key, origin.core.draw(), label=record.label)
+        key = self.new_key()
+        record = LeaseRecord(key, label)
+        lease._core, lease._record = core, record  # noqa: SLF001  # before the grant: a finalizer gives it back
+        take = Acquire(key, self.draw(), label=record.label)
         try:
             reply = self.backend.call(take)
             if self.heed(reply):
@@ -110,9 +104,9 @@ class Direct(Reading):
 
     # -- and back -------------------------------------------------------------------------------
 
-    def give_back(self, record: LeaseRecord) -> bool:
+    def give_back_blocking(self, record: LeaseRecord) -> bool:
         """End a held lease, in a thread that may block. False: it had ended, or that takes more than this."""
-        if record.state is not HELD or self.abandoned_leases:
+        if record.state is not HELD or record.accepted_job is not None or self.abandoned_leases:
             return False
         end = Release(str(record.key))
         try:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from balancer import errors
 from balancer.errors import BalancerError, SourceError, SourceUnavailable, StoreUnavailable
 from balancer.models import AccountTable, JobList
-from balancer.rules.freshness import FETCH_DEADLINE
+from balancer.rules.freshness import FETCH_DEADLINE, RECONCILE_DEADLINE
 from balancer.rules.ledger import Changes
-from balancer.rules.reconcile_schedule import RECONCILE_DEADLINE
 from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
 from balancer.rules.records import BOUND
 from balancer.stores.asking import PATIENCE
@@ -150,9 +149,9 @@ class Fleet:
             return listing
         ledger = store.as_ledger(self._do(ReadAll()))
         missed = {record.key: record.missed for record in ledger.records.values() if record.state is BOUND}
-        plan = reconcile_jobs(listing, before, ledger, interval, store.text)
+        plan = reconcile_jobs(listing, before, ledger, interval, store.lease_id)
         changed = {
-            store.text(key): ledger.records[key].missed
+            store.lease_id(key): ledger.records[key].missed
             for key, count in missed.items()
             if ledger.records[key].missed != count
         }
@@ -166,9 +165,9 @@ class Fleet:
         store = self._store
         with store.lock:
             store.totals.reclaimed += len(ended)
-            store.learn(((store.text(record.key), job_id) for record, job_id in plan.bind), ended)
+            store.learn(((store.lease_id(record.key), job_id) for record, job_id in plan.bind), ended)
         for record in plan.reclaim:
-            if store.text(record.key) in ended:
+            if store.lease_id(record.key) in ended:
                 store.note("warning", "lease_reclaimed", **store.facts(record))
         store.flush()
 
@@ -211,10 +210,10 @@ def _applied(number: int, plan: Plan, missed: dict[str, int], store: Reading) ->
     return Apply(
         number=number,
         external=plan.external,
-        bind=tuple((store.text(record.key), job_id) for record, job_id in plan.bind),
-        prolong=tuple(store.text(record.key) for record in plan.prolong),
-        reclaim=tuple(store.text(record.key) for record in plan.reclaim),
-        resolve=tuple(store.text(record.key) for record in plan.resolve),
+        bind=tuple((store.lease_id(record.key), job_id) for record, job_id in plan.bind),
+        prolong=tuple(store.lease_id(record.key) for record in plan.prolong),
+        reclaim=tuple(store.lease_id(record.key) for record in plan.reclaim),
+        resolve=tuple(store.lease_id(record.key) for record in plan.resolve),
         missed=missed,
     )
 

@@ -29,7 +29,7 @@ class Keeping(Asking):
         Its last four digits are drawn: ending a key that is not there yet bars it, and a slip of the finger
         must not hit the next one.
         """
-        return f"{self._origin.prefix}-{_FIRST + self.serial():x}{getrandbits(16):04x}"
+        return f"{self.process.name}-{_FIRST + self.serial():x}{getrandbits(16):04x}"
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -115,10 +115,10 @@ class Keeping(Asking):
 
     # -- verdicts -----------------------------------------------------------------------------
 
-    def judge(self, record: LeaseRecord, ruling: VerdictDetails) -> Flow[None]:
+    def report(self, record: LeaseRecord, ruling: VerdictDetails) -> Flow[None]:
         """Put what an answer said about the account and the lease into effect."""
         judge = Report(
-            key=self.text(record.key),
+            key=self.lease_id(record.key),
             accepted=ruling.verdict is Verdict.ACCEPTED,
             doubt=ruling.verdict is Verdict.AMBIGUOUS,
             adverse=ruling.verdict.adverse,
@@ -142,7 +142,7 @@ class Keeping(Asking):
         if judge.seconds is not None:
             self._tell_cooling(record.account_state.id, judge)
 
-    def doubt(self, key: Any) -> None:
+    def mark_ambiguous(self, key: Any) -> None:
         """Keep the slot of a lease whose job may run; the store is told by the courier."""
         held = self.mine.get(key)
         self._put_in_doubt(key)

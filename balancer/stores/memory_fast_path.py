@@ -1,16 +1,16 @@
-"""The straight road: a slot taken or given back in memory while nothing else is going on.
+"""The fast path: a slot taken or given back in memory while nothing else is going on, without the lock.
 
 That is all that most calls ever do, so it is written out in full. The two functions do what
-``Ledger.take`` and ``Ledger.end`` do in that case; in every other they do nothing, and the caller goes
+``Ledger.grant`` and ``Ledger.end`` do in that case; in every other they do nothing, and the caller goes
 the way of everybody.
 
 They take no lock, which would cost a quarter of all this. Under a global interpreter lock CPython lets
 another thread run, a signal be handled or garbage be collected only where something is called or a loop
-goes back, and between ``road.busy`` set and ``road.busy`` cleared nothing is: nobody ever sees them
-half done. A debugger or a tracer does run in there, and may let others run; then ``busy`` is the lock,
-set and looked at in one statement, and whoever finds it set goes the way of everybody. (One that lets
-others run between the instructions of a line would need more; debuggers stop at lines.) So the road is
-not opened where that does not hold: on an interpreter without a global lock, or other than CPython.
+goes back, and between ``busy`` set and ``busy`` cleared nothing is: nobody ever sees them half done. A
+debugger or a tracer does run in there, and may let others run; then ``busy`` is the lock, set and looked
+at in one statement, and whoever finds it set goes the way of everybody. (One that lets others run between
+the instructions of a line would need more; debuggers stop at lines.) So the path is not opened where that
+does not hold: on an interpreter without a global lock, or other than CPython.
 
 They close over all that they use, as names of their own cost least to look up.
 """
@@ -20,23 +20,32 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sized
 from math import floor
-from typing import TYPE_CHECKING, Any
+from types import CodeType, FunctionType
+from typing import Any, cast
 
-from balancer.rules.records import ENDED, HELD, Blank, LeaseRecord
+from balancer.rules.ledger import Ledger
+from balancer.rules.records import ENDED, HELD, LeaseRecord
 from balancer.rules.selection import RandomSelector
-from balancer.stores.origin import Origin
-from balancer.stores.relay import line_up_at, pass_on_at
+from balancer.stores.base import ReentrantCall, Totals
 
-if TYPE_CHECKING:
-    from balancer.stores.stepping import Stepping
+Take = Callable[[Any, Any, str | None], bool]
+GiveBack = Callable[[LeaseRecord], bool]
 
 
-class Road:
-    """Who is on the straight road, and whether it may be entered. Mutable, guarded as told above."""
+class Blank(LeaseRecord):
+    """A record that whoever makes it fills in: an ``__init__`` costs as much as making it."""
 
-    __slots__ = ("busy", "closed", "next_housekeeping_at")
+    __slots__ = ()
+
+    __init__ = object.__init__
+
+
+class FastPath:
+    """Who is on the fast path, and whether it may be entered. Mutable, guarded as told above."""
+
+    __slots__ = ("busy", "closed", "codes", "next_housekeeping_at")
 
     def __init__(self) -> None:
         self.busy = False
@@ -45,12 +54,28 @@ class Road:
         """The lock is taken, or a step was cut short."""
         self.next_housekeeping_at = -math.inf
         """Until when no housekeeping is due."""
+        self.codes: tuple[CodeType, ...] = ()
+        """The code of its functions."""
 
     def close(self) -> None:
-        """Let nobody enter, and wait for whoever is on it (under the lock)."""
+        """Let nobody enter, and wait for whoever is on it (under the lock).
+
+        Raises:
+            ReentrantCall: it is this very thread, in the hands of a tracer.
+        """
         self.closed = True  # before the look: who enters does both the other way round
         while self.busy:
+            if self._is_ours():
+                raise ReentrantCall
             time.sleep(0.0001)  # it is in the hands of a tracer
+
+    def _is_ours(self) -> bool:
+        frame = sys._getframe()  # noqa: SLF001  # the only way to the callers of this thread
+        while (caller := frame.f_back) is not None:
+            frame = caller
+            if frame.f_code in self.codes and frame.f_locals.get("fast") is self:
+                return True
+        return False
 
 
 def passable() -> bool:
@@ -59,104 +84,137 @@ def passable() -> bool:
     return sys.implementation.name == "cpython" and (locked is None or locked())
 
 
-def open_road(store: Stepping, origin: Origin) -> None:
-    """Have ``origin`` take and give back the slots of ``store`` without any detour, if chance decides."""
-    if isinstance(store.ledger.selector, RandomSelector) and passable():
-        room = store.ledger.selector
-        origin.grab = origin.grab_blocking = _grab(store, origin, room)
-        origin.line_up = line_up_at(store, room, origin.core.options.max_waiting)
-        origin.give_back = origin.give_back_blocking = _give_back(store, room)
+def open_fast_path(
+    fast: FastPath,
+    ledger: Ledger,
+    *,
+    draw: Callable[[], float],
+    now: Callable[[], float],
+    serial: Callable[[], int],
+    deferred: Sized,
+    waiters: Sized,
+    totals: Totals,
+    mark_inconsistent: Callable[[], None],
+) -> tuple[Take, GiveBack]:
+    """Return what takes and gives back a slot of ``ledger`` without the lock, if chance decides there.
+
+    Args:
+        fast: Guards the path.
+        ledger: Whose slots they are.
+        draw: Random numbers in [0, 1).
+        now: Monotonic seconds.
+        serial: Numbers for leases.
+        deferred: What waits for the next step: while there is anything, nobody enters.
+        waiters: Who waits: while anybody does, nothing is given back this way.
+        totals: Counts what was granted.
+        mark_inconsistent: Told that one of the functions was cut short.
+    """
+    selector = ledger.selector
+    if not isinstance(selector, RandomSelector) or not passable():
+        return never, never
+    take = _take(fast, ledger, selector, draw, now, serial, deferred, totals, mark_inconsistent)
+    give_back = _give_back(fast, ledger, selector, waiters, mark_inconsistent)
+    fast.codes = (take.__code__, give_back.__code__)
+    return take, give_back
 
 
-def _grab(store: Stepping, origin: Origin, room: RandomSelector) -> Callable[[Any, Mapping[str, Any]], bool]:
-    road, draw, clock, serial = store.road, store.draw, store.now, store.serial
-    records, account_states, dropped, totals = (
-        store.ledger.records,
-        room.account_states,
-        store.abandoned_leases,
-        store.totals,
-    )
+def never(*_: Any) -> bool:
+    """Stand where there is no fast path."""
+    return False
 
-    def grab(lease: Any, asked: Mapping[str, Any]) -> bool:
+
+def _take(
+    fast: FastPath,
+    ledger: Ledger,
+    selector: RandomSelector,
+    draw: Callable[[], float],
+    clock: Callable[[], float],
+    serial: Callable[[], int],
+    deferred: Sized,
+    totals: Totals,
+    mark_inconsistent: Callable[[], None],
+) -> FunctionType:
+    records, states = ledger.records, selector.account_states
+
+    def take(core: Any, lease: Any, label: str | None) -> bool:
         """Grant ``lease`` on any account with room, if that needs no housekeeping."""
         record = Blank()
         record.key = key = serial()
-        if asked and (label := asked.get("label")) is not None:
+        if label is not None:
             record.label = label
-        lease._origin, lease._record = origin, record  # noqa: SLF001  # a call would cost more than all this
+        lease._core, lease._record = core, record  # noqa: SLF001  # a call would cost more than all this
         record.held_since = now = clock()
-        size = room.size
+        size = selector.size
         place = floor(draw() * size)
         busy = True
         try:
-            busy, road.busy = road.busy, True
-            if (
-                busy
-                or road.closed
-                or now >= road.next_housekeeping_at
-                or dropped
-                or not place < size == room.size
-            ):
+            busy, fast.busy = fast.busy, True
+            if busy or fast.closed or now >= fast.next_housekeeping_at or deferred:
                 return False
-            account_state = account_states[place]
-            if account_state.cooldowns:
+            if not place < size == selector.size:
                 return False
-            record.account_state, record.state = account_state, HELD
-            records[key] = account_state.held[key] = record
-            account_state.left = left = account_state.left - 1
+            state = states[place]
+            if state.cooldowns:
+                return False
+            record.account_state, record.state = state, HELD
+            records[key] = state.held[key] = record
+            state.left = left = state.left - 1
             if not left:
-                room.size = size = size - 1
-                account_states[place] = last = account_states[size]
-                account_states[size] = account_state
-                last.place, account_state.place = place, size
+                selector.size = size = size - 1
+                states[place] = last = states[size]
+                states[size] = state
+                last.place, state.place = place, size
             totals.acquired += 1
             return True
         except BaseException:
-            store.mark_inconsistent()
+            mark_inconsistent()
             raise
         finally:
             if not busy:
-                road.busy = False
+                fast.busy = False
 
-    return grab
+    return cast(FunctionType, take)
 
 
-def _give_back(store: Stepping, room: RandomSelector) -> Callable[[LeaseRecord], bool]:
-    road, waiters = store.road, store.wait_queue.waiters
-    records, account_states, pass_on = store.ledger.records, room.account_states, pass_on_at(store)
+def _give_back(
+    fast: FastPath,
+    ledger: Ledger,
+    selector: RandomSelector,
+    waiters: Sized,
+    mark_inconsistent: Callable[[], None],
+) -> FunctionType:
+    records, states = ledger.records, selector.account_states
 
     def give_back(record: LeaseRecord) -> bool:
         """End a held lease. False: that takes more than this."""
-        account_state, key = record.account_state, record.key
+        state, key = record.account_state, record.key
         busy = True
         try:
-            busy, road.busy = road.busy, True
-            left = account_state.left + 1
+            busy, fast.busy = fast.busy, True
+            left = state.left + 1
             # Below 1 it was over its capacity, or drains: there may be more to do than this.
             if (
                 left > 0
                 and record.state is HELD
-                and not (busy or road.closed or waiters or account_state.cooldowns)
+                and record.accepted_job is None
+                and not (busy or fast.closed or waiters or state.cooldowns)
             ):
-                del records[key], account_state.held[key]
+                del records[key], state.held[key]
                 record.state = ENDED
-                account_state.left = left
+                state.left = left
                 if left == 1:
-                    size, place = room.size, account_state.place
-                    account_states[place] = other = account_states[size]
-                    account_states[size] = account_state
-                    other.place, account_state.place = place, size
-                    room.size = size + 1
+                    size, place = selector.size, state.place
+                    states[place] = other = states[size]
+                    states[size] = state
+                    other.place, state.place = place, size
+                    selector.size = size + 1
                 return True
         except BaseException:
-            store.mark_inconsistent()
+            mark_inconsistent()
             raise
         finally:
             if not busy:
-                road.busy = False
-        try:
-            return bool(waiters) and pass_on(record)
-        finally:
-            store.flush()
+                fast.busy = False
+        return False
 
-    return give_back
+    return cast(FunctionType, give_back)

@@ -8,23 +8,25 @@ from urllib.parse import urlsplit
 
 from balancer.config import PoolConfig
 from balancer.rules.ledger import Ledger
+from balancer.stores.base import Process
 from balancer.stores.operations import Backend, Owner, Settings
-from balancer.stores.origin import Origin
 from balancer.stores.shared import SharedStore
 from balancer.useapi.sources import DEFAULT_BASE_URL
 
 
-def open_shared(options: PoolConfig, ledger: Callable[[], Ledger], origin: Origin) -> SharedStore:
+def open_shared(
+    options: PoolConfig, new_ledger: Callable[[], Ledger], process: Process, **state: Any
+) -> SharedStore:
     """Open the shared store that the options name.
 
     Raises:
         ValueError: its URL names no store. StoreUnavailable: it cannot be used.
         ImportError: it needs an extra that is not installed; the message names it.
     """
-    owner = Owner(origin.prefix, origin.host_pid)
+    owner = Owner(process.name, process.host_pid)
     now = options.clock.now if options.clock.given else None
     backend = _backend(options.store, _settings(options), owner, now)
-    return SharedStore(backend, ledger, options.clock.now, origin, options.lease_ttl)
+    return SharedStore(backend, new_ledger, options.draw, options.lease_ttl, **{"process": process, **state})
 
 
 def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> Backend:

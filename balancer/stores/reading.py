@@ -36,10 +36,11 @@ class Reading(Keeping):
         """Show the accounts of this process as the table has them; callers look around."""
         with self.lock:
             self.table, self.next_housekeeping_at = table, -math.inf
+            self.version += 1
             self.look_afresh()
             for account in changes.put:
                 self._tally(account.id).account = account
-            for waiter in [w for w in self.wait_queue.waiters if w.slot_request.accounts is not None]:
+            for waiter in list(self.wait_queue.waiters):
                 self.wait_queue.step_aside(waiter)
             self.wake_all()
         self.flush()
@@ -59,7 +60,7 @@ class Reading(Keeping):
         """Return the configuration, or why it could not be had, and its age in seconds."""
         return self.fleet.fetch(ask, max_age)
 
-    def survey(
+    def reconcile(
         self,
         ask: Callable[[], JobList | BalancerError],
         wanted: Callable[[], bool],

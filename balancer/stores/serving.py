@@ -76,8 +76,8 @@ class Serving:
         """Return the lines with hopes that the offers could serve, and all of them; oldest first."""
         lines = self._store.wait_queue
         with self._store.lock:
-            ready = sorted((line for line in lines.all() if line.first.hopes), key=_arrival)
-            served = {id(line) for line in lines.served_by(offers)}
+            ready = sorted((line for line in lines.groups() if line.first.hopes), key=_arrival)
+            served = {id(line) for account in offers for line in lines.groups_for(account)}
             return [line for line in ready if id(line) in served], ready
 
     def _serve_line(self, line: WaiterGroup) -> bool:
@@ -110,5 +110,5 @@ def _arrival(line: WaiterGroup) -> float:
 
 def vague(line: WaiterGroup) -> bool:
     """Whether what is offered by account may be of no use to a line: it asks for more than an account."""
-    accounts, max_jobs, scope = line.alike
+    accounts, _, max_jobs, scope = line.alike
     return max_jobs is not None or scope is not None or (accounts is not None and len(accounts) > MOST_WANTED)

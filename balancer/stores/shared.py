@@ -16,18 +16,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from balancer.rules.records import ENDED, HELD, NEW
+from balancer.errors import TooManyWaiting
+from balancer.rules.records import ANY, ENDED, HELD, NEW, SlotRequest
 from balancer.stores.asking import PATIENCE
+from balancer.stores.base import Outcome, Process, WaiterMaker
 from balancer.stores.courier import Courier
 from balancer.stores.direct import Direct
 from balancer.stores.fleet import Fleet, shuffled
 from balancer.stores.operations import Acquire, Granted, Owner, Release, Wanted
-from balancer.stores.origin import Origin
 from balancer.stores.serving import MOST_WANTED, vague
 from balancer.waiting.drivers import Flow
 from balancer.waiting.queue import Waiter, WaiterGroup
-
-_ANY = (None, None, None)
 
 
 class SharedStore(Direct):
@@ -38,18 +37,49 @@ class SharedStore(Direct):
         self._unsure: set[str] = set()
         """Keys of callers in line that may have been granted: the reply was lost."""
         self.courier = Courier(self)
-        self.open_way(self._origin)
 
     # -- waiting ------------------------------------------------------------------------------
+
+    def try_acquire(
+        self, request: SlotRequest, make_waiter: WaiterMaker, timeout: float | None, max_waiting: int | None
+    ) -> tuple[Outcome, Waiter | None]:
+        """Stand aside: callers look at the configuration first, and are then tried again."""
+        raise NotImplementedError
+
+    def try_again(self, waiter: Waiter, max_waiting: int | None) -> Flow[Outcome]:
+        """Take a lease for ``waiter``, or have it stand at its place in time."""
+        with self.lock:
+            if not waiter.served and waiter.version == self.version:
+                self.wait_queue.join(waiter)
+        if (yield from self.attempt(waiter, max(0.0, waiter.deadline - self.now()))):
+            return Outcome.GRANTED
+        hopeless = waiter.version == self.version and (yield from self.hopeless(waiter))
+        if waiter.served:
+            return Outcome.GRANTED
+        if waiter.version != self.version:
+            return Outcome.LOOK  # another table has come to light meanwhile
+        if hopeless:
+            return Outcome.HOPELESS
+        if self.now() >= waiter.deadline:
+            return Outcome.TIMED_OUT
+        with self.lock:
+            if waiter.group is not None and not waiter.counted:
+                if max_waiting is not None and self.wait_queue.counted >= max_waiting:
+                    raise TooManyWaiting(
+                        f"{self.wait_queue.counted} callers wait already, and max_waiting is {max_waiting}"
+                    )
+                self.wait_queue.count(waiter)
+            self.look_again_at(self.schedule.next_due(self.now(), True, self._loose))
+        return Outcome.QUEUED
 
     def attempt(self, waiter: Waiter, patience: float) -> Flow[bool]:
         """Take a lease for ``waiter`` if it is the first of its line. True: it has got one."""
         with self.lock:
-            self.next_housekeeping_at = self.external_deadline(self.now())
+            self.look_again_at(self.schedule.next_due(self.now(), bool(self.wait_queue.counted), self._loose))
             waiter.hopes = patience > 0
             if waiter.served:
                 return True
-            first = waiter.line is not None and waiter.line.first is waiter
+            first = waiter.group is not None and waiter.group.first is waiter
             take = self.take_for(waiter, offered=False) if first else None
         if take is None:
             self.drain()  # whoever asks does it on the way
@@ -70,11 +100,9 @@ class SharedStore(Direct):
     def take_for(self, waiter: Waiter, *, offered: bool) -> Acquire:
         """Return the operation that takes a lease for ``waiter`` (under the lock)."""
         slot_request = waiter.slot_request
-        accounts = (
-            None if slot_request.accounts is None else shuffled(slot_request.accounts, self._origin.core.draw)
-        )
+        accounts = None if slot_request.accounts is None else shuffled(slot_request.accounts, self.draw)
         return Acquire(
-            key=self.text(waiter.record.key),
+            key=self.lease_id(waiter.record.key),
             draw=slot_request.draw,
             accounts=accounts,
             max_jobs=slot_request.max_jobs,
@@ -94,7 +122,7 @@ class SharedStore(Direct):
 
     def wonder(self, waiter: Waiter) -> None:
         """Take in that the courier's Take for ``waiter`` was not answered."""
-        key = self.text(waiter.record.key)
+        key = self.lease_id(waiter.record.key)
         with self.lock:
             if waiter.record.state is not NEW:
                 return
@@ -120,8 +148,8 @@ class SharedStore(Direct):
         return tuple(sorted(wanted)[:MOST_WANTED]) or None
 
     def _waiting(self, without: Waiter | None) -> Iterator[WaiterGroup]:
-        for line in self.wait_queue.all():
-            others = len(line) - (without is not None and without.line is line)
+        for line in self.wait_queue.groups():
+            others = len(line) - (without is not None and without.group is line)
             if others > 1 or (others and (line.first.hopes or line.first is without)):
                 yield line
 
@@ -153,17 +181,17 @@ class SharedStore(Direct):
                 self.totals.acquired += 1
                 self.totals.count_wait(record.held_since - waiter.begun)
                 self.barred = False
-                self.leave(waiter)
+                self.wait_queue.leave(waiter)
         if here:
             self.flush()  # at once: while it awakes there is time for the rest
             self.courier.ensure()
         else:
-            self.later(Release(self.text(record.key)))
+            self.later(Release(self.lease_id(record.key)))
         return here
 
     def hopeless(self, waiter: Waiter) -> Flow[bool]:
         """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
-        if waiter.served or (waiter.slot_request.alike == _ANY and time.monotonic() <= self._hope_until):
+        if waiter.served or (waiter.slot_request.alike == ANY and time.monotonic() <= self._hope_until):
             return False
         seen = self._seen
         if seen is None or time.monotonic() > seen[0] or seen[1].hopeless(waiter.slot_request):
@@ -174,21 +202,21 @@ class SharedStore(Direct):
         """Wake the callers for whom, by a look at the store, there is nothing left to wait for."""
         _, ledger = yield from self._look()
         with self.lock:
-            for line in self.wait_queue.all():
+            for line in self.wait_queue.groups():
                 if ledger.hopeless(line.first.slot_request):
                     self.to_wake.extend(line.queue)
         self.flush()
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted is given back."""
-        record, key = waiter.record, self.text(waiter.record.key)
+        record, key = waiter.record, self.lease_id(waiter.record.key)
         with self.lock:
-            line = waiter.line
+            line = waiter.group
             led = line is not None and len(line) > 1 and line.first is waiter
             granted = record.state is HELD or key in self._unsure
             if granted:
                 self.courier.put(Release(key))  # first: an interruption must not lose it
-            self.leave(waiter)
+            self.wait_queue.leave(waiter)
             self._forget(record.key)
             self._unsure.discard(key)
         if granted:
@@ -205,6 +233,9 @@ class SharedStore(Direct):
         """Return what a repr says of the store, without I/O."""
         return f"{len(self.mine)} held by this process, {len(self.account_states)} accounts"
 
+    def defer_withdrawal(self, waiter: Waiter) -> None:
+        """Do nothing: :meth:`withdraw` notes first what is not to be lost."""
+
     def step(self) -> None:
         """Have the courier look around, and the next caller ask for what may be due."""
         self.look_afresh()
@@ -218,13 +249,12 @@ class SharedStore(Direct):
         """Send what is still to be sent; connections are closed once no lease is out."""
         self.courier.close()
 
-    def after_fork(self, origin: Origin) -> None:
+    def after_fork(self, process: Process) -> None:
         """Start empty in a child: leases, callers and connections are the parent's."""
-        super().after_fork(origin)
-        self._origin = origin
-        self.open_way(origin)
+        super().after_fork(process)
         for record in (*self.mine.values(), *self.detached.values()):
-            record.state = ENDED
+            record.state, record.inherited = ENDED, True
+        self.abandoned_leases.clear()
         self.mine, self.account_states = {}, {}
         self.look_afresh()
         self.detached.clear()
@@ -232,4 +262,4 @@ class SharedStore(Direct):
         self.courier.abandon()
         self.courier = Courier(self)
         self.fleet = Fleet(self)
-        self.backend.after_fork(Owner(origin.prefix, origin.host_pid))
+        self.backend.after_fork(Owner(process.name, process.host_pid))

@@ -166,6 +166,11 @@ class MappingSource:
         return to_table(self._accounts, self._service, self._default_capacity)
 
 
+def lists_jobs(source: Any) -> bool:
+    """Return whether a source can list running jobs."""
+    return callable(getattr(source, "jobs", None)) and bool(getattr(source, "lists_jobs", True))
+
+
 def to_table(accounts: Any, service: Service, default_capacity: int | None) -> AccountTable:
     """Turn what a source's ``accounts()`` returned into a table.
 

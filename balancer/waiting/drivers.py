@@ -1,26 +1,23 @@
-"""Algorithms that may wait or talk to a store, written once for threads and tasks.
+"""Algorithms that may wait or talk to a shared store, written once for threads and tasks.
 
-An algorithm is a generator, a *flow*. It yields what it cannot do itself, an effect, and a driver
-does that in its own way: :func:`drive` blocks the thread, :func:`adrive` awaits. A flow that yields
-nothing never suspends. What a driver raises at a yield (KeyboardInterrupt, CancelledError) arrives
-in the flow, which puts everything back before it lets it pass.
+An algorithm is a generator, a *flow*. It yields what it cannot do itself, and a driver does that in its
+own way: :func:`drive` blocks the thread, :func:`adrive` awaits. What a driver raises at a yield
+(KeyboardInterrupt, CancelledError) arrives in the flow, which puts everything back before it lets it pass.
+
+A *step* is the result itself, where nothing has to be waited for, or a flow that brings it.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from types import GeneratorType
+from typing import Any, NamedTuple, TypeVar, Union, overload
 
-if TYPE_CHECKING:
-    from balancer.clock import Clock
-    from balancer.stores.operations import Operation
+from balancer.clock import Clock
 
 T = TypeVar("T")
-S = TypeVar("S")
-P = ParamSpec("P")
 
 
 class WaitForWake(NamedTuple):
@@ -41,7 +38,7 @@ class BackendCall(NamedTuple):
     """Have a store's backend carry out an operation; its reply comes back."""
 
     backend: Any
-    operation: Operation
+    operation: Any
 
 
 class Call(NamedTuple):
@@ -52,21 +49,30 @@ class Call(NamedTuple):
 
 Effect = WaitForWake | Sleep | BackendCall | Call
 Flow = Generator[Effect, Any, T]
+Step = Union[T, Flow[T]]  # noqa: UP007  (a generic alias of a type variable)
 
 
-def instant(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Flow[T]]:
-    """Make a method that needs no I/O a flow that yields nothing, to stand where others need I/O."""
+@overload
+def result_of(step: Flow[T]) -> Flow[T]: ...
+@overload
+def result_of(step: Step[T]) -> Flow[T]: ...
+def result_of(step: Step[T]) -> Flow[T]:
+    """Bring the result of a step, within a flow."""
+    if type(step) is GeneratorType:
+        result: T = yield from step
+        return result
+    return step  # type: ignore[return-value]  # what is no flow is the result
 
-    def flow(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
-        return method(self, *args, **kwargs)
-        yield  # type: ignore[unreachable]  # what makes it a generator
 
-    functools.update_wrapper(flow, method)
-    return flow
-
-
-def drive(flow: Flow[T], call: Callable[[Any], Any] | None = None) -> T:
-    """Run a flow in this thread."""
+@overload
+def drive(step: Flow[T], call: Callable[[Any], Any] | None = None) -> T: ...
+@overload
+def drive(step: Step[T], call: Callable[[Any], Any] | None = None) -> T: ...
+def drive(step: Step[T], call: Callable[[Any], Any] | None = None) -> T:
+    """Bring the result of a step, in this thread."""
+    if type(step) is not GeneratorType:
+        return step  # type: ignore[return-value]
+    flow = step
     try:
         effect = next(flow)
         while True:
@@ -83,13 +89,23 @@ def drive(flow: Flow[T], call: Callable[[Any], Any] | None = None) -> T:
         flow.close()  # it still waits if an interruption came while no effect was under way
 
 
-async def adrive(flow: Flow[T], call: Callable[[Any], Awaitable[Any]] | None = None) -> T:
-    """Run a flow in this task."""
+@overload
+async def adrive(step: Flow[T], call: Callable[[Any], Awaitable[Any]] | None = None) -> T: ...
+@overload
+async def adrive(step: Step[T], call: Callable[[Any], Awaitable[Any]] | None = None) -> T: ...
+async def adrive(step: Step[T], call: Callable[[Any], Awaitable[Any]] | None = None) -> T:
+    """Bring the result of a step, in this task."""
+    if type(step) is not GeneratorType:
+        return step  # type: ignore[return-value]
+    flow = step
     try:
         effect = next(flow)
         while True:
             try:
-                came = await _aperform(effect, call)
+                if type(effect) is WaitForWake:
+                    came = await effect.waiter.park(effect.clock.sleep_for(effect.until))
+                else:
+                    came = await _aperform(effect, call)
             except BaseException as error:  # noqa: BLE001  # the flow decides what becomes of it
                 effect = flow.throw(error)
             else:
@@ -122,13 +138,11 @@ def _call(call: Callable[[Any], Any], lease: Any) -> Any:
 async def _aperform(effect: Effect, call: Callable[[Any], Awaitable[Any]] | None) -> Any:
     if isinstance(effect, BackendCall):
         return await effect.backend.acall(effect.operation)
-    if isinstance(effect, WaitForWake):
-        return await effect.waiter.park(effect.clock.sleep_for(effect.until))
     if isinstance(effect, Sleep):
         from asyncio import sleep  # long here, as there is a task; others start faster without
 
         return await sleep(effect.seconds)
-    return await _acall(call, effect.lease) if call else None
+    return await _acall(call, effect.lease) if call and isinstance(effect, Call) else None
 
 
 async def _acall(call: Callable[[Any], Any], lease: Any) -> Any:

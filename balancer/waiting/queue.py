@@ -1,21 +1,28 @@
 """Who waits, in what order, for which accounts.
 
-Waiters whose tickets are alike stand in one line: whatever serves one serves all of them, so only
-the first of a line is ever looked at. Between lines the order of arrival decides.
+Waiters whose requests are alike stand in one group: whatever serves one serves all of them, so only the
+first of a group is ever looked at. Between groups the order of arrival decides. A freed slot is on one
+account, so only the groups that may use that account are gone through, oldest first, up to the first
+that it serves.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from heapq import merge
+from operator import itemgetter
+from typing import Any
 
-from balancer.rules.records import NEW, LeaseRecord, SlotRequest
+from balancer.rules.records import ANY, NEW, Alike, LeaseRecord, SlotRequest
 
 LONG_WAIT = 60.0
 """Seconds after which a waiting caller is logged, once."""
-Alike = tuple[frozenset[str] | None, int | None, str | None]
+KEEP_AFTER = 5.0
+"""Seconds after which an account is kept for the first caller who needs one emptier than others leave it."""
 
 NO_REQUEST = SlotRequest(LeaseRecord(None), accounts=frozenset())
 """Of a caller that has not said yet what it asks for: no account will do."""
@@ -24,66 +31,90 @@ NO_REQUEST = SlotRequest(LeaseRecord(None), accounts=frozenset())
 class Waiter(ABC):
     """One caller that waits: what it wants, and how to wake it. Subclasses say how it sleeps."""
 
-    __slots__ = ("arrival", "begun", "counted", "hopes", "line", "record", "slot_request", "table", "warn_at")
+    __slots__ = (
+        "arrival",
+        "begun",
+        "by_table",
+        "counted",
+        "deadline",
+        "group",
+        "hopes",
+        "record",
+        "slot_request",
+        "version",
+        "warn_at",
+    )
 
     def __init__(self, record: LeaseRecord) -> None:
         self.record = record
         """The lease that it waits for."""
         self.slot_request = NO_REQUEST
         self.arrival = 0
-        self.line: WaiterGroup | None = None
-        self.table: object = self
-        """The table that its ticket was worked out from; at first none."""
+        self.group: WaiterGroup | None = None
+        self.by_table = False
+        """Its request was worked out from the account table, so that another table needs another request."""
+        self.version = -1
+        """Of the table that it was worked out from; at first none."""
         self.hopes = False
         """It will wait if it is not served at once."""
         self.counted = False
         """It waits for a slot, and not just for the first configuration."""
         self.begun = 0.0
         """What the pool's clock read when it came."""
+        self.deadline = math.inf
+        """What the pool's clock reads when it will wait no longer."""
         self.warn_at = math.inf
         """When it is to be logged that it has been waiting for long."""
 
-    def begin(self, now: float) -> None:
-        """Take note of when the wait began."""
+    def begin(self, now: float, timeout: float | None) -> None:
+        """Take note of when the wait began, and how long it may take."""
         self.begun, self.warn_at = now, now + LONG_WAIT
+        self.deadline = math.inf if timeout is None else now + timeout
 
     @property
     def served(self) -> bool:
         """Whether it has got its lease."""
         return self.record.state is not NEW
 
+    @property
+    def can_sleep(self) -> bool:
+        """Whether it may sleep where it is: a thread must not stop the event loop that it runs."""
+        return True
+
     @abstractmethod
     def wake(self) -> None:
         """Have it look around, from any thread. Raises RuntimeError if nobody is there any more."""
 
     @abstractmethod
-    def nudge(self) -> None:
-        """Do as :meth:`wake`, from a finalizer: it waits for no lock, and never raises."""
+    def park(self, seconds: float | None) -> Any:
+        """Sleep until woken, at most ``seconds``: the thread does, or what is returned is awaited."""
 
 
 class WaiterGroup:
-    """Waiters whose tickets are alike, in order of arrival."""
+    """Waiters whose requests are alike, in order of arrival."""
 
-    __slots__ = ("alike", "queue")
+    __slots__ = ("alike", "queue", "rank")
 
     def __init__(self, alike: Alike) -> None:
         self.alike = alike
         self.queue: OrderedDict[Waiter, None] = OrderedDict()
+        self.rank = 0
+        """Arrival of its first as the ordered lists have it."""
 
     def __len__(self) -> int:
         return len(self.queue)
 
     @property
     def arrival(self) -> int:
-        """Arrival of the first in line."""
+        """Arrival of the first."""
         return self.first.arrival
 
     @property
     def first(self) -> Waiter:
-        """The first in line."""
+        """The first of the group."""
         for waiter in self.queue:
             return waiter
-        raise LookupError("nobody stands in this line")
+        raise LookupError("nobody stands in this group")
 
     def put(self, waiter: Waiter) -> None:
         """Have ``waiter`` stand where it belongs: nearly always at the end."""
@@ -95,60 +126,76 @@ class WaiterGroup:
                 queue.move_to_end(each)
 
 
-class WaitQueue:
-    """Every line of one pool, found by the account that could serve it."""
+class GroupOrder:
+    """Groups in the order of the arrival of their first."""
 
-    __slots__ = ("_any", "_arrivals", "_pinned", "_several", "counted", "keeper", "plain", "waiters")
+    __slots__ = ("_ranked",)
 
     def __init__(self) -> None:
-        self.plain = WaiterGroup((None, None, None))
+        self._ranked: list[tuple[int, WaiterGroup]] = []
+
+    def __len__(self) -> int:
+        return len(self._ranked)
+
+    def __iter__(self) -> Iterator[tuple[int, WaiterGroup]]:
+        return iter(self._ranked)
+
+    def update(self, group: WaiterGroup) -> None:
+        """Have ``group`` where its first puts it; an empty one is taken out."""
+        if group.rank:
+            place = bisect_left(self._ranked, group.rank, key=itemgetter(0))
+            if place < len(self._ranked) and self._ranked[place][1] is group:
+                del self._ranked[place]
+        group.rank = group.arrival if group.queue else 0
+        if group.rank:
+            insort(self._ranked, (group.rank, group), key=itemgetter(0))
+
+
+class WaitQueue:
+    """Everybody who waits in one pool, found by the account that could serve them.
+
+    Mutable, under the lock of the store that it belongs to.
+    """
+
+    __slots__ = ("_arrivals", "_groups", "_open", "_pinned", "counted", "own_capacity", "plain", "waiters")
+
+    def __init__(self) -> None:
+        self.plain = WaiterGroup(ANY)
         """Those who ask for nothing in particular. It is always there, and mostly the only one."""
-        self._any: dict[Alike, WaiterGroup] = {}
-        """Any account will do, but not in any way."""
-        self._pinned: dict[str, dict[Alike, WaiterGroup]] = {}
-        self._several: dict[Alike, WaiterGroup] = {}
+        self._groups: dict[Alike, WaiterGroup] = {}
+        """All the others."""
+        self._open = GroupOrder()
+        """Those of them that are not pinned to one account."""
+        self._pinned: dict[str, GroupOrder] = {}
         self._arrivals = 0
         self.waiters: dict[Waiter, None] = {}
         self.counted = 0
         """How many of them wait for a slot."""
-        self.keeper: Waiter | None = None
-        """The one waiter that wakes by itself when something is due, on behalf of all."""
+        self.own_capacity: dict[WaiterGroup, None] = {}
+        """The groups that bring a capacity of their own."""
 
     def join(self, waiter: Waiter) -> None:
-        """Put ``waiter`` in the line of its ticket; its place is that of its first arrival."""
+        """Put ``waiter`` in the group of its request; its place is that of its first arrival."""
         if not waiter.arrival:
             self._arrivals += 1
             waiter.arrival = self._arrivals
         self.step_aside(waiter)
-        line = waiter.line = self._line(waiter.slot_request.alike)
+        alike = waiter.slot_request.alike
+        group = waiter.group = self.plain if alike == ANY else self._group(alike)
         self.waiters[waiter] = None
-        line.put(waiter)
-
-    def join_plain(self, waiter: Waiter) -> None:
-        """Put a new ``waiter`` that asks for nothing in particular, and waits for a slot, in line."""
-        self._arrivals = waiter.arrival = self._arrivals + 1
-        waiter.line = self.plain
-        self.waiters[waiter] = self.plain.queue[waiter] = None
-        waiter.counted = True
-        self.counted += 1
-
-    def leave_plain(self, waiter: Waiter) -> None:
-        """Do as :meth:`leave` for a ``waiter`` in that line that does not keep the time."""
-        self.plain.queue.pop(waiter, None)
-        waiter.line = None
-        if waiter.counted:
-            waiter.counted = False
-            self.counted -= 1
-        self.waiters.pop(waiter, None)
+        group.put(waiter)
+        if group is not self.plain:
+            self._order(alike).update(group)
 
     def step_aside(self, waiter: Waiter) -> None:
-        """Take ``waiter`` out of its line, to stand in another one later: it keeps its place in time."""
-        line = waiter.line
-        if line is not None:
-            line.queue.pop(waiter, None)
-            if not line.queue and line is not self.plain:
-                self._take_down(line)
-            waiter.line = None  # last, so that it can be done again after an interruption
+        """Take ``waiter`` out of its group, to stand in another one later: it keeps its place in time."""
+        group = waiter.group
+        if group is not None:
+            led = group.rank == waiter.arrival
+            group.queue.pop(waiter, None)
+            if group is not self.plain and (led or not group.queue):
+                self._follow(group)
+            waiter.group = None  # last, so that it can be done again after an interruption
 
     def leave(self, waiter: Waiter) -> None:
         """Take ``waiter`` out, if it is in."""
@@ -156,8 +203,6 @@ class WaitQueue:
         if waiter.counted:
             waiter.counted = False
             self.counted -= 1
-        if self.keeper is waiter:
-            self.keeper = None
         self.waiters.pop(waiter, None)
 
     def count(self, waiter: Waiter) -> None:
@@ -166,72 +211,61 @@ class WaitQueue:
             waiter.counted = True
             self.counted += 1
 
-    def sole_first(self) -> Waiter | None:
-        """Return the first who waits, if nobody who does asks for anything in particular."""
-        if self._any or self._pinned or self._several:
-            return None
-        return next(iter(self.plain.queue), None)
+    def rebuild(self) -> None:
+        """Put everybody in their groups anew, after a step that was cut short in its middle."""
+        standing = [waiter for waiter in self.waiters if waiter.group is not None]
+        self.plain.queue.clear()
+        self._groups, self._open, self._pinned, self.own_capacity = {}, GroupOrder(), {}, {}
+        for waiter in standing:
+            waiter.group = None
+            self.join(waiter)
+        self.counted = sum(waiter.counted for waiter in self.waiters)
 
-    def serving(self, account_id: str) -> Iterator[WaiterGroup]:
-        """Yield the lines that an account could serve."""
-        if self.plain:
-            yield self.plain
-        yield from self._any.values()
-        yield from self._pinned.get(account_id, {}).values()
-        for line in self._several.values():
-            if account_id in (line.alike[0] or ()):
-                yield line
+    def groups_for(self, account_id: str) -> Iterable[WaiterGroup]:
+        """Return the groups that may want an account, oldest first."""
+        pinned = self._pinned.get(account_id)
+        if not self._open and pinned is None:
+            return (self.plain,) if self.plain.queue else ()
+        return self._in_order([self._open, *((pinned,) if pinned is not None else ())])
 
-    def all(self) -> Iterator[WaiterGroup]:
-        """Yield every line in which somebody stands."""
-        if self.plain:
-            yield self.plain
-        yield from self._any.values()
-        for pinned in self._pinned.values():
-            yield from pinned.values()
-        yield from self._several.values()
+    def groups(self) -> list[WaiterGroup]:
+        """Return every group in which somebody stands, oldest first."""
+        return list(self._in_order([self._open, *self._pinned.values()]))
 
-    def served_by(self, account_ids: Iterable[str]) -> list[WaiterGroup]:
-        """Return the lines that any of several accounts could serve."""
-        return list({id(line): line for a in account_ids for line in self.serving(a)}.values())
+    def _in_order(self, orders: list[GroupOrder]) -> Iterable[WaiterGroup]:
+        ranked: list[Iterable[tuple[int, WaiterGroup]]] = [*orders]
+        if self.plain.queue:
+            ranked.append(((self.plain.arrival, self.plain),))
+        return map(itemgetter(1), merge(*ranked, key=itemgetter(0)))
 
-    def long_waits(self, now: float) -> tuple[list[Waiter], float]:
-        """Return those of whom it is to be logged that they wait for long, and when there may be more."""
-        late: list[Waiter] = []
-        for waiter in self.waiters:
-            due = waiter.begun + LONG_WAIT
-            if due > now:
-                return late, max(due, now + 1.0)  # a crowd is not looked through for each of it
-            if waiter.warn_at <= now:
-                late.append(waiter)
-        return late, now + LONG_WAIT
+    def first_to_keep_for(self) -> Waiter | None:
+        """Return who has waited longest of those that bring a capacity of their own."""
+        return min((group.first for group in self.own_capacity), key=_arrival, default=None)
 
-    def last(self) -> Waiter | None:
-        """Return the waiter that joined last."""
-        return next(reversed(self.waiters), None)
+    def _group(self, alike: Alike) -> WaiterGroup:
+        group = self._groups.get(alike)
+        if group is None:
+            group = self._groups[alike] = WaiterGroup(alike)
+            if alike[2] is not None:
+                self.own_capacity[group] = None
+        return group
 
-    def _take_down(self, line: WaiterGroup) -> None:
-        accounts = line.alike[0]
-        shelf = self._shelf(accounts)
-        if shelf.get(line.alike) is line:
-            del shelf[line.alike]
-        if not shelf and accounts is not None and len(accounts) == 1:
-            del self._pinned[next(iter(accounts))]
-
-    def _line(self, alike: Alike) -> WaiterGroup:
-        if alike == self.plain.alike:
-            return self.plain
-        shelf = self._shelf(alike[0])
-        line = shelf.get(alike)
-        return line if line is not None else shelf.setdefault(alike, WaiterGroup(alike))
-
-    def _shelf(self, accounts: frozenset[str] | None) -> dict[Alike, WaiterGroup]:
-        if accounts is None:
-            return self._any
-        if len(accounts) != 1:
-            return self._several
+    def _order(self, alike: Alike) -> GroupOrder:
+        accounts = alike[0]
+        if accounts is None or len(accounts) != 1:
+            return self._open
         (account,) = accounts
-        return self._pinned.setdefault(account, {})
+        return self._pinned.setdefault(account, GroupOrder())
+
+    def _follow(self, group: WaiterGroup) -> None:
+        """Put a group whose first has gone in its new place, or take it down if it is empty."""
+        order = self._order(group.alike)
+        order.update(group)
+        if not group.queue:
+            self._groups.pop(group.alike, None)
+            self.own_capacity.pop(group, None)
+            if not order and order is not self._open:
+                self._pinned.pop(next(iter(group.alike[0] or ())), None)
 
 
 def _arrival(waiter: Waiter) -> int:

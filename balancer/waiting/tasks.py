@@ -1,9 +1,11 @@
-"""How a task sleeps until it is woken. A thread does in :mod:`balancer.waiting.threads`."""
+"""How a task sleeps until it is woken. A thread does in :mod:`balancer.waiting.threads`.
+
+It is a file of its own, as who has no tasks starts faster without asyncio.
+"""
 
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future, _get_running_loop, get_running_loop
-from contextlib import suppress
 
 from balancer.rules.records import LeaseRecord
 from balancer.waiting.queue import Waiter
@@ -34,14 +36,6 @@ class TaskWaiter(Waiter):
             loop.call_soon_threadsafe(self._rise)
         elif (future := self._future) is not None and not future.done():
             future.set_result(None)
-
-    def nudge(self) -> None:
-        """Do as :meth:`wake`, from a finalizer, which may run in the middle of the loop's own work."""
-        self._woken = True
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # closed
-                loop.call_soon_threadsafe(self._rise)
 
     async def park(self, seconds: float | None) -> None:
         """Sleep until woken, at most ``seconds``. A cancellation surfaces from here."""

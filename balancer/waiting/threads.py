@@ -1,7 +1,7 @@
 """How a thread sleeps until it is woken. A task does in :mod:`balancer.waiting.tasks`.
 
-Both kinds stand in the same lines, and anybody may wake either from any thread. A wake-up that
-comes before the sleep is not lost: the sleep then ends at once.
+Both kinds stand in the same queue, and anybody may wake either from any thread. A wake-up that comes
+before the sleep is not lost: the sleep then ends at once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ class ThreadWaiter(Waiter):
         self._gate = threading.Lock()
         self._gate.acquire()
 
+    @property
+    def can_sleep(self) -> bool:
+        """False: this thread runs an event loop, which a sleep would stop."""
+        asyncio = sys.modules.get("asyncio")  # where nobody has imported it no loop can run
+        running = getattr(asyncio, "_get_running_loop", None)  # missing while another thread imports it
+        return running is None or running() is None
+
     def wake(self) -> None:
         """End the sleep, from any thread."""
         try:
@@ -30,23 +37,15 @@ class ThreadWaiter(Waiter):
         except RuntimeError:  # somebody woke it already, and it has not slept since
             pass
 
-    nudge = wake
-
     def park(self, seconds: float | None) -> None:
         """Sleep until woken, at most ``seconds``.
 
         Raises:
             RuntimeError: this thread runs an event loop, which the sleep would stop.
         """
-        if _runs_a_loop():
+        if not self.can_sleep:
             raise RuntimeError(
                 "this acquire would have to wait, and would stop the event loop that runs in this thread: "
-                "use AsyncAccountPool (AsyncAccountPool(pool=this_pool) shares its slots), or timeout=0"
+                "use AsyncAccountPool(pool=this_pool), which shares its accounts and slots"
             )
         self._gate.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
-
-
-def _runs_a_loop() -> bool:
-    asyncio = sys.modules.get("asyncio")  # where nobody has imported it no loop can run
-    running = getattr(asyncio, "_get_running_loop", None)  # missing while another thread imports it
-    return running is not None and running() is not None
