@@ -35,7 +35,7 @@ def work(*, store, accounts, log, callers, turns, options):
     for thread in threads:
         thread.join()
     pool.close()
-    print(pool._core.origin.prefix, flush=True)  # noqa: T201
+    print(pool._core.store.process.name, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def waiting(pool, **options):
 
 def owner(pool):
     """Return the name by which the store knows the process of a pool."""
-    return pool._core.origin.prefix
+    return pool._core.store.process.name
 
 
 class Gate:

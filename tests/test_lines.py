@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.rules.records import LeaseRecord, SlotRequest
-from balancer.waiting.queue import LONG_WAIT, WaitQueue
+from balancer.waiting.queue import WaitQueue
 from balancer.waiting.threads import ThreadWaiter
 
 ACCOUNTS = st.none() | st.frozensets(st.sampled_from("abc"))
@@ -28,19 +26,21 @@ def waiter(lines=None, accounts=None, *, scope=None, max_jobs=None):
 
 
 def queue(lines, account):
-    """Return who an account could serve, first of each line, in order of arrival."""
-    return [line.first for line in sorted(lines.serving(account), key=lambda line: line.arrival)]
+    """Return who an account could serve, first of each group, in order of arrival."""
+    groups = [group for group in lines.groups_for(account) if group.first.slot_request.admits(account)]
+    assert groups == sorted(groups, key=lambda group: group.arrival)
+    return [group.first for group in groups]
 
 
 def test_those_who_want_the_same_stand_in_one_line_in_order_of_arrival():
     """Only the first of a line is ever looked at, so a long queue costs no more than a short one (P-17)."""
     lines = WaitQueue()
     waiters = [waiter(lines) for _ in range(1000)]
-    (line,) = lines.serving("a")
+    (line,) = lines.groups_for("a")
     for expected in waiters:
         assert line.first is expected
         lines.leave(expected)
-    assert list(lines.all()) == []
+    assert list(lines.groups()) == []
 
 
 def test_an_account_serves_those_without_constraints_those_pinned_to_it_and_those_who_listed_it():
@@ -67,7 +67,7 @@ def test_a_waiter_that_changes_lines_keeps_its_place_in_time():
     old, young = waiter(lines, "a"), waiter(lines)
     lines.step_aside(old)
     assert queue(lines, "a") == [young]
-    old.slot_request = SlotRequest(old.row, accounts=frozenset("ab"))
+    old.slot_request = SlotRequest(old.record, accounts=frozenset("ab"))
     lines.join(old)
     assert queue(lines, "b") == [old, young]
 
@@ -76,11 +76,11 @@ def test_a_waiter_that_joins_anew_without_leaving_stands_in_one_line():
     """It is not left behind in the line of its former ticket, to be served twice."""
     lines = WaitQueue()
     moved = waiter(lines, "a")
-    moved.slot_request = SlotRequest(moved.row, accounts=frozenset("b"))
+    moved.slot_request = SlotRequest(moved.record, accounts=frozenset("b"))
     lines.join(moved)
     assert (queue(lines, "a"), queue(lines, "b")) == ([], [moved])
     lines.leave(moved)
-    assert list(lines.all()) == []
+    assert list(lines.groups()) == []
 
 
 def test_counting_follows_whoever_leaves():
@@ -96,31 +96,6 @@ def test_counting_follows_whoever_leaves():
     lines.leave(one)
     lines.leave(one)
     assert lines.counted == 1
-
-
-def test_a_keeper_that_leaves_keeps_time_no_more():
-    """Somebody else has to; the last to come is there the longest."""
-    lines = WaitQueue()
-    first, second, third = (waiter(lines) for _ in range(3))
-    lines.keeper = first
-    lines.leave(second)
-    assert (lines.keeper, lines.last()) == (first, third)
-    lines.leave(first)
-    assert lines.keeper is None
-
-
-def test_those_who_wait_for_long_are_named_and_when_the_next_one_will_be():
-    """P-59: each is told of about when its own wait has become long, not when the keeper's has."""
-    lines = WaitQueue()
-    first, second, third = (waiter(lines) for _ in range(3))
-    for each, begun in ((first, 0.0), (second, 0.5), (third, 30.0)):
-        each.begin(begun)
-    assert lines.long_waits(59.0) == ([], LONG_WAIT)
-    assert lines.long_waits(60.0) == ([first], 61.0)
-    first.warn_at = math.inf  # it has been told of
-    assert lines.long_waits(61.0) == ([second], 90.0)
-    lines.leave(third)
-    assert lines.long_waits(61.0) == ([second], 121.0)
 
 
 @given(
@@ -141,7 +116,7 @@ def test_lines_equal_a_list_of_waiters(steps):
             lines.leave(waiters.pop(name))
             del naive[name]
         elif what == "change" and name in waiters:
-            waiters[name].slot_request = SlotRequest(waiters[name].row, accounts=accounts)
+            waiters[name].slot_request = SlotRequest(waiters[name].record, accounts=accounts)
             lines.join(waiters[name])
             naive[name] = (naive[name][0], accounts)
         for account in "abc":
@@ -151,4 +126,4 @@ def test_lines_equal_a_list_of_waiters(steps):
                     firsts.setdefault(wanted, arrival)
             assert [first.arrival for first in queue(lines, account)] == sorted(firsts.values())
         assert set(lines.waiters) == set(waiters.values())
-        assert len(list(lines.all())) == len({accounts for _, accounts in naive.values()})
+        assert len(list(lines.groups())) == len({accounts for _, accounts in naive.values()})

@@ -131,7 +131,7 @@ def test_a_lease_dropped_while_all_wait_is_noticed_at_once(clock):
     waiter = start(lambda: pool.acquire(timeout=60))
     until(lambda: pool.stats().waiting == 1)
     store = pool._core.store
-    until(lambda: store.wait_queue.keeper is not None)
+    until(lambda: store.wait_queue.counted)
     with structlog.testing.capture_logs():
         kept.clear()
         assert waiter.result(30).account.id == "a"

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from balancer.errors import SourceUnavailable
-from balancer.rules.reconcile_schedule import RECONCILE_DEADLINE, ReconcileSchedule
+from balancer.rules.freshness import RECONCILE_DEADLINE, ReconcileSchedule
 
 EVERY = 30.0
 NEVER = math.inf
