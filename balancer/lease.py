@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from balancer.config import job_text, seconds
-from balancer.errors import BalancerError, LeaseLost
+from balancer.errors import LeaseLost
 from balancer.models import Account
 from balancer.rules.records import ENDED, HELD, LeaseRecord
-from balancer.useapi.verdicts import Verdict, VerdictDetails, judge, transport
+from balancer.useapi.verdicts import Verdict, VerdictDetails, judge
 from balancer.waiting.drivers import Flow, drive
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class BaseLease:
     """What the sync and the async lease have in common; what may need I/O is a flow.
 
-    Mutable: ``_job_id`` once bound, ``_accepted_job`` once an answer named a job.
+    Mutable: ``_job_id`` once bound, ``_accepted_job`` once a job was accepted, empty if it has no known name.
     """
 
     __slots__ = ("__dict__", "_origin", "_record")
@@ -128,12 +128,20 @@ class BaseLease:
         ruling = judge(answer, core.service, draw=core.draw, wall=core.clock.time())
         if self._foreign:
             return ruling
-        if ruling.verdict is Verdict.ACCEPTED and ruling.job_id is not None and not ruling.final:
-            self._accepted_job, self._origin = ruling.job_id, core.origin.detour()
+        if ruling.verdict is Verdict.ACCEPTED and not ruling.final:
+            self._note_accepted(ruling)
         yield from core.store.judge(self._record, ruling)
         if ruling.refresh:
             core.refresher.expire()
         return ruling
+
+    def _note_accepted(self, ruling: VerdictDetails) -> None:
+        """Remember the job that was accepted, so that the end of an unbound lease can be warned about."""
+        if ruling.job_id is None and not ruling.unread:
+            return
+        self._accepted_job, self._origin = ruling.job_id or "", self._core.origin.detour()
+        if self._record.state is ENDED and self.job_id is None:
+            self._core.warn_unbound(self.id, self._accepted_job)
 
     def keep_ambiguous(self) -> None:
         """Keep the slot although the call was cut off: the job may run."""
@@ -174,13 +182,9 @@ class BaseLease:
 
 def verdict_on(error: BaseException, core: PoolCore) -> Verdict | None:
     """Return the verdict on an exception that a block or a call was left by; None: it says nothing."""
-    if isinstance(error, BalancerError):
-        return None
-    found = transport(error)
-    if found is not None:
-        return found
     ruling = judge(error, core.service, draw=lambda: 0.0, wall=core.clock.time())
-    return ruling.verdict if ruling.status is not None else None
+    says_something = ruling.status is not None or ruling.verdict is not Verdict.REFUSED
+    return ruling.verdict if says_something else None
 
 
 class Lease(BaseLease):

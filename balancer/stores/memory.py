@@ -95,8 +95,11 @@ class MemoryStore(Stepping):
         """Put what an answer said about the account and the lease into effect."""
 
         def act(now: float) -> None:
+            account_state = self.ledger.account_states.get(record.account_state.id)
             if self.ledger.records.get(record.key) is record:
                 self._judge(record, ruling, now)
+            elif account_state is not None:  # the lease has ended, and its account is known all the same
+                self._cool(account_state, ruling, record.scope if ruling.scoped else None, now)
 
         self._step(act)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from balancer.clock import Clock
     from balancer.stores.operations import Operation
 
+_RUN_LATER = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 T = TypeVar("T")
 S = TypeVar("S")
 P = ParamSpec("P")
@@ -101,6 +102,22 @@ async def adrive(flow: Flow[T], call: Callable[[Any], Awaitable[Any]] | None = N
         flow.close()  # it still waits if an interruption came while no effect was under way
 
 
+def runs_later(function: object, *, awaited: bool) -> bool:
+    """Whether a call of ``function`` does none of its work, which then comes after its lease has ended.
+
+    Generators do, and coroutines that nobody awaits. ``awaited``: somebody does.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = getattr(type(function), "__call__", None)  # noqa: B004  (not whether it can be called, but how)
+    kinds = _RUN_LATER if awaited else (*_RUN_LATER, inspect.iscoroutinefunction)
+    # What types.coroutine makes of a generator is awaited like any coroutine.
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    if awaited and flags & inspect.CO_ITERABLE_COROUTINE:
+        return False
+    return any(kind(one) for kind in kinds for one in (function, call))
+
+
 def _perform(effect: Effect, call: Callable[[Any], Any] | None) -> Any:
     if isinstance(effect, BackendCall):
         return effect.backend.call(effect.operation)
@@ -132,6 +149,12 @@ async def _aperform(effect: Effect, call: Callable[[Any], Awaitable[Any]] | None
 
 
 async def _acall(call: Callable[[Any], Any], lease: Any) -> Any:
-    answer = call(lease)
-    # What cannot be awaited was sent all the same: an error here would hide that the job runs.
+    return await awaited(call(lease))
+
+
+async def awaited(answer: Any) -> Any:
+    """Return what ``answer`` gives when awaited. What cannot be awaited comes as it is.
+
+    Whoever made it has sent the job all the same: an error here would hide that it runs.
+    """
     return await answer if inspect.isawaitable(answer) else answer
