@@ -18,7 +18,7 @@ from balancer.request import AcquireOptions, AcquireRequest, Where, is_plain
 from balancer.rules.records import LeaseRecord
 from balancer.run import Bind, running
 from balancer.useapi.verdicts import Verdict
-from balancer.waiting.drivers import Flow, adrive, result_of
+from balancer.waiting.drivers import Flow, adrive, awaited, result_of, runs_later
 from balancer.waiting.queue import Waiter
 from balancer.waiting.tasks import TaskWaiter
 
@@ -192,6 +192,8 @@ class AsyncAccountPool(BasePool):
         See :meth:`balancer.AccountPool.run`. Cancelled in the middle of the call, the slot is kept as
         for an answer that was lost.
         """
+        if runs_later(call, awaited=True):
+            raise TypeError("call must do its work when it is awaited, which a generator does not")
         request = AcquireRequest.make(**acquire_options)
         answer: T = await adrive(running(self._core, request, attempts, bind, self._acquire), call)
         return answer
@@ -199,14 +201,23 @@ class AsyncAccountPool(BasePool):
     def with_lease(
         self, **acquire_options: Unpack[AcquireOptions]
     ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Coroutine[Any, Any, T]]]:
-        """Wrap a coroutine function that takes a keyword ``lease``: it is acquired around each call."""
+        """Wrap a coroutine function that takes a keyword ``lease``: it is acquired around each call.
+
+        Raises:
+            TypeError: what is wrapped is a generator. ValueError, TypeError: naming the acquire option
+            that is wrong.
+        """
         AcquireRequest.make(**acquire_options)
 
         def wrap(function: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
+            if runs_later(function, awaited=True):
+                raise TypeError("function must do its work when it is awaited, which a generator does not")
+
             @functools.wraps(function)
             async def wrapped(*args: Any, **kwargs: Any) -> T:
                 async with self.acquire(**acquire_options) as lease:
-                    return await function(*args, lease=lease, **kwargs)
+                    answer: T = await awaited(function(*args, lease=lease, **kwargs))
+                    return answer
 
             return wrapped
 

@@ -121,14 +121,14 @@ def account_id(name: str, value: Any) -> str:
 
 
 def job_text(job_id: object) -> str:
-    """Return a job id as text.
+    """Return a job id as text, without white space around it.
 
     Raises:
         TypeError, ValueError: it is no id.
     """
     if isinstance(job_id, bool) or not isinstance(job_id, str | int):
         raise TypeError(f"job_id must be a string or a whole number, not {type(job_id).__name__}")
-    text = str(job_id)
+    text = str(job_id).strip()  # a callback may bring a line's end along
     if not text or HALF.search(text):
         raise ValueError("job_id must not be empty, nor hold half of a character")
     return text

@@ -12,10 +12,10 @@ from typing import Any, NoReturn, Self
 
 from balancer.config import job_text, seconds
 from balancer.engine.pool_core import PoolCore
-from balancer.errors import BalancerError, LeaseLost
+from balancer.errors import LeaseLost
 from balancer.models import Account
 from balancer.rules.records import ENDED, HELD, LeaseRecord
-from balancer.useapi.verdicts import Verdict, VerdictDetails, judge, transport
+from balancer.useapi.verdicts import Verdict, VerdictDetails, judge
 from balancer.waiting.drivers import Flow, Step, drive, result_of
 
 
@@ -106,12 +106,21 @@ class BaseLease:
         details = judge(answer, core.service, draw=core.draw, wall=core.clock.time())
         if record.inherited:
             return details
-        if details.verdict is Verdict.ACCEPTED and details.job_id is not None and not details.final:
-            record.accepted_job = details.job_id
+        if details.verdict is Verdict.ACCEPTED and not details.final:
+            self._note_accepted(details)
         yield from result_of(core.store.report(record, details))
         if details.refresh:
             core.refresher.expire()
         return details
+
+    def _note_accepted(self, details: VerdictDetails) -> None:
+        """Remember the job that was accepted, so that the end of an unbound lease can be warned about."""
+        if details.job_id is None and not details.unread:
+            return
+        record = self._record
+        record.accepted_job = details.job_id or ""
+        if record.state is ENDED and record.job_id is None:
+            self._core.warn_unbound(self.id, record.accepted_job)
 
     def _keep_ambiguous(self) -> None:
         """Keep the slot although the call was cut off: the job may run."""
@@ -152,13 +161,9 @@ class BaseLease:
 
 def verdict_on(error: BaseException, core: PoolCore) -> Verdict | None:
     """Return the verdict on an exception that a block or a call was left by; None: it says nothing."""
-    if isinstance(error, BalancerError):
-        return None
-    found = transport(error)
-    if found is not None:
-        return found
     ruling = judge(error, core.service, draw=lambda: 0.0, wall=core.clock.time())
-    return ruling.verdict if ruling.status is not None else None
+    says_something = ruling.status is not None or ruling.verdict is not Verdict.REFUSED
+    return ruling.verdict if says_something else None
 
 
 class Lease(BaseLease):

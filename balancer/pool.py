@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -17,12 +16,11 @@ from balancer.models import Account, Holder, PoolStats, ReconcileResult
 from balancer.request import AcquireOptions, AcquireRequest, Where, is_plain
 from balancer.rules.records import LeaseRecord
 from balancer.run import Bind, running
-from balancer.waiting.drivers import Flow, drive, result_of
+from balancer.waiting.drivers import Flow, drive, result_of, runs_later
 from balancer.waiting.queue import Waiter
 from balancer.waiting.threads import ThreadWaiter
 
 T = TypeVar("T")
-_RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 class AccountPool(BasePool):
@@ -141,15 +139,19 @@ class AccountPool(BasePool):
         Args:
             call: Sends the job; returns the answer.
             attempts: How often it may be called.
-            bind: A key of the JSON answer, or a callable that takes the answer: the job's id. Without
-                it the slot ends with the call.
+            bind: A key of the JSON answer, True (the service's row knows where it names its job), or a
+                callable that takes the answer and returns the job's id. Without it the slot ends with
+                the call. With True an answer that says that its job is over frees the slot.
             acquire_options: As for :meth:`acquire`; ``timeout`` covers all waiting of all attempts.
 
         Raises:
             JobRefused: the job was refused for what it is. AmbiguousOutcome: it may run.
             AttemptsFailed: every attempt was turned away. Unauthorized, SubscriptionRequired: the
             token. And what :meth:`acquire` raises, and what ``call`` raises that is no answer.
+            TypeError: ``call`` would run after its call, as coroutine functions and generators do.
         """
+        if runs_later(call, awaited=False):
+            raise TypeError("call must not be a coroutine function or a generator: use an AsyncAccountPool")
         request = AcquireRequest.make(**acquire_options)
         answer: T = drive(running(self._core, request, attempts, bind, self._acquire), call)
         return answer
@@ -171,7 +173,7 @@ class AccountPool(BasePool):
         AcquireRequest.make(**acquire_options)
 
         def wrap(function: Callable[..., T]) -> Callable[..., T]:
-            if any(kind(function) for kind in _RUN_LATER):
+            if runs_later(function, awaited=False):
                 raise TypeError("function must do its work before it returns: the lease ends then")
 
             @functools.wraps(function)

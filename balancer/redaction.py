@@ -6,7 +6,7 @@ The account list brings tokens, cookies and passwords with it, and an error text
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 _SECRET = re.compile(
@@ -18,6 +18,8 @@ _SECRET_NUMBER = re.compile(
 )
 _TOKEN = re.compile(r"eyJ[\w.=…-]*|user:\d+-[^\s\"'<>()\[\]{},;]+")
 _LIMIT = 200
+_LOOKED_AT = 16 * 1024
+"""Characters of a text that are searched for secrets; of what comes after them nothing is shown."""
 _SHORTEST = 4
 """Shorter strings are no secrets, and cutting each "n" and "/" would leave nothing to read."""
 _CUT = "[cut]"
@@ -35,13 +37,17 @@ def is_secret_number(name: str) -> bool:
     return _SECRET_NUMBER.search(name) is not None
 
 
-def clean(text: str, hidden: Iterable[str] = ()) -> str:
+def clean(text: str, hidden: Collection[str] = ()) -> str:
     """Return ``text`` fit for a log line, at most 200 characters long.
 
     Cut out are the strings ``hidden``, tokens of a known form, and control characters.
     """
+    start = text[:_LOOKED_AT]
     for secret in hidden:
-        text = text.replace(secret, _CUT)
+        start = start.replace(secret, _CUT)
+    if len(text) > _LOOKED_AT:  # a secret may begin where it was cut off
+        start = start[: max(0, len(start) - max(map(len, hidden), default=0))] + "…"
+    text = start
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in text)
     text = _TOKEN.sub(_CUT, text)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from balancer.config import check_int
 from balancer.engine.pool_core import PoolCore
@@ -25,11 +26,14 @@ from balancer.errors import (
 )
 from balancer.lease import BaseLease, verdict_on
 from balancer.request import AcquireRequest
-from balancer.useapi.http_response import read
+from balancer.useapi.http_response import read, suppressing
+from balancer.useapi.json_access import get_path
+from balancer.useapi.parsing import final, job_ids
+from balancer.useapi.transport_errors import linked
 from balancer.useapi.verdicts import Verdict, VerdictDetails
 from balancer.waiting.drivers import Call, Flow, result_of
 
-Bind = str | Callable[[Any], str | int]
+Bind = str | Literal[True] | Callable[[Any], str | int]
 _SHUN = (Verdict.EXHAUSTED, Verdict.BROKEN)
 
 
@@ -54,8 +58,8 @@ def running(
 ) -> Flow[Any]:
     """Have the call made until an answer can be returned or an error raised."""
     check_int("attempts", attempts, 1, None)
-    if bind is not None and not isinstance(bind, str) and not callable(bind):
-        raise TypeError("bind must be a key of the JSON answer, or a callable that takes the answer")
+    if not (bind is None or bind is True or isinstance(bind, str) or callable(bind)):
+        raise TypeError("bind must be a key of the JSON answer, True, or a callable that takes the answer")
     deadline = None if request.timeout is None else core.now() + request.timeout
     tries: list[Attempt] = []
     while len(tries) < attempts:
@@ -63,6 +67,8 @@ def running(
         answer, ruling = yield from _called(core, lease)
         if ruling.verdict is Verdict.ACCEPTED:
             yield from _settle(core, lease, answer, bind)
+            if isinstance(answer, BaseException):
+                raise answer
             return answer
         yield from result_of(lease._leave(None))
         if not ruling.verdict.elsewhere:
@@ -98,7 +104,8 @@ def _called(core: PoolCore, lease: BaseLease) -> Flow[tuple[Any, VerdictDetails]
         # Cut off in the middle of the call: the job may have been accepted.
         lease._keep_ambiguous()
         raise
-    return answer, (yield from lease._report(answer))
+    # A bare number is no response: that of a job may be 429, and the exit code of a program 137.
+    return answer, (yield from lease._report(None if isinstance(answer, int) else answer))
 
 
 def _settle(core: PoolCore, lease: BaseLease, answer: Any, bind: Bind | None) -> Flow[None]:
@@ -107,8 +114,8 @@ def _settle(core: PoolCore, lease: BaseLease, answer: Any, bind: Bind | None) ->
         yield from result_of(lease._leave(None))
         return
     try:
-        job = bind(answer) if callable(bind) else _named(answer, bind)
-        yield from lease._bind(job, None)
+        job = bind(answer) if callable(bind) else _named(core, lease, answer, bind)
+        yield from result_of(lease._leave(None) if job is OVER else lease._bind(job, None))
     except Exception as error:
         lease._keep_ambiguous()
         core.store.note(
@@ -119,11 +126,44 @@ def _settle(core: PoolCore, lease: BaseLease, answer: Any, bind: Bind | None) ->
             raise
 
 
-def _named(answer: Any, key: str) -> Any:
-    if isinstance(answer, Mapping):
-        return answer.get(key)
-    found = read(answer)
-    return None if found is None else found.at(key)
+OVER = object()
+"""In place of a job's id: the answer says that it is over already."""
+
+
+def _named(core: PoolCore, lease: BaseLease, answer: Any, key: str | Literal[True]) -> Any:
+    """Return the id of the job that an accepted answer names, by a key or by the service's row."""
+    body = _body(answer)
+    if key is not True:
+        return answer.get(key) if isinstance(answer, Mapping) else get_path(body, key)
+    if final(body, core.service):
+        return OVER
+    jobs = job_ids(body, core.service)
+    if len(jobs) > 1:
+        core.store.note(
+            "warning",
+            "first_job_bound",
+            lease=lease.id,
+            account=lease.account.id,
+            job_id=jobs[0],
+            jobs=len(jobs),
+        )
+    return jobs[0] if jobs else None
+
+
+def _body(answer: Any) -> Any:
+    if isinstance(answer, Mapping | list):
+        return answer
+    found = read(_answer_of(answer), whole=True)
+    return None if found is None else found.body
+
+
+def _answer_of(outcome: Any) -> Any:
+    """Return the response that an exception carries, or one of its group; what is none as it is."""
+    if not isinstance(outcome, BaseException):
+        return outcome
+    itself = (one for one, raised in linked(outcome) if raised)
+    carried = (suppressing(partial(getattr, one, "response", None), None) for one in itself)
+    return next((response for response in carried if response is not None), None)
 
 
 def _error(ruling: VerdictDetails, lease: BaseLease, answer: Any) -> BalancerError:
@@ -161,8 +201,7 @@ _TIES = (
 
 def detached(answer: Any) -> Any:
     """Return a response without its request, which carries the token; an exception's response likewise."""
-    if isinstance(answer, BaseException):
-        answer = getattr(answer, "response", None)
+    answer = _answer_of(answer)
     if answer is None or isinstance(answer, tuple | int):
         return answer
     try:

@@ -154,9 +154,9 @@ class NaiveLedger:
 
     def release_job(self, job: str) -> Lease | None:
         lease = self.by_job(job)
-        if lease is None:
+        if lease is None and not any(each == job for each, _ in self.done):
             self.early = [(each, at) for each, at in self.early if each != job] + [(job, self.now)]
-        else:
+        elif lease is not None:
             self.release(lease)
         return lease
 

@@ -61,7 +61,7 @@ def test_a_bound_slot_ends_by_itself_unless_it_is_renewed(face):
 
 @both_faces
 def test_a_report_says_the_verdict_and_never_ends_the_lease(face):
-    """Not even for a lease that is over: the verdict is told, nothing is changed."""
+    """For a lease that is over the account is known all the same, and cools."""
     pool, _, sync = pool_of(face, a=1)
     lease = face.do(pool.acquire())
     for status, verdict in ((201, Verdict.ACCEPTED), (429, Verdict.BUSY), (422, Verdict.REFUSED)):
@@ -70,7 +70,7 @@ def test_a_report_says_the_verdict_and_never_ends_the_lease(face):
     face.do(lease.release())
     sync.reset("a")
     assert face.do(lease.report((412, {}, ""))) is Verdict.EXHAUSTED
-    assert sync.stats().accounts["a"].state == "ready"
+    assert (states(sync), sync.stats().accounts["a"].state) == ([], "cooldown")
 
 
 def test_what_a_request_needs_is_in_the_params_of_the_lease():

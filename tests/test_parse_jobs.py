@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from bodies import BODIES
 
@@ -46,9 +48,10 @@ class TestListing:
         assert (summary.jobs, summary.counts, summary.complete) == ((), {A: 2, B: 0}, False)
 
     def test_inline_counts_are_read_where_there_are_no_rows(self):
-        """Luma's account list says how many run, and not which: none is ever called missing."""
+        """A list of accounts may say how many run, and not which: then none is ever called missing."""
+        inline = JobsEndpoint(path="accounts", rows=(), counts="*.executing", covers=False)
         body = {"a": {"executing": 2}, "b": {"executing": "1"}, "c": {}, "d": {"executing": -1}, "e": None}
-        listing = parsing.listing(body, SERVICES["luma"])
+        listing = parsing.listing(body, replace(SERVICES["luma"], load=inline))
         assert (listing.jobs, listing.counts, listing.complete) == ((), {"a": 2, "b": 1}, False)
 
     @pytest.mark.parametrize(("running", "counts"), [(0, {}), (1, {}), (2, {A: 2}), (None, {}), ("x", {})])

@@ -96,7 +96,9 @@ def test_a_pause_is_only_put_on_an_account_that_the_answer_is_held_against():
         assert ruled((status, {"Retry-After": "7"}, "")).seconds is None
 
 
-def test_a_doubtful_answer_pauses_at_least_as_long_as_it_asks_for():
-    """And never less than usual: a lease whose job may run holds the slot for longer anyway."""
-    assert ruled((503, {"Retry-After": "700"}, "")).seconds == 700
-    assert ruled((503, {"Retry-After": "1"}, "")).seconds == SHORT
+def test_an_overloaded_service_is_believed_for_ten_minutes_at_most():
+    """And its account never rests for less than usual: the job that may run holds the slot anyway."""
+    for body in ("", '{"error": "overloaded"}', {"error": "overloaded"}):
+        assert ruled((503, {"Retry-After": "120"}, body)).seconds == 120
+        assert ruled((503, {"Retry-After": "700"}, body)).seconds == 600
+        assert ruled((503, {"Retry-After": "1"}, body)).seconds == SHORT

@@ -198,11 +198,20 @@ class PoolCore:
         return f"{self.service.key}: {self.store.describe()}, {waiting} waiting{state}"
 
     def warn_unbound(self, lease_id: str, job_id: str) -> None:
-        """Log once that the slot of an accepted job was freed while the job may still run."""
-        if "slot_ended_before_job" not in self.warned:
-            self.warned.add("slot_ended_before_job")
+        """Log once that the slot of an accepted job was freed while the job may still run.
+
+        An empty ``job_id``: the answer's body was not read when it was reported, so nobody can tell.
+        """
+        kind = "slot_ended_before_job" if job_id else "answer_not_read"
+        if kind in self.warned:
+            return
+        self.warned.add(kind)
+        if job_id:
             hint = "bind the lease to the job, and release it when the job is over"
             self.store.note("warning", "slot_ended_before_job", lease=lease_id, job_id=job_id, hint=hint)
+        else:
+            hint = "read the answer's body before it is reported, or report (status, headers, body)"
+            self.store.note("warning", "answer_not_read", lease=lease_id, hint=hint)
 
     def warn_long_wait(self, request: AcquireRequest, waited: float) -> None:
         """Log that a caller has been waiting for long."""

@@ -30,6 +30,8 @@ LEAST_TTL = 1.0
 """Seconds for which any table is fresh: who awaited it goes on with it, and nobody asks at speed."""
 RECONCILE_DEADLINE = 30.0
 """Seconds after which a reconciliation is given up."""
+BELIEVED, BELIEVED_AT_MOST = 600.0, 3600.0
+"""Seconds for which a server that asks to wait is left alone: without a table to go by, and with one."""
 _BACKOFF_FIRST, _BACKOFF_MOST = 1.0, 30.0
 
 
@@ -174,10 +176,12 @@ class ConfigurationCache:
     def _fail(self, error: BalancerError, now: float) -> None:
         pause = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2.0 ** min(self.failures, 10))
         asked = error.retry_after if isinstance(error, SourceError) else None
+        # One answer shuts nobody out for long: the old table may serve meanwhile, and no longer.
+        asked = min(asked or 0.0, max(BELIEVED, min(BELIEVED_AT_MOST, self._kept_until() - now)))
         self.failures += 1
         self.refresh_failures += 1
         self.trouble = error
-        self.retry_at = now + max(pause, asked or 0.0)
+        self.retry_at = now + max(pause, asked)
 
 
 class ReconcileSchedule:

@@ -166,9 +166,12 @@ class Ledger(Accounts):
             self.set_end(record, end)
 
     def forget_job(self, job_id: str) -> LeaseRecord | None:
-        """Return the lease bound to a job; remember the job as released if there is none."""
+        """Return the lease bound to a job; remember the job as released if there never was one.
+
+        A callback may come twice: what was released already, and ended a lease, frees no later one.
+        """
         record = self.jobs.get(job_id)
-        if record is None:
+        if record is None and job_id not in self.done:
             self.early[job_id] = True
         return record
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from balancer.models import Job, JobList
 from balancer.rules.ledger import Ledger
 from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord
+from balancer.useapi.json_access import folded
 
 LISTS_TO_RECLAIM = 2
 
@@ -70,6 +72,7 @@ def reconcile_jobs(
         text: The id that a key is known by outside.
     """
     plan = Plan()
+    listing = _as_configured(listing, ledger.account_states)
     since = before.requested_at - interval
     jobs = _sort_jobs(listing, ledger, plan, text, since)
     for record in ledger.records.values():
@@ -81,6 +84,27 @@ def reconcile_jobs(
         _review_doubtful(records, jobs_left, since if listing.complete else -math.inf, plan)
     plan.external = _external(listing, before, ledger, jobs)
     return plan
+
+
+def _as_configured(listing: JobList, known: Collection[str]) -> JobList:
+    """Return the list with each account spelled as in the configuration, where that can only be one.
+
+    A vendor may list ``Ann@example.com`` where it has ``ann@example.com`` connected: a job on an account
+    that nobody knows would be nobody's, its slot given out again, and its lease ended.
+    """
+    strange = {job.account for job in listing.jobs if job.account} | set(listing.counts)
+    strange -= set(known)
+    if not strange:
+        return listing
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for id in known:
+        spellings[folded(id)].append(id)
+    meant = {id: spellings[folded(id)][0] for id in strange if len(spellings[folded(id)]) == 1}
+    counts: Counter[str] = Counter()
+    for id, number in listing.counts.items():
+        counts[meant.get(id, id)] += number
+    jobs = tuple(replace(job, account=meant.get(job.account or "", job.account)) for job in listing.jobs)
+    return JobList(jobs, counts, listing.complete)
 
 
 class _Sorted:

@@ -59,7 +59,9 @@ def names_markdown(*, alive: bool) -> str:
 
 
 def _capacity(row: Service) -> str:
-    default = "1 (assumed)" if row.default_capacity is None else str(row.default_capacity)
+    default = str(row.default_capacity or 1) + (
+        " (assumed)" if row.assumed or row.default_capacity is None else ""
+    )
     return f"`{row.capacity}`, else {default}" if row.capacity else default
 
 

@@ -49,7 +49,7 @@ _GOOGLE_VIDS = Service(
     job_id=("jobid",),
     final=DONE,
     rules=(
-        VerdictRule(status=429, verdict="EXHAUSTED", match=r"allowance"),
+        VerdictRule(status=429, verdict="EXHAUSTED", match=r"left this month|resets at|allowance"),
         VerdictRule(status=429, verdict="BUSY", seconds=60),
         VerdictRule(status=403, verdict="EXHAUSTED", match=r"allowance|\bplan\b", scoped=True),
         VerdictRule(status=596, verdict="BROKEN", match=r"re-?add"),
@@ -59,12 +59,18 @@ _GOOGLE_VIDS = Service(
 )
 
 # The account list may be a minute old, the job list is never cached. What its rows look like is not
-# shown; the numbers beside them count where there are more than rows.
+# shown; the numbers beside them count where there are more than rows. 429 is "busy or out of usage": its
+# words are not published, so a pause of more than ten minutes tells as well.
 _GEMINI_NOTEBOOK = Service(
     key="gemini-notebook",
     path="/v1/gemini-notebook",
+    strings=("tier",),
     load=JobsEndpoint(path="jobs", rows=("accounts.*.jobs",), counts="accounts.*.running"),
     final=DONE,
+    rules=(
+        VerdictRule(status=429, verdict="EXHAUSTED", match=r"out of usage"),
+        VerdictRule(status=429, verdict="EXHAUSTED", longer=600),
+    ),
     docs=DOCS + "gemini-notebook-v1",
 )
 

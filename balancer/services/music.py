@@ -38,7 +38,8 @@ _MUREKA = Service(
 )
 _MUREKA_SPEECH = replace(_MUREKA, key="mureka/speech", load=replace(_MUREKA_LOAD, only=r"^j\d+t-"))
 
-# get-tempolor-scheduler, post-tempolor-accounts, get-tempolor-music-job_id.
+# get-tempolor-scheduler, post-tempolor-accounts, get-tempolor-music-job_id. The vendor's script reads
+# ``jobs`` of a create, the older page shows ``job_id``.
 _TEMPOLOR = Service(
     key="tempolor",
     path="/v1/tempolor",
@@ -47,7 +48,7 @@ _TEMPOLOR = Service(
     max_jobs="maxJobs",
     reply_ref=True,
     load=JobsEndpoint(path="scheduler", job=("job_id",), account_in_id=r"-tempolor:(.+)-job:"),
-    job_id=("job_id",),
+    job_id=("jobs", "job_id"),
     final=ends(status_final=True),
     docs=DOCS + "tempolor-v1",
 )
@@ -57,6 +58,7 @@ _ACEMUSIC = Service(
     key="acemusic",
     path="/v1/acemusic",
     default_capacity=4,
+    strings=("plan",),
     load=JobsEndpoint(path="jobs", rows=("jobs",), job=("jobid",), account=("email",)),
     job_id=("jobid",),
     final=DONE,

@@ -52,6 +52,8 @@ class VerdictRule:
     """Name of the :class:`balancer.Verdict`."""
     match: str | None = None
     """Regular expression searched for in the body's text, case ignored. None: any body."""
+    longer: float | None = None
+    """It holds only if the answer names a pause of more than so many seconds. None: whatever it names."""
     scoped: bool = False
     """The cooldown concerns only jobs of the lease's ``scope``."""
     until: str | None = None
@@ -82,6 +84,8 @@ class Service:
     """Field of an entry that holds its capacity; None where the service has none."""
     default_capacity: int | None = None
     """Documented capacity where an entry does not state one."""
+    assumed: bool = False
+    """No page documents ``default_capacity``: it is a guess, and people are told so."""
     max_jobs: str | None = None
     """Request parameter that replaces the capacity for one call; None where there is none."""
     error: tuple[str, ...] = ("error",)
@@ -92,6 +96,8 @@ class Service:
     """Harmless strings of an entry that ``where`` may want: plan, tier, region."""
     reply_ref: bool = False
     """The service takes ``replyRef`` and lists it back: the lease id travels in it."""
+    plain: tuple[str, ...] = ()
+    """Creates that take neither ``max_jobs`` nor ``replyRef``, though the service's others do."""
     load: JobsEndpoint | None = None
     """How running jobs are listed; None where they are not."""
     job_id: tuple[str, ...] = ("jobid", "jobId", "job_id")

@@ -12,9 +12,9 @@ from balancer.services.schema import JobsEndpoint, Service, VerdictRule
 _MINIMAX_LOAD = JobsEndpoint(
     path="scheduler/available",
     rows=("executing",),
-    job=("videoId", "imageId"),
+    job=("videoId", "imageId", "musicId", "audioId"),
     account_in_id=r"-minimax:([^:]+)-[a-z]+:",
-    only=r"^(?!.*-image:)",
+    only=r"^(?!.*-(?:image|music|audio):)",
 )
 _MINIMAX = Service(
     key="minimax",
@@ -29,7 +29,9 @@ _MINIMAX = Service(
     docs=DOCS + "minimax-v1",
 )
 
-# The server does not choose an account for images, agents, speech and chat. Images and agents are listed.
+# The server does not choose an account for images, agents, music, speech and chat. All but chat are listed.
+# post-minimax-music-create: one generation an account, of up to three songs, those of the website included.
+# post-minimax-speech-create: maxJobs does not apply, and no page states a ceiling.
 _BESIDE_VIDEO = replace(
     _MINIMAX, selector_required=True, max_jobs=None, load=None, job_id=("jobid", "jobId", "job_id")
 )
@@ -47,12 +49,31 @@ _MINIMAX_KINDS = (
         reply_ref=False,
         final=DONE,
     ),
-    replace(_BESIDE_VIDEO, key="minimax/audio", reply_ref=False),
+    replace(
+        _BESIDE_VIDEO,
+        key="minimax/music",
+        capacity=None,
+        default_capacity=1,
+        load=replace(_MINIMAX_LOAD, only=r"-music:"),
+        reply_ref=False,
+        job_id=("musicId",),
+    ),
+    replace(
+        _BESIDE_VIDEO,
+        key="minimax/audio",
+        capacity=None,
+        default_capacity=10,
+        assumed=True,
+        load=replace(_MINIMAX_LOAD, only=r"-audio:"),
+        reply_ref=False,
+        job_id=("audioId",),
+    ),
     replace(_BESIDE_VIDEO, key="minimax/llm", reply_ref=False),
 )
 
 # get-kling-accounts, get-kling-scheduler, get-kling-tasks-task_id. Task ids are numbers. A create is
-# answered 500 for moderation (and for faults): the same prompt must not travel on.
+# answered 500 for moderation (and for faults): the same prompt must not travel on. Four creates declare
+# neither maxJobs nor replyRef.
 _KLING = Service(
     key="kling",
     path="/v1/kling",
@@ -62,6 +83,7 @@ _KLING = Service(
     load=JobsEndpoint(path="scheduler", job=("id",), account=("email",)),
     job_id=("task.id",),
     final=ends(status_final=True),
+    plain=("omni", "motion-create", "tts", "add-sound"),
     rules=(VerdictRule(status=500, verdict="REFUSED"),),
     docs=DOCS + "kling-v1",
 )
@@ -81,15 +103,18 @@ _RUNWAYML = Service(
 )
 
 # get-pixverse-accounts, get-pixverse-scheduler: rows carried video_id before they carried id. Its 404 for
-# a video that is still being made belongs to polling; a create never answers so.
+# a video that is still being made belongs to polling; a create never answers so. One list has all kinds,
+# but no off-peak job, and no id tells which those are: so nothing is called missing.
 _PIXVERSE = Service(
     key="pixverse",
     path="/v2/pixverse",
     max_jobs="maxJobs",
     reply_ref=True,
-    load=JobsEndpoint(path="scheduler", job=("id", "video_id"), account_in_id=r"-pixverse:([^:]+)-[a-z]+:"),
-    job_id=("video_id", "image_id"),
-    final=ends(video_status_final=True, image_status_final=True),
+    load=JobsEndpoint(
+        path="scheduler", job=("id", "video_id"), account_in_id=r"-pixverse:([^:]+)-[a-z]+:", covers=False
+    ),
+    job_id=("video_id", "image_id", "audio_id"),
+    final=ends(video_status_final=True, image_status_final=True, audio_status_final=True),
     docs=DOCS + "pixverse-v2",
 )
 
@@ -119,13 +144,15 @@ _MUSE = Service(
     docs=DOCS + "muse-v1",
 )
 
-# get-luma-accounts, post-luma-videos. The plan sets ``concurrency``; the entry itself says how many run.
-# Its pages are of April 2026, and the index of July does not name it: taken for alive.
+# get-luma-accounts, get-luma-jobs, post-luma-videos. The plan sets ``concurrency``. Its pages are of April
+# 2026, and the index of July does not name it: taken for alive.
 _LUMA = Service(
     key="luma",
     path="/v1/luma",
     capacity="concurrency",
-    load=JobsEndpoint(path="accounts", rows=(), counts="*.executing", covers=False),
+    load=JobsEndpoint(
+        path="jobs", rows=("jobs",), job=("jobid",), account=("account",), account_in_id=r"-email:([^:]+):"
+    ),
     job_id=("jobid",),
     final=DONE,
     docs=DOCS + "luma-v1",

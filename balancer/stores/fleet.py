@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from balancer import errors
 from balancer.errors import BalancerError, SourceError, SourceUnavailable, StoreUnavailable
 from balancer.models import AccountTable, JobList
-from balancer.rules.freshness import FETCH_DEADLINE, RECONCILE_DEADLINE
+from balancer.rules.freshness import BELIEVED, FETCH_DEADLINE, RECONCILE_DEADLINE
 from balancer.rules.ledger import Changes
 from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
 from balancer.rules.records import BOUND
@@ -201,7 +201,7 @@ class Fleet:
         asked = error.retry_after if isinstance(error, SourceError) else None
         pause = 0.0
         if what == "fetch":
-            pause = max(asked or 0.0, min(_MOST_PAUSE, 2.0 ** min(self._failures, 10)))
+            pause = max(min(asked or 0.0, BELIEVED), min(_MOST_PAUSE, 2.0 ** min(self._failures, 10)))
             self._failures += 1
         self._do(Fail(what, number, type(error).__name__, str(error), pause))
 

@@ -133,7 +133,9 @@ class Keeping(Asking):
         if judge.doubt:
             self._put_in_doubt(judge.key)
         try:
-            yield from self.ask_for_sure(judge, held, PATIENCE)
+            live = yield from self.ask_for_sure(judge, held, PATIENCE)
+            if not live and judge.seconds is not None:
+                yield from self.ask(_of_the_account(record, judge), PATIENCE)
         except StoreUnavailable:
             self.later(judge, held)
         except BaseException:
@@ -185,3 +187,14 @@ class Keeping(Asking):
         """Clear what verdicts made of an account. False: there is no such account."""
         self.look_afresh()
         return bool((yield from self.ask(Reset(account_id), PATIENCE)))
+
+
+def _of_the_account(record: LeaseRecord, judge: Report) -> Cool:
+    """Return what is left to do for a lease that has ended: its account is known all the same."""
+    return Cool(
+        account=record.account_state.id,
+        seconds=judge.seconds or 0.0,
+        scope=judge.scope,
+        reason=judge.reason,
+        worth_waiting=judge.worth_waiting,
+    )

@@ -132,7 +132,7 @@ class FakeUseapi:
         """Add an account, or replace what is configured for it; jobs on it run on."""
         site = self._sites.of(service)
         own = own_fields(site, entry) if isinstance(entry, int) else entry
-        slots = entry if isinstance(entry, int) and not own else None
+        slots = entry if isinstance(entry, int) else None
         self._book.configure(site.name, account, own, slots)
 
     def remove_account(self, service: str, account: str) -> None:

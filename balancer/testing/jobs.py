@@ -60,13 +60,13 @@ class Configured:
     own: Mapping[str, Any]
     """Fields of its entry that were given for it."""
     slots: int | None = None
-    """Its maximum where the service's entries do not state one."""
+    """Its maximum for the kinds of job for which the service's entries do not state one."""
     reason: str | None = None
     """Why it is broken, or None."""
 
     def limit(self, row: Service) -> int:
         """Return how many jobs of that kind it may run at once."""
-        if self.slots is not None:
+        if row.capacity is None and self.slots is not None:
             return self.slots
         try:
             return max(0, int(float(self.own[row.capacity or ""])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from balancer.testing.views import Seen, Shown, View
@@ -10,6 +11,9 @@ from balancer.testing.views import Seen, Shown, View
 Listing = Callable[[View], Any]
 """Makes a body from what is running."""
 Part = Callable[[Seen], Mapping[str, Any]]
+_MINIMAX_IDS: Mapping[str, str] = MappingProxyType(
+    {"images": "imageId", "music": "musicId", "audio": "audioId"}
+)
 
 
 def field(name: str) -> Part:
@@ -39,7 +43,7 @@ def timing(seen: Seen) -> Mapping[str, Any]:
 
 def minimax_id(seen: Seen) -> Mapping[str, Any]:
     """Return the id under a name that tells its kind."""
-    return {"imageId" if seen.kind == "images" else "videoId": seen.id}
+    return {_MINIMAX_IDS.get(seen.kind, "videoId"): seen.id}
 
 
 def scheduler(*parts: Part, kinds: tuple[str, ...] = ("",)) -> Listing:

@@ -100,7 +100,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             code=200,
             create=lambda seen: {"videoId": seen.id},
             status=_FINAL_FLAG,
-            lists=_scheduler(lists.minimax_id, lists.timing, kinds=("", "images"))
+            lists=_scheduler(lists.minimax_id, lists.timing, kinds=("", "images", "music", "audio"))
             | {"agent/jobs": lists.minimax_agent},
             max_jobs=(1, 10),
         ),
@@ -111,7 +111,17 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             status=_FINAL_FLAG,
         ),
         "minimax/agent": _BESIDE,
-        "minimax/audio": replace(_BESIDE, status=_FINAL_FLAG),
+        "minimax/music": Shape(
+            id="user:1234-minimax:{account}-music:{n}",
+            code=200,
+            create=lambda seen: {"musicId": seen.id},
+            status=_FINAL_FLAG,
+        ),
+        "minimax/audio": Shape(
+            id="user:1234-minimax:{account}-audio:{n}",
+            create=lambda seen: {"audioId": seen.id},
+            status=_FINAL_FLAG,
+        ),
         "minimax/llm": replace(_BESIDE, status=_FINAL_FLAG),
         "kling": Shape(
             id="{n}",

@@ -22,12 +22,15 @@ from balancer.errors import (
     Unauthorized,
 )
 from balancer.useapi.api_token import Token
+from balancer.useapi.http_response import read
 from balancer.useapi.verdicts import retry_after
 
 BODY_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer that are read, once unpacked."""
 _CHUNK = 64 * 1024
 _MOST_REDIRECTS = 5
+_ITS_OWN = (429, 503)
+"""Statuses whose ``Retry-After`` is the service's word; that of the others is a gateway's."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -58,8 +61,8 @@ class PatientRetry(Retry):
     budget = threading.local()
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        """Return the seconds that an answer asks to wait; None if it names none, or nonsense."""
-        return retry_after(response.headers, time.time())
+        """Return the seconds that the service asks to wait; None if it names none, or nonsense."""
+        return retry_after(response.headers, time.time()) if response.status in _ITS_OWN else None
 
     def increment(self, *args: Any, **kwargs: Any) -> Self:
         """Count a failed try.
@@ -134,7 +137,9 @@ def status_error(reply: Reply) -> BalancerError | None:
     if status != 429 and status < 500:
         return InvalidConfiguration(f"the server answered {status}")
     error = SourceUnavailable(f"the server answered {status}")
-    error.retry_after = retry_after(reply.headers, time.time())
+    answer = read((status, dict(reply.headers), reply.body))
+    if answer is not None and status in _ITS_OWN and not answer.is_page:
+        error.retry_after = answer.pause(time.time())
     return error
 
 

@@ -24,9 +24,20 @@ LONGEST = 31 * 86400.0
 
 # Where requests and httpx, then aiohttp and urllib3, keep what was read; then what doubles are made of.
 _BODIES = ("_content", "_body", "content", "body", "text", "data")
-_BODY_LIMIT = 8 * 1024 * 1024
+_BODY_LIMIT = 256 * 1024
+_WHOLE_LIMIT = 8 * 1024 * 1024
 _TEXT_LIMIT = 64 * 1024
-_PAUSES = ("retryAfter", "retryAt", "error.retryAfter", "error.retryAt")
+_INSTANT_LIMIT = 200
+"""Characters of a pause: no date in any form has half as many, and the parsers of dates are not linear."""
+_PAUSES = (
+    "retryAfter",
+    "retryAt",
+    "error.retryAfter",
+    "error.retryAt",
+    "resetsAt",
+    "quota.resetsAt",
+    "error.resetsAt",
+)
 _EPOCH, _EPOCH_MS = 1e9, 1e12  # as a length, the first is 31 years; as an instant, the year 2001
 _LENGTH = (
     r"([0-9]+(?:\.[0-9]*)?)\s*(?:(s)(?:ec(?:ond)?s?)?|(m)(?:in(?:ute)?s?)?|(h)(?:(?:ou)?rs?)?|(d)(?:ays?)?)?"
@@ -51,37 +62,61 @@ class Answer(NamedTuple):
     text: str = ""
     """The beginning of the body, at most 64 KiB; empty if there is none."""
     body: Any = None
-    """The body's JSON, or None."""
+    """The body's JSON, or None; also of a body that is too large to be looked at while somebody waits."""
+    unread: bool = False
+    """It is a response whose body was not read yet: what it says besides its status is not known."""
 
     def at(self, path: str) -> Any:
         """Return what stands in the body at a dotted path of keys, or None."""
         return get_path(self.body, path)
 
+    @property
+    def is_page(self) -> bool:
+        """Whether the body is what a gateway writes: anything but JSON, which useapi.net answers with."""
+        return bool(self.text.strip()) and not isinstance(self.body, Mapping | list)
+
     def pause(self, wall: float) -> float | None:
         """Return how many seconds it asks to wait, 31 days at most; None if it does not.
 
         The first usable one counts of: the header ``Retry-After`` (RFC 9110, section 10.2.3), then
-        ``retryAfter`` and ``retryAt`` of the body or of its ``error`` (useapi.net's pages of Google
-        Flow and Google Vids). ``wall`` is now, in seconds since the epoch.
+        ``retryAfter``, ``retryAt`` and ``resetsAt`` of the body, of its ``error`` or its ``quota``
+        (useapi.net's pages of Google Flow, Google Vids and Muse). ``wall`` is now, in seconds since
+        the epoch, for answers that do not say when they were made.
         """
-        stated = (self.headers.get("retry-after"), *map(self.at, _PAUSES))
-        return next((pause for value in stated if (pause := seconds_until(value, wall))), None)
+        now = self.made_at(wall)
+        header = self.headers.get("retry-after")
+        stated = (suppressing(lambda: _once(header), header), *map(self.at, _PAUSES))
+        return next((pause for value in stated if (pause := seconds_until(value, now))), None)
+
+    def made_at(self, wall: float) -> float:
+        """Return when the server made it, by its header ``Date``; else ``wall``.
+
+        An instant that the server names is as far away as its own clock says, not the client's.
+        """
+        instant = suppressing(lambda: _instant(_text(self.headers["date"], _INSTANT_LIMIT)), math.nan)
+        return instant if math.isfinite(instant) else wall
 
 
-def read(thing: object) -> Answer | None:
+def read(thing: object, *, whole: bool = False) -> Answer | None:
     """Return what ``thing`` says as an HTTP answer; None if it is none: it has no status.
 
     It may be a response object of any client, a bare status, or a triple of status, headers (a
-    mapping or None) and body (text, bytes, JSON or None).
+    mapping or None) and body (text, bytes, JSON or None). Of text up to 256 KiB are parsed, as event
+    loops stand still meanwhile; with ``whole`` 8 MiB.
     """
     status = _status(thing)
     if status is None:
         return None
     headers = suppressing(lambda: _headers(thing), {})
-    raw = suppressing(lambda: _raw(thing), "")
-    if len(raw) > _BODY_LIMIT:
-        return Answer(status, headers, _text(raw))
-    return Answer(status, headers, _text(raw), suppressing(lambda: json.loads(raw), None))
+    held = suppressing(lambda: _held(thing), None)
+    if held is None:
+        return Answer(status, headers, unread=not isinstance(thing, int | tuple | BaseException))
+    if not isinstance(held, str | bytes):
+        return Answer(status, headers, suppressing(lambda: _written(held), ""), held)
+    parsed = len(held) <= (_WHOLE_LIMIT if whole else _BODY_LIMIT)
+    return Answer(
+        status, headers, _text(held), suppressing(lambda: json.loads(held), None) if parsed else None
+    )
 
 
 def retry_after(headers: Mapping[str, Any], wall: float) -> float | None:
@@ -133,20 +168,44 @@ def _lower(headers: Any) -> dict[str, Any]:
     return {(_text(name) if isinstance(name, bytes) else str(name)).lower(): value for name, value in pairs}
 
 
-def _raw(thing: Any) -> str | bytes:
+def _held(thing: Any) -> str | bytes | dict[Any, Any] | list[Any] | None:
+    """Return what an answer holds of its body; None: it was not read."""
     held = {"body": thing[2]} if isinstance(thing, tuple) else vars(thing)
-    body = next(held[name] for name in _BODIES if isinstance(held.get(name), str | bytes | dict | list))
-    return body if isinstance(body, str | bytes) else json.dumps(body, default=str, ensure_ascii=False)
+    return next(
+        (held[name] for name in _BODIES if isinstance(held.get(name), str | bytes | dict | list)), None
+    )
 
 
-def _text(raw: Any) -> str:
-    start = raw[:_TEXT_LIMIT]
+def _written(body: object) -> str:
+    """Return the beginning of a parsed body as text, without writing the rest."""
+    pieces, size = [], 0
+    for piece in json.JSONEncoder(default=str, ensure_ascii=False).iterencode(body):
+        pieces.append(piece[:_TEXT_LIMIT])
+        size += len(piece)
+        if size >= _TEXT_LIMIT:
+            break
+    return "".join(pieces)[:_TEXT_LIMIT]
+
+
+def _text(raw: Any, limit: int = _TEXT_LIMIT) -> str:
+    start = raw[:limit]
     return start.decode("utf-8", "replace") if isinstance(start, bytes) else str(start)
+
+
+def _once(header: Any) -> Any:
+    """Return one value, the longest pause, of a header that came twice: clients join them by commas."""
+    parts = [part.strip() for part in _text(header, _INSTANT_LIMIT).split(",")]
+    half = len(parts) // 2
+    if half and all(re.fullmatch(_LENGTH, part, re.IGNORECASE) for part in parts):
+        return max(parts, key=lambda part: _seconds(part, 0.0))
+    return ", ".join(parts[:half]) if half and parts[:half] == parts[half:] else header
 
 
 def _seconds(value: Any, wall: float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_number(float(value), wall)
+    if len(value) > _INSTANT_LIMIT:
+        return math.nan
     text = _text(value).strip()
     length = re.fullmatch(_LENGTH, text, re.IGNORECASE)
     if length is None:

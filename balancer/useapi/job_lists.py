@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from balancer.errors import InvalidConfiguration
 from balancer.models import MAX_CAPACITY, Job, JobList
 from balancer.services.schema import JobsEndpoint, Service
-from balancer.useapi.json_access import field, first, identifier, kind
+from balancer.useapi.json_access import field, first, folded, identifier, kind
 
 
 class _Spot(NamedTuple):
@@ -38,8 +38,12 @@ def listing(body: object, service: Service) -> JobList:
         raise InvalidConfiguration(f"the list of running jobs is {kind(body)} that has no such list in it")
     found = [_rows(body, path) for path in load.rows]
     jobs = [_job(spot, load) for spots, _ in found for spot in spots]
-    named = Counter(job.account for job in jobs if job)
-    counts = {id: number for id, number in _counts(body, load) if number > named[id] or not named[id]}
+    named = Counter(folded(job.account) for job in jobs if job and job.account)
+    counts = {
+        id: number
+        for id, number in _counts(body, load)
+        if number > named[folded(id)] or not named[folded(id)]
+    }
     readable = all(job and job.id for job in jobs) and any(whole for _, whole in found)
     return JobList(tuple(_of_kind(jobs, load)), MappingProxyType(counts), load.covers and readable)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 _ABSURD = 10**30
+_LONGEST_ID = 1_000
+"""Characters. The longest id that any page shows has under 150."""
+_MOST_FIELDS = 1_000
+"""Fields of an object that are looked through for another spelling. None that is known has a hundred."""
 
 
 def field(item: Mapping[Any, Any], name: str) -> Any:
@@ -13,7 +18,7 @@ def field(item: Mapping[Any, Any], name: str) -> Any:
     if name in item:
         return item[name]
     folded = name.casefold()
-    for key in item:
+    for key in islice(item, _MOST_FIELDS):
         if isinstance(key, str) and key.casefold() == folded:
             return item[key]
     return None
@@ -34,14 +39,22 @@ def first(item: object, paths: Iterable[str]) -> str | None:
 
 
 def identifier(value: object) -> str | None:
-    """Return an id as text: some services send numbers. None for what cannot be an id."""
+    """Return an id as text, white space around it cut off: some services send numbers. None for no id."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int):
         return str(value) if abs(value) < _ABSURD else None
-    return value if isinstance(value, str) and value and value.isprintable() else None
+    if not isinstance(value, str) or len(value) > _LONGEST_ID:
+        return None
+    text = value.strip()
+    return text if text and text.isprintable() else None
+
+
+def folded(account_id: str) -> str:
+    """Return what two spellings of an account have in common: people write e-mails in either case."""
+    return account_id.strip().casefold()
 
 
 def kind(value: object) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -20,15 +21,17 @@ from balancer.models import MAX_CAPACITY, Account, AccountTable
 from balancer.redaction import clean, is_secret, is_secret_number, secrets
 from balancer.services.schema import Service
 from balancer.useapi.job_lists import listing
-from balancer.useapi.json_access import field, first, get_path, identifier, kind
+from balancer.useapi.json_access import field, get_path, identifier, kind
 
-__all__ = ["body", "entry", "final", "job_id", "listing", "table"]
+__all__ = ["body", "entry", "final", "job_id", "job_ids", "listing", "table"]
 
 _WHOLE = re.compile(r"\s*[+-]?\d{1,12}(\.0*)?\s*", re.ASCII)
 _MOST_DIGITS = 30
 """No capacity and no id has more."""
 _WORDS = ("message", "error", "reason", "code")
 _ABSURD = 10**18
+_MOST_ITEMS = 100
+"""Jobs of one answer that are looked at."""
 
 
 def body(raw: bytes, content_type: str | None) -> object:
@@ -155,7 +158,9 @@ def _assumed(service: Service, default_capacity: int | None) -> tuple[int | None
     if default_capacity is not None:
         return default_capacity, f"{missing}: default_capacity {default_capacity} taken"
     if service.default_capacity is not None:
-        return service.default_capacity, f"{missing}: documented default {service.default_capacity} taken"
+        default = f"{service.default_capacity}"
+        taken = f"{default} assumed" if service.assumed else f"documented default {default} taken"
+        return service.default_capacity, f"{missing}: {taken}"
     return 1, f"{missing}: 1 assumed"
 
 
@@ -182,7 +187,7 @@ def _said(value: object) -> str | None:
 
 
 def _fields(
-    value: Mapping[Any, Any], service: Service, hidden: Iterable[str]
+    value: Mapping[Any, Any], service: Service, hidden: Collection[str]
 ) -> Mapping[str, bool | int | float | str]:
     kept = {name: number for name, number in value.items() if _harmless(name, number)}
     for name in service.strings:
@@ -200,10 +205,28 @@ def _harmless(name: object, value: object) -> bool:
     return isinstance(value, int | float) and abs(value) < 2**63 and not is_secret_number(name)
 
 
+def job_ids(body: object, service: Service) -> tuple[str, ...]:
+    """Return the ids of all jobs that a create answer names, in its order, each once; at most 100.
+
+    A request may start several: an array of answers, or an array of ids where one id would stand.
+    """
+    found = (id for item in islice(_items(body), _MOST_ITEMS) for id in _named(item, service.job_id))
+    return tuple(islice(dict.fromkeys(found), _MOST_ITEMS))
+
+
 def job_id(body: object, service: Service) -> str | None:
-    """Return the id of the job that a create answer, a status body or a callback is about."""
-    found = [first(item, service.job_id) for item in _items(body)]
+    """Return the id of the one job that an answer, a status body or a callback is about, else None."""
+    found = job_ids(body, service)
     return found[0] if len(found) == 1 else None
+
+
+def _named(item: object, paths: Iterable[str]) -> list[str]:
+    for path in paths:
+        value = get_path(item, path)
+        ids = map(identifier, value[:_MOST_ITEMS] if isinstance(value, list) else (value,))
+        if found := [id for id in ids if id is not None]:
+            return found
+    return []
 
 
 def final(body: object, service: Service) -> bool:
@@ -211,11 +234,11 @@ def final(body: object, service: Service) -> bool:
 
     Of a list of bodies every one must say so.
     """
-    verdicts = [_ended(item, service.final) for item in _items(body)]
-    return bool(verdicts) and all(verdicts)
+    items = _items(body)
+    return bool(items) and len(items) <= _MOST_ITEMS and all(_ended(item, service.final) for item in items)
 
 
-def _items(body: object) -> Iterable[object]:
+def _items(body: object) -> Sequence[object]:
     return body if isinstance(body, list) else (body,)
 
 

@@ -20,14 +20,18 @@ from typing import Any, Literal, NamedTuple
 from balancer.errors import BalancerError
 from balancer.services.schema import Service, VerdictRule
 from balancer.useapi.http_response import Answer, read, retry_after, seconds_until, suppressing
-from balancer.useapi.parsing import final, job_id
-from balancer.useapi.transport_errors import may_have_been_sent
+from balancer.useapi.parsing import final, job_ids
+from balancer.useapi.transport_errors import linked, may_have_been_sent
 
 __all__ = ("Verdict", "VerdictDetails", "judge", "retry_after", "transport")
 
 _DAY = 86400.0
 _HELD = {"EXHAUSTED": 3600.0, "BROKEN": 900.0}
 _SHORT, _SPREAD = 10.0, 20.0  # post-riffusion-create-prompt: "wait at least 10..30 seconds"
+OVERLOADED = 600.0
+"""Longest pause in seconds that a server which could not answer is believed: it guesses, and may be back."""
+_IN_LINE = 600.0
+"""Longest pause named by an answer, in seconds, for which callers are kept waiting."""
 
 
 class Verdict(enum.Enum):
@@ -64,6 +68,17 @@ class Verdict(enum.Enum):
 _ADVERSE = frozenset({Verdict.BUSY, Verdict.EXHAUSTED, Verdict.BROKEN, Verdict.AMBIGUOUS})
 _ELSEWHERE = frozenset({Verdict.NOT_SENT, Verdict.BUSY, Verdict.EXHAUSTED, Verdict.BROKEN})
 _WORTH_WAITING = frozenset({Verdict.BUSY, Verdict.AMBIGUOUS})
+_GRAVITY = (
+    Verdict.AMBIGUOUS,
+    Verdict.ACCEPTED,
+    Verdict.REFUSED,
+    Verdict.TOKEN,
+    Verdict.BROKEN,
+    Verdict.EXHAUSTED,
+    Verdict.BUSY,
+    Verdict.NOT_SENT,
+)
+"""Which of several outcomes counts: the first of these. What may have been sent outweighs what was not."""
 
 
 class VerdictDetails(NamedTuple):
@@ -88,13 +103,16 @@ class VerdictDetails(NamedTuple):
     """The job that the answer names, if it was accepted."""
     final: bool = False
     """The accepted job is over already: the answer carries a final status."""
+    unread: bool = False
+    """The answer's body was not read yet, so that nobody knows which job it names."""
     token_error: Literal["unauthorized", "subscription"] | None = None
     """With TOKEN: what is wrong with it."""
 
 
 # useapi.net's wordings. Google ends each 429 in "(e.g. check quota)", throttling included.
 _UNKNOWN_ACCOUNT = (
-    r"\baccount(?: \S*[@\d]\S*)? (?:was |is )?(?:not found|not configured|unknown)|\bconfiguration not found"
+    r"\baccount(?: (?=\S*[@\d])\S++)? (?:was |is )?(?:not found|not configured|unknown)"
+    r"|\bconfiguration not found"
 )
 _QUOTA = r"(?<!check )quota|allowance|\bcredits?\b|(?<![a-z])(?:daily|weekly|monthly)(?![a-z])"
 _SUBSCRIPTION = r"no subscription or subscription expired|subscription required"
@@ -126,7 +144,9 @@ def judge(answer: object, service: Service, *, draw: Callable[[], float], wall: 
         answer: A response of requests, httpx, aiohttp, urllib3 or urllib, of which only what was
             read already counts as the body; a status; a triple of status, headers and body; an
             exception. What has no status is not an answer and counts as ACCEPTED; an exception that
-            is no transport error and carries no answer counts as REFUSED with ``status`` None.
+            is no transport error and carries no answer counts as REFUSED with ``status`` None. Of a
+            group of exceptions the gravest counts; of what an exception was raised from, or while it
+            was handled, only what leaves open whether a job runs.
         service: The row whose exceptions come first.
         draw: Returns a number of [0, 1), which spreads the short pauses over 10 to 30 seconds.
         wall: Now, in seconds since the epoch, for answers that name an instant.
@@ -144,9 +164,10 @@ def judge(answer: object, service: Service, *, draw: Callable[[], float], wall: 
 def transport(error: BaseException) -> Verdict | None:
     """Return NOT_SENT or AMBIGUOUS for an error of the way to the server, None for any other.
 
-    None means: an error of the program, a cancellation, an error of this library, or one that
-    carries the server's answer (``raise_for_status``), which :func:`judge` reads. The rule is
-    RFC 9110, section 9.2.2: no POST is repeated unless it is known that it was not applied.
+    It is taken by itself, without its cause. None means: an error of the program, a cancellation, an
+    error of this library, or one that carries the server's answer (``raise_for_status``), which
+    :func:`judge` reads. The rule is RFC 9110, section 9.2.2: no POST is repeated unless it is known
+    that it was not applied.
     """
     sent = may_have_been_sent(error)
     if sent is False:
@@ -155,6 +176,21 @@ def transport(error: BaseException) -> Verdict | None:
 
 
 def _judge_error(error: Any, service: Service, draw: Callable[[], float], wall: float) -> VerdictDetails:
+    raised: list[VerdictDetails] = []
+    for one, itself in linked(error):
+        ruling = _judge_one(one, service, draw, wall)
+        if ruling.verdict is Verdict.AMBIGUOUS:
+            return ruling
+        if itself:
+            raised.append(ruling)
+    # Of two that are refused, the error of the program comes first: it says nothing about a job.
+    nothing = VerdictDetails(Verdict.REFUSED, reason=type(error).__name__)
+    return min(raised, key=lambda one: (_GRAVITY.index(one.verdict), one.status or 0), default=nothing)
+
+
+def _judge_one(
+    error: BaseException, service: Service, draw: Callable[[], float], wall: float
+) -> VerdictDetails:
     name, verdict = type(error).__name__, transport(error)
     found = None if verdict else _carried(error)
     if found:
@@ -174,55 +210,60 @@ def _carried(error: BaseException) -> Answer | None:
 
 
 def _rule(answer: Answer, service: Service, draw: Callable[[], float], wall: float) -> VerdictDetails:
-    rule = _applied(answer, service)
+    named = None if answer.status // 100 == 2 else answer.pause(wall)  # most are accepted, and name none
+    rule = _applied(answer, service, named)
     verdict = Verdict[rule.verdict]
     accepted, token = verdict is Verdict.ACCEPTED, verdict is Verdict.TOKEN
+    jobs = job_ids(answer.body, service) if accepted else ()
     return VerdictDetails(
         verdict,
         status=answer.status,
-        seconds=_cooldown(verdict, rule, answer, draw, wall),
+        seconds=_cooldown(verdict, rule, answer, named or _ruled(rule, answer.made_at(wall)), draw),
         reason=_reason(answer),
         scoped=rule.scoped,
         pool_wide=rule.pool_wide,
         refresh=rule.refresh or token,
-        worth_waiting=verdict in _WORTH_WAITING,
-        job_id=job_id(answer.body, service) if accepted else None,
+        worth_waiting=verdict in _WORTH_WAITING
+        and (verdict is Verdict.AMBIGUOUS or (named or 0.0) <= _IN_LINE),
+        job_id=jobs[0] if jobs else None,
         final=accepted and final(answer.body, service),
+        unread=answer.unread,
         token_error=("subscription" if answer.status == 402 else "unauthorized") if token else None,
     )
 
 
-def _applied(answer: Answer, service: Service) -> VerdictRule:
-    own = _first(service.rules, answer)
+def _applied(answer: Answer, service: Service, named: float | None) -> VerdictRule:
+    own = _first(service.rules, answer, named)
     if own:
         return own
     # post-riffusion-create-prompt: a moderated prompt is answered with this flag, whatever the status.
-    if answer.at("is_flagged") is True and job_id(answer.body, service) is None:
+    if answer.at("is_flagged") is True and not job_ids(answer.body, service):
         return VerdictRule(status=answer.status, verdict="REFUSED")
     by_class = VerdictRule(status=answer.status, verdict=_CLASSES.get(answer.status // 100, "REFUSED"))
-    return _first(_COMMON, answer) or by_class
+    return _first(_COMMON, answer, named) or by_class
 
 
-def _first(rules: Iterable[VerdictRule], answer: Answer) -> VerdictRule | None:
-    return next((rule for rule in rules if _applies(rule, answer)), None)
+def _first(rules: Iterable[VerdictRule], answer: Answer, named: float | None) -> VerdictRule | None:
+    return next((rule for rule in rules if _applies(rule, answer, named)), None)
 
 
-def _applies(rule: VerdictRule, answer: Answer) -> bool:
+def _applies(rule: VerdictRule, answer: Answer, named: float | None) -> bool:
     statuses = (rule.status,) if isinstance(rule.status, int) else rule.status
-    if answer.status not in statuses:
+    if answer.status not in statuses or (rule.longer is not None and (named or 0.0) <= rule.longer):
         return False
     return rule.match is None or re.search(rule.match, answer.text, re.IGNORECASE) is not None
 
 
 def _cooldown(
-    verdict: Verdict, rule: VerdictRule, answer: Answer, draw: Callable[[], float], wall: float
+    verdict: Verdict, rule: VerdictRule, answer: Answer, pause: float | None, draw: Callable[[], float]
 ) -> float | None:
     if rule.pool_wide or not verdict.adverse:
         return None
-    named = answer.pause(wall) or _ruled(rule, wall)
     if verdict is Verdict.AMBIGUOUS:
-        return max(named or 0.0, _short(draw))
-    return named or _HELD.get(verdict.name) or _short(draw)
+        # What a gateway writes on its page is about the gateway, and not about this account.
+        its_own = pause if answer.status == 503 and not answer.is_page else None
+        return max(min(its_own or 0.0, OVERLOADED), _short(draw))
+    return pause or _HELD.get(verdict.name) or _short(draw)
 
 
 def _ruled(rule: VerdictRule, wall: float) -> float | None:

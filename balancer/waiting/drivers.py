@@ -9,6 +9,7 @@ A *step* is the result itself, where nothing has to be waited for, or a flow tha
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar, Union, overload
 
 from balancer.clock import Clock
 
+_RUN_LATER = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 T = TypeVar("T")
 
 
@@ -117,6 +119,22 @@ async def adrive(step: Step[T], call: Callable[[Any], Awaitable[Any]] | None = N
         flow.close()  # it still waits if an interruption came while no effect was under way
 
 
+def runs_later(function: object, *, awaited: bool) -> bool:
+    """Whether a call of ``function`` does none of its work, which then comes after its lease has ended.
+
+    Generators do, and coroutines that nobody awaits. ``awaited``: somebody does.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = getattr(type(function), "__call__", None)  # noqa: B004  (not whether it can be called, but how)
+    kinds = _RUN_LATER if awaited else (*_RUN_LATER, inspect.iscoroutinefunction)
+    # What types.coroutine makes of a generator is awaited like any coroutine.
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    if awaited and flags & inspect.CO_ITERABLE_COROUTINE:
+        return False
+    return any(kind(one) for kind in kinds for one in (function, call))
+
+
 def _perform(effect: Effect, call: Callable[[Any], Any] | None) -> Any:
     if isinstance(effect, BackendCall):
         return effect.backend.call(effect.operation)
@@ -146,6 +164,12 @@ async def _aperform(effect: Effect, call: Callable[[Any], Awaitable[Any]] | None
 
 
 async def _acall(call: Callable[[Any], Any], lease: Any) -> Any:
-    answer = call(lease)
-    # What cannot be awaited was sent all the same: an error here would hide that the job runs.
+    return await awaited(call(lease))
+
+
+async def awaited(answer: Any) -> Any:
+    """Return what ``answer`` gives when awaited. What cannot be awaited comes as it is.
+
+    Whoever made it has sent the job all the same: an error here would hide that it runs.
+    """
     return await answer if inspect.isawaitable(answer) else answer

@@ -8,7 +8,8 @@ enter()
 if job then
   key = call('HGET', K.jobs, job)
   if not key then
-    remember(K.early, job, MOST_JOBS)
+    -- A callback may come twice: what ended a lease already frees no later one.
+    if not remembers(K.done, job) then remember(K.early, job, MOST_JOBS) end
     return leave()
   end
 end

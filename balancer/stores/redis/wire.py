@@ -250,7 +250,7 @@ _BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_remember", "_memory", "_
 _END: dict[str, Any] = {
     "keys": WITH_JOBS,
     "ahead": ("_straight", "_remember", "_straight_end"),
-    "parts": ("_finish",),
+    "parts": ("_memory", "_finish"),
 }
 _TAKE: dict[str, Any] = {"ahead": ("_straight", "_straight_take"), "parts": ("_memory", "_wants")}
 

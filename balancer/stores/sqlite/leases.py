@@ -44,8 +44,8 @@ class Leases:
         """End a lease by key or by job, or remember that it is over."""
         if end.job_id is not None:
             lease = self._books.lease_of(end.job_id)
-            if lease is None:
-                self._memory.add(EARLY, end.job_id)
+            if lease is None and not self._memory.has(DONE, end.job_id):
+                self._memory.add(EARLY, end.job_id)  # what ended a lease already frees no later one
         else:
             lease = self._books.lease(end.key or "")
             if lease is None:
