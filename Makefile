@@ -6,13 +6,14 @@ MADE := .venv/.made
 # Two at a time: much of what tests do is to wait for processes. A file stays on one worker.
 TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench shape clean
 
 help:
 	@echo 'make demo    see the balancer at work against a stand-in server on this machine'
 	@echo 'make test    run the tests'
 	@echo 'make check   format, lint, types, layers, then the tests with branch coverage (what CI runs)'
 	@echo 'make bench   measure against the yardsticks'
+	@echo 'make shape   count lines, files, import cycles and how far calls walk; BASE=COMMIT compares'
 	@echo 'make venv    make .venv, or bring it up to date with pyproject.toml'
 	@echo 'make clean   remove .venv and whatever the tools left behind'
 
@@ -38,6 +39,9 @@ check: $(MADE)
 
 bench: $(MADE)
 	$(BIN)/python -m benchmarks
+
+shape: $(MADE)
+	@$(BIN)/python -m benchmarks.shape $(if $(BASE),--base '$(BASE)')
 
 clean:
 	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist build

@@ -16,8 +16,11 @@ from benchmarks.report import Section
 
 QUESTIONS = (
     "pair",
+    "options",
+    "refusals",
     "threads",
     "aio",
+    "crowds",
     "memory",
     "startup",
     "idle",

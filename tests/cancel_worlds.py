@@ -65,9 +65,6 @@ class World:
     def wait_out(self):
         """Let pass what a caller waits at most although it could go on."""
 
-    def waiters(self):
-        return set(self.sync._core.store.wait_queue.waiters) | self.sync._core.refresher.watching
-
 
 class Free(World):
     """A free slot: what is awaited is the block's own work."""

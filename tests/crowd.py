@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 from naive import NaiveLedger
 
 from balancer import AccountPool, AcquireTimeout, NoAccounts
-from balancer.testing import ManualClock
+from balancer.testing import ManualClock, at_rest
 
 IDS = ("a", "b", "c")
 PATIENCE = 20.0
@@ -113,16 +113,20 @@ class Crowd(RuleBasedStateMachine):
         self.callers = [caller for caller in self.callers if caller not in finished]
         for caller in finished:
             self.judge(caller)
-        waiting = self.pool.stats().waiting
-        fetching = self.pool._core.refresher.configuration.single_flight.running
         return (
-            not fetching
-            and waiting == len(self.callers)
+            self.pool.stats().waiting == len(self.callers)
+            and self.nothing_moves()
             and not any(
                 self.clock() >= caller.deadline or self.hopeless(caller.wish) or self.eligible(caller.wish)
                 for caller in self.callers
             )
         )
+
+    def nothing_moves(self):
+        try:
+            return at_rest(self.pool, timeout=0)
+        except TimeoutError:
+            return False
 
     def judge(self, caller):
         if isinstance(caller.outcome, NoAccounts):

@@ -4,10 +4,9 @@ import math
 
 import requests
 from api import Api
-from stepping import until
 
 from balancer import AccountPool, AcquireTimeout, HttpSource, Verdict
-from balancer.testing import FakeUseapi, ManualClock
+from balancer.testing import FakeUseapi, ManualClock, at_rest
 
 INTERVAL = 30.0
 CREATES = {"riffusion": "music/create-prompt", "flowmusic": "music", "kling": "videos/text2video"}
@@ -49,7 +48,7 @@ class World:
 
     def landed(self):
         """Wait for what is on its way."""
-        until(lambda: not self.pool._core.refresher.in_flight)
+        at_rest(self.pool)
 
     def look(self):
         """Have a caller come by, which starts what is due, and wait for that."""

@@ -89,7 +89,7 @@ def full_pool(**options):
 
 def in_flight(pool):
     """Return how many leases are live, whatever else is wrong with the pool."""
-    return len(pool._core.store.ledger.records)
+    return len(pool.holders())
 
 
 def two_faces(**accounts):

@@ -8,7 +8,7 @@ import pytest
 from stepping import HeldSource, SteppedLoop
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, BalancerError
-from balancer.testing import ManualClock
+from balancer.testing import ManualClock, at_rest
 
 FEW, MANY, CROWD = 500, 1_000, 5_000
 
@@ -69,12 +69,11 @@ def time_out(size, time, prepare, watch=nullcontext):
         with watch() as watched:
             tasks = [asyncio.ensure_future(pool.acquire(timeout=5), loop=loop) for _ in range(size)]
             loop.tick(3)
-            assert len(sync._core.store.wait_queue.waiters) == size
+            assert at_rest(sync, callers=size, landed=False)
             move(6)
         assert all(isinstance(task.exception(), AcquireTimeout) for task in tasks)
-        assert not sync._core.store.wait_queue.waiters
-        assert not sync._core.refresher.watching
-        assert len(sync._core.store.ledger.records) == (held is not None)
+        assert at_rest(sync, callers=0, landed=False)
+        assert len(sync.holders()) == (held is not None)
         return watched
 
 

@@ -6,7 +6,7 @@ import pytest
 from stepping import HeldSource, SteppedLoop
 
 from balancer import AccountPool, AsyncAccountPool, SourceUnavailable
-from balancer.testing import ManualClock
+from balancer.testing import ManualClock, at_rest
 
 
 def test_many_callers_of_an_old_table_start_one_fetch_and_its_end_serves_them():
@@ -44,7 +44,7 @@ def test_a_request_that_a_task_waits_for_outlives_the_task(method):
         task.cancel()
         loop.tick(2)
         assert task.cancelled()
-        assert not sync._core.refresher.watching
+        assert at_rest(sync, callers=0, landed=False)
         source.table, source.running = {"a": 2}, [{"id": "j", "account": "a"}]
         while source.asked:
             source.land()

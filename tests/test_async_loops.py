@@ -11,6 +11,7 @@ from stepping import SteppedLoop, at_once, two_faces, until
 
 from balancer import AccountPool, AsyncAccountPool, PoolClosed
 from balancer.rules.records import LeaseRecord
+from balancer.testing import at_rest
 from balancer.waiting.tasks import TaskWaiter
 
 
@@ -36,14 +37,13 @@ def test_a_task_left_behind_by_a_loop_holds_up_nobody_in_the_next():
 
     async def abandon():
         asyncio.ensure_future(pool.acquire())  # noqa: RUF006  # nobody waits for it: that is the case
-        await asyncio.sleep(0)
-        assert sync._core.store.wait_queue.waiters
+        assert await at_rest(pool, callers=1)
 
     async def next_one():
         return await pool.acquire(timeout=20)
 
     asyncio.run(abandon())
-    assert not sync._core.store.wait_queue.waiters
+    assert at_rest(sync, callers=0)
     holder.release()
     assert at_once(asyncio.run(next_one()).release())
 
@@ -106,7 +106,7 @@ def test_loops_and_threads_at_once_never_share_one_slot_too_many():
     assert not meter.over
     assert meter.passed == rounds * (2 * 6 + 4)
     assert sync.stats().free == 3
-    assert not sync._core.store.wait_queue.waiters
+    assert at_rest(sync, callers=0)
 
 
 def test_closing_sends_the_waiting_tasks_of_every_loop_away():

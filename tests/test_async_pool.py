@@ -8,6 +8,7 @@ import pytest
 from stepping import SteppedLoop, at_once, two_faces, until
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, Verdict
+from balancer.testing import at_rest
 
 
 def test_over_memory_no_method_suspends_that_need_not_wait():
@@ -118,5 +119,5 @@ def test_a_thread_that_runs_a_loop_is_never_put_to_sleep():
                 sync.acquire(timeout=0)
 
     asyncio.run(use_the_wrong_face())
-    assert not sync._core.store.wait_queue.waiters
+    assert at_rest(sync, callers=0)
     assert sync.stats().in_flight == 0

@@ -7,6 +7,7 @@ from cancel_worlds import WORLDS, Closing, Free, Loading
 from stepping import SteppedLoop
 
 from balancer import PoolClosed, SourceUnavailable
+from balancer.testing import at_rest
 
 OUTCOMES = ("ok", "error", "slow", "never")
 TICKS = range(5)
@@ -47,8 +48,8 @@ def open_gate(world, name):
 def assert_nothing_is_left(world, tasks):
     """No slot taken, nobody in the queue, and every slot can be had."""
     assert all(task.done() for task in tasks)
-    assert not world.waiters()
-    assert not world.sync._core.store.ledger.records
+    assert at_rest(world.sync, callers=0, landed=False, timeout=0)
+    assert not world.sync.holders()
     if not world.sync._core.closed:
         slots = world.source.table["a"]
         assert len([world.sync.acquire(timeout=0) for _ in range(slots)]) == slots

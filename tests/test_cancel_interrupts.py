@@ -9,7 +9,7 @@ import pytest
 from stepping import SteppedLoop, at_once, full_pool, in_flight
 
 from balancer import AccountPool, AsyncAccountPool
-from balancer.testing import ManualClock
+from balancer.testing import ManualClock, at_rest
 
 PACKAGE = "/balancer/"
 SWALLOWED = (
@@ -130,7 +130,7 @@ def test_an_interrupted_release_strands_nobody_who_waits():
             loop.tick(3)
             at_once(second.result().release())
             assert in_flight(sync) == 0
-            assert not sync._core.store.wait_queue.waiters
+            assert at_rest(sync, callers=0)
         if not came:
             break
     assert moment > 10
@@ -167,7 +167,7 @@ def test_a_waiter_that_is_interrupted_leaves_its_place_and_its_slot_to_the_next(
                 assert task.done(), f"moment {moment}"
                 at_once(task.result().release())
             assert in_flight(sync) == 0
-            assert not sync._core.store.wait_queue.waiters
+            assert at_rest(sync, callers=0)
         if not came:
             break
     assert moment > 3

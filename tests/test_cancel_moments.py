@@ -8,7 +8,7 @@ import pytest
 from stepping import SteppedLoop, at_once, full_pool, in_flight
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
-from balancer.testing import ManualClock
+from balancer.testing import ManualClock, at_rest
 
 MOMENTS = list(itertools.product((0, 1, 2, 3), (0, 1, 2, 3), (True, False)))
 
@@ -40,7 +40,7 @@ def test_wait_for_gives_a_lease_or_an_error_and_never_both(timed_out, released, 
         got = None if task.exception() else task.result()
         assert isinstance(task.exception(), TimeoutError | None)
         assert in_flight(sync) == (got is not None)
-        assert not sync._core.store.wait_queue.waiters
+        assert at_rest(sync, callers=0)
         if got is not None:
             at_once(got.release())
         assert sync.acquire(timeout=0).release()
@@ -86,7 +86,7 @@ def test_a_coroutine_that_is_closed_while_it_waits_leaves_the_queue(served):
         if served:
             holder.release()
         waiting.close()
-        assert not sync._core.store.wait_queue.waiters
+        assert at_rest(sync, callers=0)
         assert in_flight(sync) == (0 if served else 1)
         holder.release()
         assert sync.acquire(timeout=0).release()
@@ -124,14 +124,15 @@ def test_a_crowd_whose_loop_was_closed_passes_the_slot_on_to_the_living(told):
         loop.tick(2)
         if told == "all at once":
             clock.advance(1)
-            assert len(sync._core.store.wait_queue.waiters) == 1
+            loop.tick(2)
+            assert at_rest(sync, callers=1)
         holder.release()
         loop.tick(3)
         assert at_once(task.result().release())
     for coroutine in lost:
         coroutine.close()
     assert in_flight(sync) == 0
-    assert not sync._core.store.wait_queue.waiters
+    assert at_rest(sync, callers=0)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -173,7 +174,7 @@ def test_a_crowd_that_is_cancelled_at_random_loses_no_slot(seed):
         ]
         assert all(lease.release() for lease in leases)
         assert in_flight(sync) == 0
-        assert not sync._core.store.wait_queue.waiters
+        assert at_rest(sync, callers=0)
         assert len([sync.acquire(timeout=0) for _ in range(3)]) == 3
 
 

@@ -13,6 +13,7 @@ from crew import Played, in_line, start
 from stepping import until
 
 from balancer import AccountPool, LeaseLost
+from balancer.testing import at_rest
 
 pytest_plugins = ["balancer.testing.plugin"]
 
@@ -144,7 +145,8 @@ def test_a_fork_during_a_fetch_does_not_block_the_childs_own():
     source.hold()
     pool = AccountPool(source=source)
     caller = start(pool.acquire)
-    until(lambda: source.calls == 1 and pool._core.refresher.watching)
+    until(lambda: source.calls == 1)
+    at_rest(pool, callers=1, landed=False)
 
     def use():
         source.detached()

@@ -1,36 +1,72 @@
-"""Imports run one way: a file of the package imports only from layers above its own."""
+"""Imports run one way: a file of the package imports only from layers above its own.
+
+What only a type checker reads counts like the rest: files that know each other in a circle cannot be
+understood one by one, whichever way they got to know each other.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "balancer"
 ROOT = "__init__"
+Orders = Mapping[str, Sequence[str]]
 
-# Top to bottom. A folder is one layer, and imports inside it are free. Groups are for reading only.
-LAYERS = """
-    redaction errors models clock events services useapi rules config request
-    waiting stores lease engine run base_pool pool async_pool prometheus
-    __init__
-    testing cli __main__
-""".split()  # noqa: SIM905  (one name a line would be thirty lines)
+# Folder by folder, top to bottom. From outside a folder is one layer. Lines are for reading only.
+ORDERS: Orders = {
+    folder: names.split()
+    for folder, names in {
+        "": """
+            redact errors wire answer model clock log service rows services
+            listing parse transport verdict token http source
+            agenda room tally accounts ledger matching lines waiting tasks
+            catalog survey options wish origin effect
+            store errands upkeep core lease refusal view flow run face pool aio prometheus
+            __init__
+            testing cli __main__
+        """,
+        "store": """
+            operations redis sqlite
+            desk base relay straight stepping memory
+            pulse serving courier asking keeping snapshot fleet reading direct shared
+            opening __init__
+        """,
+        "store/redis": """
+            resp scripts template wires watched wire packing cluster link clients ears backend __init__
+        """,
+        "store/sqlite": """
+            mailbox schema shelves forks uptime witness places glance books rebase choice memory line
+            fleet reading leases survey straight database acts backend __init__
+        """,
+    }.items()
+}
+FREE = {"rows", "testing", "cli", "cli/demo"}
+"""Folders whose files may import each other as they like."""
+
+KNOWN = {
+    "effect.py imports store, which stands below it",
+    "origin.py imports core, which stands below it",
+    "room.py imports tally, which stands below it",
+    "store/courier.py imports store/shared, which stands below it",
+    "store/fleet.py imports store/reading, which stands below it",
+    "store/pulse.py imports store/shared, which stands below it",
+    "store/relay.py imports store/stepping, which stands below it",
+    "store/serving.py imports store/shared, which stands below it",
+    "store/straight.py imports store/stepping, which stands below it",
+}
+"""What still breaks the order. This set only ever gets smaller."""
 
 
 class Imports(ast.NodeVisitor):
-    """Collects the dotted names that a file imports at run time, those inside functions included."""
+    """Collects the dotted names that a file imports, inside functions and for types alone included."""
 
     def __init__(self, folder: Sequence[str]) -> None:
         self.folder = folder
         self.names: list[str] = []
-
-    def visit_If(self, node: ast.If) -> None:
-        """Pass by what only a type checker reads: it imports nothing."""
-        for child in node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else [*node.body, *node.orelse]:
-            self.visit(child)
 
     def visit_Import(self, node: ast.Import) -> None:
         self.names += [alias.name for alias in node.names]
@@ -41,30 +77,53 @@ class Imports(ast.NodeVisitor):
         self.names += [".".join([*base, alias.name]) for alias in node.names]
 
 
-def imported_layers(file: Path, package: Path) -> Iterator[str]:
-    """Yield the layers of ``package`` that ``file`` imports; the package's own names are ``ROOT``'s."""
+def imported_files(file: Path, package: Path) -> Iterator[tuple[str, ...]]:
+    """Yield where each import of ``file`` leads inside ``package``; a folder's own names are ``ROOT``'s."""
     visitor = Imports(file.parent.relative_to(package.parent).parts)
     visitor.visit(ast.parse(file.read_text("utf-8")))
     for name in visitor.names:
-        top, _, rest = name.partition(".")
-        layer = rest.partition(".")[0]
-        if top == package.name:
-            yield layer if (package / layer).is_dir() or (package / f"{layer}.py").exists() else ROOT
+        top, *rest = name.split(".")
+        if top != package.name:
+            continue
+        place, path = package, list[str]()
+        for part in rest:
+            if (place / f"{part}.py").exists():
+                path.append(part)
+                break
+            if not (place / part).is_dir():
+                path.append(ROOT)
+                break
+            place /= part
+            path.append(part)
+        else:
+            path.append(ROOT)
+        yield tuple(path)
 
 
-def faults(package: Path, layers: Sequence[str]) -> list[str]:
+def faults(package: Path, orders: Orders, free: Collection[str] = ()) -> list[str]:
     """Return what breaks the order, one sentence each."""
-    place = {layer: number for number, layer in enumerate(layers)}
     found = []
     for file in sorted(package.rglob("*.py")):
         name = file.relative_to(package)
-        own = name.parts[0].removesuffix(".py")
-        if own not in place:
+        own = name.with_suffix("").parts
+        folder = "/".join(own[:-1])
+        if folder not in free and own[-1] not in orders.get(folder, ()):
             found.append(f"{name} is on no layer")
             continue
-        below = {layer for layer in imported_layers(file, package) if place.get(layer, -1) > place[own]}
+        below = {layer for path in imported_files(file, package) if (layer := fault(own, path, orders))}
         found += [f"{name} imports {layer}, which stands below it" for layer in sorted(below)]
     return found
+
+
+def fault(own: Sequence[str], path: Sequence[str], orders: Orders) -> str | None:
+    """Return the layer of ``path`` if it is below that of ``own``, in the folder where they part."""
+    for depth, (mine, other) in enumerate(zip(own, path, strict=False)):
+        if mine != other:
+            order = orders.get("/".join(own[:depth]), ())
+            if mine in order and other in order and order.index(other) > order.index(mine):
+                return "/".join([*own[:depth], other])
+            return None
+    return None
 
 
 @pytest.fixture
@@ -73,7 +132,7 @@ def tree(tmp_path):
 
     def write(**files: str) -> Path:
         package = tmp_path / "balancer"
-        for name, text in {"high": "", "low": "", "folder/low": "", **files}.items():
+        for name, text in {"high": "", "low": "", "folder/first": "", "folder/low": "", **files}.items():
             path = package / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
@@ -82,14 +141,29 @@ def tree(tmp_path):
     return write
 
 
-MADE_UP = ["high", "folder", "low", ROOT, "cli"]
+MADE_UP = {"": ["high", "folder", "low", ROOT, "cli"], "folder": ["first", "high", "low"]}
 
 
 def test_imports_run_one_way():
-    """Every module of the package is on a layer and imports none below it."""
+    """Every module of the package is on a layer and imports none below it, but for what is known."""
     assert list(PACKAGE.glob("*.py")), "the package was not found"
-    found = faults(PACKAGE, LAYERS)
-    assert not found, "\n".join(["", *found])
+    found = faults(PACKAGE, ORDERS, FREE)
+    assert set(found) <= KNOWN, "\n".join(["", *sorted(set(found) - KNOWN)])
+
+
+def test_what_is_known_to_break_the_order_still_does():
+    """What no longer breaks the order is struck off, so that it cannot come back."""
+    mended = KNOWN - set(faults(PACKAGE, ORDERS, FREE))
+    assert not mended, "\n".join(["strike these off KNOWN:", *sorted(mended)])
+
+
+def test_every_name_in_the_orders_is_there():
+    """A file that has gone leaves no name behind, and no folder has two orders."""
+    for folder, names in ORDERS.items():
+        place = PACKAGE / folder
+        assert len(set(names)) == len(names)
+        gone = [name for name in names if not ((place / name).is_dir() or (place / f"{name}.py").exists())]
+        assert not gone, f"{folder}: {gone}"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +177,7 @@ def test_imports_run_one_way():
         "from .low import thing",
         "def later():\n    from balancer.low import thing",
         "if True:\n    import balancer.low",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from balancer.low import Thing",
     ],
 )
 def test_an_import_from_below_is_found_however_it_is_written(tree, line):
@@ -113,11 +188,27 @@ def test_an_import_from_below_is_found_however_it_is_written(tree, line):
 @pytest.mark.parametrize(
     "line", ["from balancer.low import thing", "from ..low import thing", "from .. import low"]
 )
-def test_a_folder_is_one_layer(tree, line):
+def test_from_outside_a_folder_is_one_layer(tree, line):
     """A file in a folder stands where the folder stands, whatever its own name is."""
     assert faults(tree(**{"folder/high": line}), MADE_UP) == [
         "folder/high.py imports low, which stands below it"
     ]
+
+
+@pytest.mark.parametrize(
+    "line", ["from balancer.folder.low import thing", "from .low import thing", "from . import low"]
+)
+def test_a_folder_has_an_order_of_its_own(tree, line):
+    """Inside a folder files stand on layers too, and imports run one way there."""
+    assert faults(tree(**{"folder/high": line}), MADE_UP) == [
+        "folder/high.py imports folder/low, which stands below it"
+    ]
+
+
+def test_files_of_a_free_folder_import_each_other(tree):
+    """Where no order is asked for, none is broken."""
+    package = tree(**{"cli/one": "from . import two", "cli/two": "from . import one"})
+    assert faults(package, MADE_UP, free={"cli"}) == []
 
 
 @pytest.mark.parametrize(
@@ -127,14 +218,13 @@ def test_a_folder_is_one_layer(tree, line):
         "from balancer.high import thing",
         "from balancer import high",
         "from ..high import thing",
-        "from . import low",
-        "from .low import thing",
-        "from balancer.folder.low import thing",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from balancer.low import Thing",
+        "from . import first",
+        "from .first import thing",
+        "from balancer.folder.first import thing",
     ],
 )
-def test_what_runs_upward_or_stays_in_the_folder_is_free(tree, line):
-    """Imports from above, from the same folder, from elsewhere and for types alone are no fault."""
+def test_what_runs_upward_is_free(tree, line):
+    """Imports from above, in the package as in the folder, and from elsewhere are no fault."""
     assert faults(tree(**{"folder/high": line}), MADE_UP) == []
 
 
@@ -152,9 +242,11 @@ def test_the_front_of_the_package_does_not_import_the_tools_around_it(tree):
 
 def test_a_module_on_no_layer_is_found(tree):
     """A new module must be given its place."""
-    assert faults(tree(stray=""), MADE_UP) == ["stray.py is on no layer"]
+    package = tree(stray="", **{"folder/stray": "", "other/stray": ""})
+    strays = ["folder/stray.py", "other/stray.py", "stray.py"]
+    assert faults(package, MADE_UP) == [f"{name} is on no layer" for name in strays]
 
 
 def test_nothing_but_the_command_line_may_import_the_stand_in():
     """The testing tools stand below all of the package except the command line."""
-    assert LAYERS[-3:] == ["testing", "cli", "__main__"]
+    assert ORDERS[""][-3:] == ["testing", "cli", "__main__"]

@@ -6,6 +6,7 @@ from reconciling import INTERVAL, World
 from stepping import until
 
 from balancer import AccountPool, AcquireTimeout, SourceError
+from balancer.testing import at_rest
 
 LIST = "GET */jobs"
 
@@ -55,7 +56,7 @@ def test_in_real_time_the_only_caller_asks_once_its_wait_makes_that_due(constrai
     pool = AccountPool(source=Source(), ttl=1e9, reconcile_every=0.05)
     assert pool.stats().free == 0
     waiting = start(pool.acquire, **constraint)
-    until(lambda: pool._core.store.wait_queue.counted)  # stats() would have everybody look around
+    at_rest(pool, callers=1, landed=False)  # stats() would have everybody look around
     strangers.clear()
     assert result(waiting).release()
 
@@ -144,7 +145,7 @@ def test_a_list_that_hangs_is_given_up_and_what_it_brings_is_void():
         hanging = world.fake.fault(LIST, hang=True)
         waiting = start(world.pool.acquire, timeout=1_000)
         assert hanging.hit.wait(10)
-        until(lambda: world.pool._core.refresher.watching)
+        at_rest(world.pool, callers=1, landed=False)
         world.clock.advance(30)
         lease = result(waiting)
         world.fake.start_stranger("flowmusic", "a")

@@ -11,6 +11,7 @@ from fetching import fetches
 from stepping import until
 
 from balancer import AccountPool, AcquireTimeout, SourceUnavailable
+from balancer.testing import at_rest
 
 pytest_plugins = ["balancer.testing.plugin"]
 
@@ -68,7 +69,7 @@ def test_five_hundred_callers_cause_one_request(over_http, clock, age):
     callers = crew(500, pool.acquire)
     assert fault.hit.wait(30)
     if age is None:
-        until(lambda: len(pool._core.refresher.watching) == 500)
+        at_rest(pool, callers=500, landed=False)
     fault.lift()
     assert {result(caller).account.id for caller in callers} == {"a"}
     assert fetches(fake) - before == 1
@@ -98,7 +99,7 @@ def test_who_awaits_a_refresh_goes_on_after_five_seconds(play, clock):
     clock.advance(60)
     source.hold()
     leader = start(pool.acquire)
-    until(lambda: pool._core.refresher.watching)
+    at_rest(pool, callers=1, landed=False)
     clock.advance(4.9)
     assert not leader.done()
     clock.advance(0.1)
@@ -113,7 +114,7 @@ def test_who_awaits_a_refresh_waits_no_longer_than_its_timeout(play, clock):
     clock.advance(60)
     source.hold()
     leader = start(pool.acquire, timeout=2)
-    until(lambda: pool._core.refresher.watching)
+    at_rest(pool, callers=1, landed=False)
     clock.advance(2)
     assert result(leader).account.id == "a"
     source.detached()
@@ -162,7 +163,7 @@ def test_the_first_load_is_awaited_by_all_within_their_timeouts(play, clock):
     source, pool = play(Played(a=9))
     source.hold()
     patient, hasty = start(pool.acquire), start(pool.acquire, timeout=2)
-    until(lambda: len(pool._core.refresher.watching) == 2)
+    at_rest(pool, callers=2, landed=False)
     clock.advance(2)
     assert isinstance(error(hasty), AcquireTimeout)
     assert hasty.exception().timeout == 2
@@ -176,7 +177,7 @@ def test_a_timeout_of_zero_awaits_the_first_load(play, clock):
     source, pool = play()
     source.hold()
     caller = start(pool.acquire, timeout=0)
-    until(lambda: pool._core.refresher.watching)
+    at_rest(pool, callers=1, landed=False)
     clock.advance(59)
     assert not caller.done()
     source.detached()
@@ -188,7 +189,7 @@ def test_a_first_load_that_never_ends_is_given_up(play, clock):
     source, pool = play()
     source.hold()
     caller = start(pool.acquire, timeout=0)
-    until(lambda: pool._core.refresher.watching)
+    at_rest(pool, callers=1, landed=False)
     clock.advance(60)
     assert isinstance(error(caller), SourceUnavailable)
     source.detached()

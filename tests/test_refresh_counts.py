@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from crew import Played, error, queued, result, start
 from fetching import *  # noqa: F403  # fixtures
-from stepping import until
 
 from balancer import AcquireTimeout
+from balancer.testing import at_rest
 
 pytest_plugins = ["balancer.testing.plugin"]
 
@@ -186,7 +186,7 @@ def test_caps_hold_when_the_clock_passes_every_end(over_http, clock):
     _, pool = over_http({"a": 2}, ttl=60, stale_if_error=600, lease_ttl=60)
     held = [pool.acquire(), pool.acquire()]
     for seconds in (59, 61, 301, 601, 3601, 90_000):
-        until(lambda: not pool._core.refresher.in_flight)
+        at_rest(pool)
         clock.advance(seconds)
         with pytest.raises(AcquireTimeout):
             pool.acquire(timeout=0)

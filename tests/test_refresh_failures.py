@@ -14,6 +14,7 @@ from fetching import fetches
 from stepping import until
 
 from balancer import InvalidConfiguration, PoolClosed, SourceUnavailable, SubscriptionRequired, Unauthorized
+from balancer.testing import at_rest
 
 pytest_plugins = ["balancer.testing.plugin"]
 
@@ -174,7 +175,8 @@ def test_a_fetcher_that_died_does_not_block_the_next_fetch(play, clock, monkeypa
         patch.setattr(pool._core.refresher, "_land_fetch", lambda *_: died.set())
         caller = start(pool.acquire)
         assert died.wait(30)
-    until(lambda: source.calls == 1 and pool._core.refresher.watching)
+    until(lambda: source.calls == 1)
+    at_rest(pool, callers=1, landed=False)
     clock.advance(60)
     assert isinstance(error(caller), SourceUnavailable)
     clock.advance(1)
@@ -188,7 +190,8 @@ def test_what_an_attempt_given_up_brings_at_last_changes_nothing(play, clock, la
     source.trouble = late
     source.hold()
     caller = start(pool.acquire)
-    until(lambda: source.calls == 1 and pool._core.refresher.watching)
+    until(lambda: source.calls == 1)
+    at_rest(pool, callers=1, landed=False)
     hung = next(thread for thread in threading.enumerate() if thread.name == "balancer-fetch")
     clock.advance(60)
     error(caller)
@@ -216,9 +219,9 @@ def test_interrupting_the_leader_does_not_harm_the_others(play, clock):
         raise Interrupted
 
     def strike():
-        until(lambda: len(pool._core.refresher.watching) == 1)
+        at_rest(pool, callers=1, landed=False)
         followers = crew(5, pool.acquire)
-        until(lambda: len(pool._core.refresher.watching) == 6)
+        at_rest(pool, callers=6, landed=False)
         os.kill(os.getpid(), signal.SIGUSR1)
         return followers
 
@@ -240,7 +243,7 @@ def test_closing_the_pool_sends_those_away_who_wait_for_the_table(play):
     source, pool = play()
     source.hold()
     callers = [start(pool.acquire), start(pool.acquire, timeout=0), start(pool.acquire, account="a")]
-    until(lambda: len(pool._core.refresher.watching) == 3)
+    at_rest(pool, callers=3, landed=False)
     pool.close()
     for caller in callers:
         assert isinstance(error(caller), PoolClosed)

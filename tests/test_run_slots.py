@@ -9,7 +9,7 @@ from stepping import SteppedLoop, at_once, until
 from structlog.testing import capture_logs
 
 from balancer import AccountPool, AsyncAccountPool
-from balancer.testing import ManualClock
+from balancer.testing import ManualClock, at_rest
 
 
 @both_faces
@@ -233,6 +233,6 @@ def test_a_run_cancelled_at_any_moment_leaves_nothing_or_a_slot_in_doubt(bind):
                 assert task.result() == JOB
                 expected = ["bound"] if bind else []
             assert states(sync) == expected, f"moment {moment}"
-            assert not sync._core.store.wait_queue.waiters
+            assert at_rest(sync, callers=0)
             seen.add((task.cancelled(), *expected))
     assert len(seen) == 3  # nothing, in doubt, and through

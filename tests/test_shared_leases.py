@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
 from balancer.stores import courier
 from balancer.stores import operations as ops
+from balancer.testing import at_rest
 
 ONE = {"a": 1}
 TTL = 60.0
@@ -128,9 +129,9 @@ def test_an_acquire_gives_up_on_a_store_that_stays_away(pools, shelf):
     for timeout in (0, 0.1):
         with pytest.raises(StoreUnavailable):
             pool.acquire(timeout=timeout)
-    assert not pool._core.store.wait_queue.waiters
     shelf.away = False
     until(lambda: pool.stats().free == 1)
+    assert at_rest(pool, callers=0)
 
 
 def test_an_acquire_outlasts_a_short_outage(pools, shelf):
@@ -301,8 +302,7 @@ def test_closing_does_not_stop_a_loop_whose_tasks_wait(pools, monkeypatch):
     async def main():
         pool = AsyncAccountPool(pool=threads)
         task = asyncio.ensure_future(pool.acquire())
-        while not threads._core.store.wait_queue.counted:  # noqa: ASYNC110  # no event tells of it
-            await asyncio.sleep(0)
+        await at_rest(pool, callers=1)
         await pool.close()
         with pytest.raises(Exception, match="closed"):
             await task

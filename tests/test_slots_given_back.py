@@ -8,11 +8,11 @@ import threading
 import pytest
 import structlog
 from crew import in_line, result, start
-from stepping import until
 from two_slots import *  # noqa: F403  # fixtures
 from two_slots import free
 
 from balancer import AccountPool, AcquireTimeout, LeaseLost
+from balancer.testing import at_rest
 
 UNKNOWN = (502, {}, "")
 
@@ -129,9 +129,7 @@ def test_a_lease_dropped_while_all_wait_is_noticed_at_once(clock):
     pool = AccountPool(source={"a": 1}, ttl=1e9, clock=clock)
     kept = [pool.acquire()]
     waiter = start(lambda: pool.acquire(timeout=60))
-    until(lambda: pool.stats().waiting == 1)
-    store = pool._core.store
-    until(lambda: store.wait_queue.counted)
+    at_rest(pool, callers=1)
     with structlog.testing.capture_logs():
         kept.clear()
         assert waiter.result(30).account.id == "a"

@@ -12,6 +12,7 @@ from stepping import until
 from table_pools import *  # noqa: F403  # fixtures
 
 from balancer import AccountPool, AcquireTimeout, PoolClosed, TooManyWaiting
+from balancer.testing import at_rest
 from balancer.waiting.threads import ThreadWaiter
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -220,7 +221,7 @@ def test_waiting_for_the_first_table_is_not_waiting_in_line(clock):
     source.hold()
     pool = AccountPool(source=source, clock=clock, max_waiting=1)
     callers = crew(5, pool.acquire)
-    until(lambda: len(pool._core.refresher.watching) == 5)
+    at_rest(pool, callers=5, landed=False)
     source.detached()
     assert len([result(caller) for caller in callers]) == 5
 

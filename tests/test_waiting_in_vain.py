@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from crew import Played, crew, error, in_line, queued, result, start
-from stepping import until
 from table_pools import *  # noqa: F403  # fixtures
 
 from balancer import AccountPool, NoAccounts
+from balancer.testing import at_rest
 
 FULL = (429, {"Retry-After": "30"}, '{"error": "at capacity"}')
 EMPTY = (412, {}, '{"error": "Not enough credits"}')
@@ -87,7 +87,7 @@ def test_the_confirmation_takes_no_longer_than_the_callers_timeout(clock):
     clock.advance(10)
     source.hold()
     caller = start(pool.acquire, timeout=3)
-    until(lambda: pool._core.refresher.watching)
+    at_rest(pool, callers=1, landed=False)
     clock.advance(3)
     assert isinstance(error(caller), NoAccounts)
     source.detached()
@@ -101,7 +101,7 @@ def test_a_hundred_who_are_turned_away_cause_one_confirmation(clock):
     clock.advance(10)
     source.hold()
     callers = crew(100, pool.acquire)
-    until(lambda: len(pool._core.refresher.watching) == 100)
+    at_rest(pool, callers=100, landed=False)
     source.detached()
     assert {type(error(caller)) for caller in callers} == {NoAccounts}
     assert source.calls == 2

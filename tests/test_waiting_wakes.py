@@ -12,6 +12,7 @@ from stepping import until
 from table_pools import *  # noqa: F403  # fixtures
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
+from balancer.testing import at_rest
 from balancer.waiting.queue import WaitQueue
 
 LABELS = ["one", "three", "two"]
@@ -213,7 +214,7 @@ def test_who_waits_fetches_when_an_answer_says_that_the_configuration_has_change
     pool = AccountPool(source=source, ttl=1e9, reconcile_every=None)
     lease = pool.acquire()
     waiting = start(pool.acquire)
-    until(lambda: pool._core.store.wait_queue.counted)
+    at_rest(pool, callers=1)
     source.table["b"] = 1
     source.may_land.set()
     pool._core.refresher.expire()
@@ -231,9 +232,9 @@ def test_a_fetch_that_takes_long_keeps_nobody_from_a_slot_that_becomes_free(sour
     pool.refresh()
     pool.cool("a", 0.3)
     waiting = [start(pool.acquire, **constraint)]
-    until(lambda: pool._core.refresher.watching if constraint else pool.stats().waiting == 1)
+    at_rest(pool, callers=1, landed=False)
     waiting.append(start(pool.acquire))
-    until(lambda: pool.stats().waiting == (1 if constraint else 2))
+    at_rest(pool, callers=2, landed=False)
     if not constraint:
         pool._core.refresher.expire()
     until(lambda: source.fetches == 2)

@@ -173,7 +173,7 @@ def _take(
             if not busy:
                 fast.busy = False
 
-    return cast(FunctionType, take)
+    return cast("FunctionType", take)
 
 
 def _give_back(
@@ -217,4 +217,4 @@ def _give_back(
                 fast.busy = False
         return False
 
-    return cast(FunctionType, give_back)
+    return cast("FunctionType", give_back)

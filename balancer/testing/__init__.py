@@ -1,4 +1,4 @@
-"""A stand-in for useapi.net, which offers no sandbox, and a clock that tests move by hand.
+"""A stand-in for useapi.net, which offers no sandbox, a clock that tests move by hand, and a look for rest.
 
 ::
 
@@ -16,5 +16,16 @@ from balancer.testing.clock import ManualClock
 from balancer.testing.entries import CANARY
 from balancer.testing.fake import FakeUseapi
 from balancer.testing.faults import Fault
+from balancer.testing.rest import at_rest
 
-__all__ = ["CANARY", "AccountAudit", "Audit", "FakeUseapi", "Fault", "ManualClock", "Reply", "Violation"]
+__all__ = [
+    "CANARY",
+    "AccountAudit",
+    "Audit",
+    "FakeUseapi",
+    "Fault",
+    "ManualClock",
+    "Reply",
+    "Violation",
+    "at_rest",
+]

@@ -77,6 +77,11 @@ class Waiter(ABC):
         return self.record.state is not NEW
 
     @property
+    @abstractmethod
+    def asleep(self) -> bool:
+        """Whether it sleeps, and nobody has woken it."""
+
+    @property
     def can_sleep(self) -> bool:
         """Whether it may sleep where it is: a thread must not stop the event loop that it runs."""
         return True

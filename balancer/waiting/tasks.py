@@ -22,6 +22,12 @@ class TaskWaiter(Waiter):
         self._future: Future[None] | None = None
         self._woken = False
 
+    @property
+    def asleep(self) -> bool:
+        """Whether it sleeps, and nobody has woken it."""
+        future = self._future
+        return future is not None and not future.done() and not self._woken
+
     def wake(self) -> None:
         """End the sleep, from any thread.
 

@@ -16,12 +16,18 @@ from balancer.waiting.queue import Waiter
 class ThreadWaiter(Waiter):
     """A waiting thread. A lock of its own costs less than a Condition or an Event to hand over."""
 
-    __slots__ = ("_gate",)
+    __slots__ = ("_gate", "_parked")
 
     def __init__(self, record: LeaseRecord) -> None:
         super().__init__(record)
         self._gate = threading.Lock()
         self._gate.acquire()
+        self._parked = False
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it sleeps, and nobody has woken it."""
+        return self._parked and self._gate.locked()
 
     @property
     def can_sleep(self) -> bool:
@@ -48,4 +54,8 @@ class ThreadWaiter(Waiter):
                 "this acquire would have to wait, and would stop the event loop that runs in this thread: "
                 "use AsyncAccountPool(pool=this_pool), which shares its accounts and slots"
             )
-        self._gate.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+        self._parked = True
+        try:
+            self._gate.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+        finally:
+            self._parked = False

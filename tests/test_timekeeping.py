@@ -1,0 +1,139 @@
+"""Whoever waits is woken in time, whatever becomes of the event loop of another who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from crew import start
+
+from balancer import AccountPool, AsyncAccountPool
+from balancer.testing import at_rest
+
+SOON = 0.5
+"""Seconds until something happens that those who wait are woken for."""
+LATE = 2.5
+"""Seconds after that by which a thread has its slot, on a machine that is busy with other things."""
+TIMEOUT = 9.0
+"""Seconds for which the thread waits: it must not be its own timeout that serves it."""
+
+
+class Source:
+    """Accounts that a test may change."""
+
+    def __init__(self, **accounts):
+        self.table = accounts
+
+    def accounts(self):
+        return self.table
+
+
+def cooldown(pool, source, leases):
+    """Have the account's cooldown end."""
+    pool.cool("a", SOON)
+    leases.pop().release()
+    leases.pop().release()
+
+
+def expired_job(pool, source, leases):
+    """Have the time of bound jobs be over."""
+    for number in range(2):
+        leases.pop().bind(f"job-{number}", ttl=SOON)
+
+
+def raised_capacity(pool, source, leases):
+    """Have the next fetch find more room; it is due a second after the last."""
+    pool.refresh()
+    source.table = {"a": 4}
+
+
+@contextmanager
+def task_in_line(pool, fate):
+    """Have a task wait in line first, on a loop that then is ``fate``."""
+    loop, tasks = asyncio.new_event_loop(), AsyncAccountPool(pool=pool)
+    loop.set_exception_handler(lambda *_: None)  # it says that a task was destroyed
+    detached = threading.Event()
+    task = loop.create_task(_acquired(tasks))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    thread = None
+    if fate == "busy":
+        loop.call_soon(detached.wait, 30)
+        thread = threading.Thread(target=loop.run_until_complete, args=(task,))
+        thread.start()
+    elif fate == "closed":
+        loop.close()
+    try:
+        yield
+    finally:
+        detached.set()
+        if thread is not None:
+            thread.join()
+        if fate != "closed":
+            loop.run_until_complete(asyncio.wait_for(task, 20))
+            loop.close()
+
+
+async def _acquired(tasks):
+    await (await tasks.acquire()).release()
+
+
+@pytest.mark.parametrize("happens", [cooldown, expired_job, raised_capacity])
+@pytest.mark.parametrize("fate", ["busy", "stopped", "closed"])
+@pytest.mark.parametrize("wish", [{}, {"account": "a"}], ids=["any", "pinned"])
+def test_a_thread_is_served_in_time_whatever_the_loop_of_another_caller_does(happens, fate, wish):
+    """The task came first and has the time kept for all, until its loop does nothing for it any more."""
+    source = Source(a=2)
+    pool = AccountPool(source=source, ttl=1.0, reconcile_every=None)
+    leases = [pool.acquire(timeout=10), pool.acquire(timeout=10)]
+    kept = list(leases)
+    with task_in_line(pool, fate):
+        begun = time.monotonic()
+        waiter = start(pool.acquire, timeout=TIMEOUT, **wish)
+        happens(pool, source, leases)
+        due = 1.0 if happens is raised_capacity else SOON
+        try:
+            lease = waiter.result(20)
+        except TimeoutError:
+            lease = None
+        took = time.monotonic() - begun
+        assert lease is not None, f"not served within its {TIMEOUT} s"
+        assert took < due + LATE, f"served {took - due:.1f} s after it could have been"
+        lease.release()
+    for each in kept:
+        each.release()
+    pool.close()
+
+
+def test_the_time_is_kept_when_the_thread_that_kept_it_has_gone():
+    """A duty that passes on to a task on a loop that has stopped is not lost with it."""
+    pool = AccountPool(source={"a": 2}, ttl=1e9, reconcile_every=None)
+    leases = [pool.acquire(timeout=10), pool.acquire(timeout=10)]
+    first = start(pool.acquire, timeout=0.3)
+    at_rest(pool, callers=1)
+    with task_in_line(pool, "stopped"):
+        assert isinstance(first.exception(20), TimeoutError)
+        begun = time.monotonic()
+        waiter = start(pool.acquire, timeout=TIMEOUT)
+        for number, lease in enumerate(leases):
+            lease.bind(f"job-{number}", ttl=SOON)
+        lease = waiter.result(20)
+        assert time.monotonic() - begun < SOON + LATE
+        lease.release()
+    pool.close()
+
+
+def test_a_thread_without_a_timeout_is_served_beside_a_loop_that_has_stopped():
+    """Who would wait for ever does not."""
+    pool = AccountPool(source={"a": 2}, ttl=1e9, reconcile_every=None)
+    pool.refresh()
+    pool.cool("a", SOON)
+    with task_in_line(pool, "stopped"):
+        waiter = start(pool.acquire)
+        try:
+            assert waiter.result(SOON + LATE).release()
+        finally:
+            pool.stats()  # whoever comes by has everybody look around, so the thread ends
+    pool.close()
