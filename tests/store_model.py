@@ -146,7 +146,7 @@ class StoreModel:
             for account_state in self.ledger.candidates(slot_request)
             if self.ledger.fits(slot_request, account_state)
         ]
-        best = [account_state.id for account_state in self.ledger.selector.prefer(fitting)]
+        best = [account_state.id for account_state in self.ledger.selector.among(fitting)]
         return best if take.accounts is None else [id for id in take.accounts if id in best]
 
     def take(self, name, take, granted):

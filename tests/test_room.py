@@ -31,7 +31,7 @@ def test_a_room_holds_exactly_those_that_were_filed_as_fitting(room_type, filing
     for number, fits, external in filings:
         account_state = all_[number]
         account_state.external = external
-        room.file(account_state, fits)
+        room.update(account_state, fits)
         (inside.add if fits else inside.discard)(account_state.id)
         shelves = list(room._shelves.values()) if room_type is LeastLoadedSelector else [room]
         assert sorted(account_state.id for shelf in shelves for account_state in inside_of(shelf)) == sorted(
@@ -49,8 +49,8 @@ def test_every_member_is_drawn_by_an_equal_part_of_the_number_range():
     """The choice is an index: k members, k equal parts, none left out at either end."""
     room, all_ = RandomSelector(), account_states(7)
     for account_state in all_:
-        room.file(account_state, True)
-    room.file(all_[3], False)
+        room.update(account_state, True)
+    room.update(all_[3], False)
     drawn = [room.pick(draw).id for draw in (0.0, 0.17, 0.34, 0.51, 0.67, 0.84, 0.9999999999999999)]
     assert len(set(drawn)) == 6
     assert drawn[-1] == drawn[-2]
@@ -65,11 +65,11 @@ def test_the_least_loaded_shelf_is_the_one_drawn_from():
     )
     one_of_two.external, two_of_four.external, three_of_four.external = 1, 2, 3
     for account_state in (three_of_four, two_of_four, one_of_two):
-        room.file(account_state, True)
+        room.update(account_state, True)
     assert {room.pick(draw).id for draw in (0.0, 0.4, 0.6, 0.99)} == {"a", "b"}
     one_of_two.external, two_of_four.external = 2, 4
-    room.file(one_of_two, False)
-    room.file(two_of_four, False)
+    room.update(one_of_two, False)
+    room.update(two_of_four, False)
     assert room.pick(0.0).id == "c"
 
 
@@ -77,9 +77,9 @@ def test_preference_among_given_accounts_follows_the_strategy():
     """Random takes all of them; least loaded those with the lowest share in use."""
     all_ = account_states(3)
     all_[0].external = 1
-    assert RandomSelector().prefer(all_) == all_
-    assert LeastLoadedSelector().prefer(all_) == all_[1:]
-    assert LeastLoadedSelector().prefer([]) == []
+    assert RandomSelector().among(all_) == all_
+    assert LeastLoadedSelector().among(all_) == all_[1:]
+    assert LeastLoadedSelector().among([]) == []
 
 
 @pytest.mark.parametrize("number", [10, 100_000])
@@ -87,12 +87,12 @@ def test_filing_and_picking_touch_one_account_however_many_there_are(number):
     """Taking one out of the middle moves one other; nothing is searched or shifted."""
     room, all_ = RandomSelector(), account_states(number)
     for account_state in all_:
-        room.file(account_state, True)
+        room.update(account_state, True)
     before = {account_state.id: account_state.place for account_state in all_}
     picked = room.pick(0.5)
-    room.file(picked, False)
+    room.update(picked, False)
     assert sum(before[account_state.id] != account_state.place for account_state in all_) <= 2
-    room.file(picked, True)
+    room.update(picked, True)
     assert sum(before[account_state.id] != account_state.place for account_state in all_) <= 2
 
 
@@ -100,9 +100,9 @@ def test_a_cleared_room_is_empty():
     """Everything can be filed anew after it."""
     for room in (RandomSelector(), LeastLoadedSelector()):
         account_state = account_states(1)[0]
-        room.file(account_state, True)
+        room.update(account_state, True)
         room.clear()
         account_state.place = OUT
         assert room.pick(0.0) is None
-        room.file(account_state, True)
+        room.update(account_state, True)
         assert room.pick(0.0) is account_state

@@ -61,6 +61,6 @@ def test_a_checkout_is_measured_without_an_error(monkeypatch):
     monkeypatch.setattr(
         "benchmarks.shape._walks", lambda _: {store: {"acquire": [1, 1, 0]} for store in STORES}
     )
-    figures = json.loads(json.dumps(compute_left(ROOT)))
+    figures = json.loads(json.dumps(measure(ROOT)))
     assert figures["Python: lines"] > 0
     assert figures["memory: acquire"] == [1, 1, 0]
