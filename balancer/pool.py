@@ -90,9 +90,14 @@ class AccountPool(BasePool):
             ValueError, TypeError: naming the argument that is wrong.
         """
         lease, core = Lease(), self._core
-        if account is None and where is None and max_jobs is None and scope is None and exclude == ():
-            if is_plain(timeout, label) and core.take_blocking(core, lease, label):
-                return lease
+        any_will_do = account is None and where is None and max_jobs is None and scope is None
+        if (
+            any_will_do
+            and exclude == ()
+            and is_plain(timeout, label)
+            and core.take_blocking(core, lease, label)
+        ):
+            return lease
         request = AcquireRequest.make(
             timeout=timeout,
             account=account,
@@ -102,7 +107,9 @@ class AccountPool(BasePool):
             scope=scope,
             label=label,
         )
-        drive(acquire(core, lease, request, ThreadWaiter))
+        wait = acquire(core, lease, request, ThreadWaiter)
+        if wait is not None:
+            drive(wait)
         return lease
 
     def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:

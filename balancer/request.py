@@ -7,7 +7,7 @@ from typing import NamedTuple, TypedDict
 
 from balancer.config import HALF, MOST_SECONDS, account_id, check_int, seconds
 from balancer.models import MAX_CAPACITY, Account
-from balancer.services.schema import Service
+from balancer.rules.records import NONE
 
 Where = Callable[[Account], bool]
 
@@ -39,7 +39,7 @@ class AcquireRequest(NamedTuple):
 
     timeout: float | None = None
     account: str | None = None
-    exclude: frozenset[str] = frozenset()
+    exclude: frozenset[str] = NONE
     where: Where | None = None
     max_jobs: int | None = None
     scope: str | None = None
@@ -75,17 +75,12 @@ class AcquireRequest(NamedTuple):
         return AcquireRequest(
             timeout=None if timeout is None else seconds("timeout", timeout),
             account=None if account is None else account_id("account", account),
-            exclude=frozenset(account_id("exclude", each) for each in exclude),
+            exclude=frozenset([account_id("exclude", each) for each in exclude]) if exclude else NONE,
             where=where,
-            max_jobs=check_int("max_jobs", max_jobs, 1, MAX_CAPACITY),
+            max_jobs=None if max_jobs is None else check_int("max_jobs", max_jobs, 1, MAX_CAPACITY),
             scope=scope,
             label=label,
         )
-
-    @property
-    def pinned(self) -> frozenset[str] | None:
-        """The one account that will do; None: any."""
-        return None if self.account is None else frozenset((self.account,))
 
     @property
     def unconstrained(self) -> bool:
@@ -97,10 +92,6 @@ class AcquireRequest(NamedTuple):
             and self.max_jobs is None
             and self.scope is None
         )
-
-    def needs_table(self, service: Service) -> bool:
-        """Whether the account table says which accounts will do, or how far ``max_jobs`` may go."""
-        return self.where is not None or (self.max_jobs is not None and service.max_jobs is None)
 
     def accounts(self, table: Mapping[str, Account]) -> frozenset[str] | None:
         """Return the ids that the constraints leave; None: any. Runs ``where``, so hold no lock."""

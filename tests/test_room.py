@@ -33,7 +33,7 @@ def test_a_room_holds_exactly_those_that_were_filed_as_fitting(room_type, filing
         account_state.external = external
         room.update(account_state, fits)
         (inside.add if fits else inside.discard)(account_state.id)
-        shelves = list(room._shelves.values()) if room_type is LeastLoadedSelector else [room]
+        shelves = list(room._classes.values()) if room_type is LeastLoadedSelector else [room]
         assert sorted(account_state.id for shelf in shelves for account_state in inside_of(shelf)) == sorted(
             inside
         )

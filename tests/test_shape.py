@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.shape import ROOT, Tree
+from benchmarks.shape import ROOT, Tree, measure
 from benchmarks.walks import STORES
 
 

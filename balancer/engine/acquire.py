@@ -31,16 +31,25 @@ def acquire(core: PoolCore, lease: Any, request: AcquireRequest, make_waiter: Wa
 
     Raises what :meth:`balancer.AccountPool.acquire` documents.
     """
-    record = core.new_record(request)
-    lease._core, lease._record = core, record  # noqa: SLF001  # before the grant: a finalizer gives back what is lost
+    record = _new_record(core, request)
+    lease._core, lease._record = core, record  # noqa: SLF001  # first: a finalizer gives back what is lost
     if core.store.shared:
         return _acquire_shared(core, lease, request, make_waiter)
-    if request.needs_table(core.service):
+    if request.where is not None or (request.max_jobs is not None and core.service.max_jobs is None):
+        # The account table says which accounts will do, or how far max_jobs may go.
         return Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)
-    slot_request = SlotRequest(record, core.draw(), request.pinned, request.max_jobs, request.exclude)
+    pinned = None if request.account is None else frozenset((request.account,))
+    slot_request = SlotRequest(record, core.draw(), pinned, request.max_jobs, request.exclude)
     most = core.options.max_waiting
     outcome, waiter = core.store.try_acquire(slot_request, make_waiter, request.timeout, most)
     return None if waiter is None else Acquisition(core, request, slot_request.draw, waiter).run(outcome)
+
+
+def _new_record(core: PoolCore, request: AcquireRequest) -> LeaseRecord:
+    record = LeaseRecord(core.store.new_key(), request.label, request.scope)
+    if request.max_jobs is not None:
+        record.max_jobs = request.max_jobs
+    return record
 
 
 def _acquire_shared(
@@ -51,7 +60,7 @@ def _acquire_shared(
     if request.unconstrained:
         if (yield from core.store.take_directly(record, core.draw())):
             return
-        record = lease._record = core.new_record(request)  # noqa: SLF001  # the first key may have a tombstone
+        record = lease._record = _new_record(core, request)  # noqa: SLF001  # the first key may be barred now
     yield from Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)
 
 

@@ -18,7 +18,7 @@ from balancer.models import Account
 from balancer.request import AcquireRequest
 from balancer.rules.freshness import ConfigurationCache, ReconcileSchedule, Schedule
 from balancer.rules.ledger import Ledger
-from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord
+from balancer.rules.records import AMBIGUOUS, BOUND, Key
 from balancer.stores import open_store
 from balancer.stores.base import Process
 from balancer.stores.memory_fast_path import never
@@ -131,13 +131,6 @@ class PoolCore:
         id = account_id("account_id", account)
         if not (yield from result_of(self.store.reset(id))):
             raise ValueError(f"account_id {id!r} is not in the configuration")
-
-    def new_record(self, request: AcquireRequest) -> LeaseRecord:
-        """Return the record of a lease that is yet to be granted."""
-        record = LeaseRecord(self.store.new_key(), request.label, request.scope)
-        if request.max_jobs is not None:
-            record.max_jobs = request.max_jobs
-        return record
 
     def check_max_jobs(self, request: AcquireRequest, candidates: list[Account]) -> None:
         """Refuse a figure that the request could not carry to the server."""

@@ -1,54 +1,272 @@
 """Who holds what, who cools down, who probes: the rules of the library, without locks, clocks or I/O.
 
-MUTABLE 1 of 2 (the other is the catalog). ``now`` and the random number are arguments, so that
-every decision can be repeated. Whoever owns a ledger sees to it that one thread at a time is in it
-and that ``due(now)`` was called before it decides anything at ``now``.
+``now`` and the random number are arguments, so that every decision can be repeated. Whoever owns a ledger
+sees to it that one thread at a time is in it and that ``due(now)`` was called before it decides anything at
+``now``.
 
-The rows are what is true. Everything else that changes in here is derived from them and can be
-worked out again: see :meth:`Ledger.recount`.
+The lease records are what is true. Everything else that changes in here is derived from them and can be
+worked out again: see :meth:`Ledger.recount`. An account is found by chance among those that fit at the same
+cost however many there are; every way of changing one ends in :meth:`Ledger.update_selector`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from cachetools import TTLCache
 
-from balancer.rules.accounts import Accounts, Changes
+from balancer.models import Account, AccountTable
 from balancer.rules.records import (
     AMBIGUOUS,
     BOUND,
     ENDED,
     HELD,
     NEW,
+    NO_COOLDOWNS,
     OUT,
     AccountState,
+    Cooldown,
+    Hope,
     Key,
     LeaseRecord,
     SlotRequest,
 )
+from balancer.rules.selection import STRATEGIES, Selector
 from balancer.rules.timer_queue import TimerQueue
-
-__all__ = ["EARLY_RELEASES", "EARLY_RELEASE_TTL", "Changes", "Ledger"]
 
 EARLY_RELEASES = 10_000
 EARLY_RELEASE_TTL = 600.0
 
 
-class Ledger(Accounts):
+class Changes(NamedTuple):
+    """How one table differs from another."""
+
+    put: tuple[Account, ...] = ()
+    gone: tuple[str, ...] = ()
+
+    @staticmethod
+    def between(old: AccountTable | None, new: AccountTable) -> Changes:
+        """Compare two tables. It may take long, and needs no lock as tables never change."""
+        before: Mapping[str, Account] = old.accounts if old else {}
+        put = tuple(account for id, account in new.accounts.items() if before.get(id) != account)
+        return Changes(put, tuple(id for id in before if id not in new.accounts))
+
+
+class Ledger:
     """Leases and accounts of one pool."""
 
     def __init__(self, strategy: str, timer: Callable[[], float], *, lower_only: bool = False) -> None:
-        super().__init__(strategy, lower_only=lower_only)
         self.records: dict[Key, LeaseRecord] = {}
+        self.account_states: dict[str, AccountState] = {}
+        self.selector: Selector = STRATEGIES[strategy]()
+        self.lower_only = lower_only
+        """A request's ``max_jobs`` can lower an account's capacity but not raise it."""
+        self.timers: TimerQueue[LeaseRecord | Cooldown] = TimerQueue()
+        """What ends by itself: bound and ambiguous leases, and accounts that are cooling."""
+        self.detached_since: TimerQueue[LeaseRecord] = TimerQueue()
+        """Bound and ambiguous leases by since when: no block of code will end them."""
         self.jobs: dict[str, LeaseRecord] = {}
-        """The rows that are bound, by job id."""
+        """The leases that are bound, by job id."""
         self.early: TTLCache[str, bool] = TTLCache(EARLY_RELEASES, EARLY_RELEASE_TTL, timer)
         """Jobs that were released before anybody bound them."""
         self.done: TTLCache[str, float] = TTLCache(EARLY_RELEASES, EARLY_RELEASE_TTL, timer)
         """Jobs that were released, and when: the server's list may lag behind."""
-        self.detached_since: TimerQueue[LeaseRecord] = TimerQueue()
-        """Bound and ambiguous rows by since when: no block of code will end them."""
+        self.external: Mapping[str, int] = {}
+        """Jobs of others on each account, as last listed; accounts that are not here have none."""
+        self.cooling: set[AccountState] = set()
+        """Accounts that cool down or probe."""
+        self._hopes = 0
+        self._hopes_lost: Counter[str | None] = Counter()
+        """Scope -> accounts among the hopeful of which that scope is not worth waiting for; None: any is."""
+
+    # -- the choice ---------------------------------------------------------------------------
+
+    def fits(self, request: SlotRequest, account_state: AccountState) -> bool:
+        """Whether ``request`` may be served by ``account_state`` now, its constraints apart."""
+        if request.max_jobs is None and not account_state.cooldowns and account_state.kept_for is None:
+            return account_state.left > 0
+        return account_state.fits(self.capacity_for(request, account_state), request.scope, request.record)
+
+    def capacity_for(self, request: SlotRequest, account_state: AccountState) -> int | None:
+        """Return the capacity that replaces the account's own for this decision, or None."""
+        if request.max_jobs is None or not self.lower_only:
+            return request.max_jobs
+        return min(request.max_jobs, account_state.account.capacity)
+
+    def candidates(self, request: SlotRequest) -> Iterable[AccountState]:
+        """Yield the accounts that the request's constraints leave."""
+        if request.accounts is not None:
+            ids: Iterable[str] = request.accounts
+        elif not request.exclude:
+            return self.account_states.values()
+        else:
+            ids = self.account_states
+        return (
+            self.account_states[id] for id in ids if id in self.account_states and id not in request.exclude
+        )
+
+    def choose(self, request: SlotRequest) -> AccountState | None:
+        """Return the account that the request's draw falls on among those that fit, or None."""
+        states = self.account_states
+        if request.accounts is None and request.max_jobs is None and not (request.scope and self.cooling):
+            if not request.exclude:
+                return self.selector.pick(request.draw)
+            return self.selector.pick_except(
+                request.draw, [states[id] for id in request.exclude if id in states]
+            )
+        if request.accounts is not None and len(request.accounts) == 1:
+            (id,) = request.accounts
+            found = None if id in request.exclude else states.get(id)
+            return found if found is not None and self.fits(request, found) else None
+        fitting = [each for each in self._with_room(request) if self.fits(request, each)]
+        if not fitting:
+            return None
+        best = sorted(self.selector.among(fitting), key=_id)
+        return best[int(request.draw * len(best))]
+
+    def _with_room(self, request: SlotRequest) -> Iterable[AccountState]:
+        """Yield the candidates, without those that are known to have no room if that spares a long search."""
+        if request.scope is not None or not (request.max_jobs is None or self.lower_only):
+            return self.candidates(request)  # a request like that may find room where others do not
+        return [each for each in self.selector.with_room() if request.admits(each.id)]
+
+    # -- hope ---------------------------------------------------------------------------------
+
+    def hopeless(self, request: SlotRequest) -> bool:
+        """Whether waiting cannot help: every candidate needs mending, or there is none."""
+        if request.accounts is not None:
+            return not any(each.worth_waiting(request.scope) for each in self.candidates(request))
+        scope = request.record.scope
+        hopeful = self._hopes - self._hopes_lost[scope]  # a job without a scope meets every scope
+        if not request.exclude:
+            return hopeful <= 0
+        excluded = [self.account_states[id] for id in request.exclude if id in self.account_states]
+        return hopeful <= sum(each.worth_waiting(scope) for each in excluded)
+
+    def _count_hope(self, account_state: AccountState, hope: Hope | None) -> None:
+        """Count what can be expected of an account, and no longer what was; None: it is gone."""
+        for sign, each in ((-1, account_state.hope), (1, hope)):
+            if each is not None and each.account:
+                self._hopes += sign
+                for scope in (*each.scopes, *((None,) if each.scopes else ())):
+                    self._hopes_lost[scope] += sign
+        account_state.hope = hope
+
+    # -- cooldowns and probing ----------------------------------------------------------------
+
+    def accept(self, record: LeaseRecord) -> None:
+        """The account took the job: if this lease probes, the probing is over."""
+        self.conclude(record, well=True)
+
+    def cool(
+        self, account_state: AccountState, scope: str | None, until: float, reason: str, worth_waiting: bool
+    ) -> None:
+        """Put the account, or one scope of it, in a cooldown. A longer one wins over a shorter."""
+        old = account_state.cooldowns.get(scope)
+        if old is not None:
+            if old.cooling and old.until >= until:
+                return
+            self.timers.drop(old)
+        cooldown = Cooldown(account_state, scope, until, reason, worth_waiting)
+        account_state.put_cooldown(cooldown)
+        self.timers.set(cooldown, until)
+        self.update_cooldowns(account_state)
+
+    def reset(self, account_state: AccountState) -> None:
+        """Clear what verdicts made of the account; never what the configuration says."""
+        for cooldown in account_state.cooldowns.values():
+            self.timers.drop(cooldown)
+        account_state.cooldowns = NO_COOLDOWNS
+        self.update_cooldowns(account_state)
+
+    def conclude(self, record: LeaseRecord, *, well: bool) -> None:
+        """End the turn of a lease that probes. Did it go ``well``, the probing is over."""
+        account_state = record.account_state
+        for scope, cooldown in list(account_state.cooldowns.items()):
+            if cooldown.probe == record.key:
+                cooldown.probe = None
+                if well and not cooldown.cooling:
+                    account_state.drop_cooldown(scope)
+        self.update_cooldowns(account_state)
+
+    # -- the configuration and the server's list ----------------------------------------------
+
+    def configure(self, changes: Changes) -> list[AccountState]:
+        """Bring the accounts in line with the configuration; leases stay. Return what changed.
+
+        Doing it again changes nothing, so that it can be repeated if it was cut short.
+        """
+        gone = [self.account_states[id] for id in changes.gone if id in self.account_states]
+        for account_state in gone:
+            account_state.draining = True
+            self.recompute(account_state)
+        return gone + [self._put(account) for account in changes.put]
+
+    def set_external(self, external: Mapping[str, int]) -> list[AccountState]:
+        """Take over how many jobs of others run on each account. Return what changed."""
+        ids = self.external.keys() | external.keys()
+        self.external = external
+        changed = [self.account_states[id] for id in ids if id in self.account_states]
+        for account_state in changed:
+            self.recompute(account_state)
+        return changed
+
+    def _put(self, account: Account) -> AccountState:
+        account_state = self.account_states.get(account.id)
+        if account_state is None:
+            account_state = self.account_states[account.id] = AccountState(account)
+        healed = account_state.account.broken is not None and account.broken is None
+        account_state.account, account_state.draining = account, False
+        if healed:
+            for cooldown in account_state.cooldowns.values():
+                cooldown.cooling = False
+                self.timers.drop(cooldown)
+        self.recompute(account_state)
+        return account_state
+
+    def recompute(self, account_state: AccountState) -> None:
+        """Work out anew how much room the account has, and what can be expected of it."""
+        account_state.external = self.external.get(account_state.id, 0)
+        account_state.compute_left()
+        self.update_cooldowns(account_state)
+
+    def update_cooldowns(self, account_state: AccountState) -> None:
+        """Follow a change of the account's cooldowns, or of whether it can be used."""
+        (self.cooling.add if account_state.cooldowns else self.cooling.discard)(account_state)
+        self._count_hope(account_state, account_state.compute_hope())
+        self.update_selector(account_state)
+
+    def update_selector(self, account_state: AccountState) -> None:
+        """Have the account stand among those with room exactly if it has room."""
+        simple = not account_state.cooldowns and account_state.kept_for is None
+        self.selector.update(account_state, account_state.left > 0 and (simple or account_state.fits()))
+        if account_state.draining and not account_state.held:
+            self._forget_drained(account_state)
+
+    def _forget_drained(self, account_state: AccountState) -> None:
+        if not any(each.cooling for each in account_state.cooldowns.values()):
+            self.account_states.pop(account_state.id, None)
+            self.selector.forget(account_state)
+            self.cooling.discard(account_state)
+            self._count_hope(account_state, None)
+
+    def recount_cooldowns(self, account_state: AccountState) -> None:
+        """Enter the account's cooldowns in the timers again."""
+        for cooldown in account_state.cooldowns.values():
+            if cooldown.cooling:
+                self.timers.set(cooldown, cooldown.until)
+            if cooldown.probe not in account_state.held:
+                cooldown.probe = None
+
+    def forget_hopes(self) -> None:
+        """Count anew what can be expected of the accounts, from nothing."""
+        self._hopes = 0
+        self._hopes_lost.clear()
+        self.cooling.clear()
+        for account_state in self.account_states.values():
+            account_state.hope = None
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -82,7 +300,10 @@ class Ledger(Accounts):
         """Grant the request's lease on this account, if it may be served there."""
         if request.record.key in self.records:
             return True
-        if not request.admits(account_state.id) or not self.fits(request, account_state):
+        id, accounts = account_state.id, request.accounts
+        if id in request.exclude or (accounts is not None and id not in accounts):
+            return False
+        if not self.fits(request, account_state):
             return False
         self.grant(request.record, account_state, now)
         return True
@@ -102,26 +323,26 @@ class Ledger(Accounts):
         record.state = HELD
         self.update_selector(account_state)
 
-    def end(self, record: LeaseRecord) -> AccountState:
-        """End a live lease, whatever its state, and return its account."""
+    def end(self, record: LeaseRecord, released_at: float | None = None) -> AccountState:
+        """End a live lease, whatever its state, and return its account.
+
+        ``released_at``: its user says so then; None: it ends by itself, and may end another time.
+        """
         account_state = record.account_state
         record.state = ENDED
         del self.records[record.key], account_state.held[record.key]
         account_state.left += 1
         if record.job_id is not None:
             self.jobs.pop(record.job_id, None)
-        self.timers.drop(record)
-        self.detached_since.drop(record)
+            if released_at is not None:
+                self.done[record.job_id] = released_at
+        if record.end is not None:
+            self.timers.drop(record)
+            self.detached_since.drop(record)
         if account_state.cooldowns:
             self.conclude(record, well=not record.adverse)
         self.update_selector(account_state)
         return account_state
-
-    def finish(self, record: LeaseRecord, now: float) -> AccountState:
-        """End a lease because its user says that the job is over."""
-        if record.job_id is not None:
-            self.done[record.job_id] = now
-        return self.end(record)
 
     def bind(self, record: LeaseRecord, job_id: str, end: float, now: float) -> bool:
         """Tie a live lease to its job until ``end``. False: the job was released already, so it ended.
@@ -136,7 +357,7 @@ class Ledger(Accounts):
         if job_id in self.early:
             record.job_id = job_id
             self.conclude(record, well=True)
-            self.finish(record, now)
+            self.end(record, now)
             self.early.pop(job_id, None)
             return False
         record.job_id, record.missed = job_id, 0
@@ -175,12 +396,6 @@ class Ledger(Accounts):
             self.early[job_id] = True
         return record
 
-    # -- cooldowns and probing ----------------------------------------------------------------
-
-    def accept(self, record: LeaseRecord) -> None:
-        """The account took the job: if this lease probes, the probing is over."""
-        self.conclude(record, well=True)
-
     # -- derived state ------------------------------------------------------------------------
 
     def recount(self) -> None:
@@ -213,3 +428,7 @@ class Ledger(Accounts):
         elif record.end is not None:
             self.timers.set(record, record.end)
             self.detached_since.set(record, record.state_since)
+
+
+def _id(account_state: AccountState) -> str:
+    return account_state.id

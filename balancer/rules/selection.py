@@ -85,25 +85,26 @@ class RandomSelector:
 
     def update(self, account_state: AccountState, fits: bool) -> None:
         """Have ``account_state`` before the border exactly if it ``fits``."""
-        if account_state.place == OUT:
-            account_state.place = len(self.account_states)
-            self.account_states.append(account_state)
-        if fits and account_state.place >= self.size:
-            self._swap(account_state, self.size)
-            self.size += 1
-        elif not fits and account_state.place < self.size:
-            self._swap(account_state, self.size - 1)
+        states, place = self.account_states, account_state.place
+        if place == OUT:
+            place = account_state.place = len(states)
+            states.append(account_state)
+        if fits is (place < self.size):
+            return
+        if not fits:
             self.size -= 1
-
-    def _swap(self, account_state: AccountState, place: int) -> None:
-        other = self.account_states[place]
-        self.account_states[account_state.place], self.account_states[place] = other, account_state
-        other.place, account_state.place = account_state.place, place
+        border = self.size
+        states[place], states[border] = states[border], account_state
+        states[place].place, account_state.place = place, border
+        if fits:
+            self.size += 1
 
     def forget(self, account_state: AccountState) -> None:
         """Take an account without room out for good."""
-        self._swap(account_state, len(self.account_states) - 1)
-        self.account_states.pop()
+        last = self.account_states.pop()
+        if last is not account_state:
+            self.account_states[account_state.place] = last
+            last.place = account_state.place
         account_state.place = OUT
 
     def clear(self) -> None:

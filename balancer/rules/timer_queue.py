@@ -61,7 +61,10 @@ class TimerQueue(Generic[K]):
     @property
     def next(self) -> float:
         """The smallest number; infinity where there is none."""
-        return math.inf if self.first() is None else self._heap[0][0]
+        if not self._number:
+            return math.inf
+        self.first()  # so that what was taken out stands at the head no more
+        return self._heap[0][0]
 
     def due(self, now: float) -> list[K]:
         """Take out and return every key whose number is not above ``now``, in order."""

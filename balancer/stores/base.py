@@ -195,12 +195,25 @@ class StoreState:
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001  # as Condition asks it
 
     def flush(self) -> None:
-        """Wake and log what was noted under the lock. Who still has the lock wakes only: a log may wait."""
-        while self.to_wake:
+        """Do what was deferred; wake and log what was noted. Who still has the lock logs nothing: that may wait."""
+        if self.deferred and not self.busy:
+            self.step()
+        to_wake = self.to_wake
+        while to_wake:
             try:
-                self._wake(self.to_wake[0])
+                waiter = to_wake[0]
             except IndexError:  # another thread was quicker
                 break
+            try:
+                waiter.wake()
+            except RuntimeError:  # its event loop is closed: nobody will ever take what it was granted
+                self.dead_waiters.append(waiter)
+            try:
+                to_wake.remove(
+                    waiter
+                )  # last: to wake it twice does no harm, an interruption in between would
+            except ValueError:  # another thread did it
+                pass
         if self.is_inside():
             return
         if self.dead_waiters and not getattr(self._withdrawing, "now", False):
@@ -212,14 +225,6 @@ class StoreState:
                 break
             events.emit(level, event, **keys)
 
-    def _wake(self, waiter: Waiter) -> None:
-        """Wake a waiter, and only then cross it off: twice does no harm, an interruption in between would."""
-        try:
-            waiter.wake()
-        except RuntimeError:  # its event loop is closed: nobody will ever take what it was granted
-            self.dead_waiters.append(waiter)
-        _cross_off(self.to_wake, waiter)
-
     def _withdraw_dead(self) -> None:
         """Withdraw those whose loop is closed, one after the other: each may hand its slot to the next."""
         self._withdrawing.now = True
@@ -230,9 +235,16 @@ class StoreState:
                 except IndexError:
                     break
                 self.withdraw(waiter)
-                _cross_off(self.dead_waiters, waiter)
+                try:
+                    self.dead_waiters.remove(waiter)
+                except ValueError:  # another thread did it
+                    pass
         finally:
             self._withdrawing.now = False
+
+    def step(self) -> None:
+        """Do what is due, for a clock that was moved or whoever keeps the time for those who wait."""
+        raise NotImplementedError
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted goes to the next. No I/O."""
@@ -304,9 +316,8 @@ class Store(StoreState, ABC):
 
     # -- leases -------------------------------------------------------------------------------
 
-    @abstractmethod
-    def new_key(self) -> Key:
-        """Return a key for a lease, never given twice."""
+    new_key: Callable[[], Key]
+    """Returns a key for a lease, never given twice."""
 
     @abstractmethod
     def release(self, key: Key) -> Step[bool]:
@@ -403,14 +414,3 @@ class Store(StoreState, ABC):
     @abstractmethod
     def describe(self) -> str:
         """Return what a repr says of the store, without I/O."""
-
-    @abstractmethod
-    def step(self) -> None:
-        """Do what is due, for a clock that was moved or whoever keeps the time for those who wait."""
-
-
-def _cross_off(queue: deque[Waiter], waiter: Waiter) -> None:
-    try:
-        queue.remove(waiter)
-    except ValueError:  # another thread did it
-        pass

@@ -51,6 +51,7 @@ class MemoryStore(Store):
     def __init__(self, new_ledger: Callable[[], Ledger], draw: Callable[[], float], **state: Any) -> None:
         self._new_ledger, self.draw = new_ledger, draw
         super().__init__(**state)
+        self.new_key = self.serial
 
     def _start(self) -> None:
         self.fast = FastPath()
@@ -89,17 +90,19 @@ class MemoryStore(Store):
         Raises:
             ReentrantCall: this thread is in the middle of a step.
         """
-        inside = False
+        inside, fast = False, self.fast
         try:
             with self.lock:
                 inside = self.busy
                 if inside:
                     raise ReentrantCall
                 try:
-                    self.fast.close()
+                    fast.closed = True  # before the look: who enters does both the other way round
+                    if fast.busy:
+                        fast.wait_until_free()
                     self.busy = True
                     now = self.now()
-                    if now >= self.fast.next_housekeeping_at or self.deferred or self.inconsistent:
+                    if now >= fast.next_housekeeping_at or self.deferred or self.inconsistent:
                         self._do_what_is_due(now)
                     return act(now, *args)
                 except _REFUSALS:
@@ -109,16 +112,10 @@ class MemoryStore(Store):
                     raise
                 finally:
                     self.busy = False
-                    self.fast.closed = self.inconsistent
+                    fast.closed = self.inconsistent
         finally:
             if not inside and (self.to_wake or self.events or self.deferred or self.dead_waiters):
                 self.flush()
-
-    def flush(self) -> None:
-        """Do what was asked for in the middle of a step; wake and log what was noted in it."""
-        if self.deferred and not self.busy:
-            self.step()
-        super().flush()
 
     def step(self) -> None:
         """Do what is due."""
@@ -165,7 +162,7 @@ class MemoryStore(Store):
     def _look_ahead(self, now: float) -> None:
         """See when something is due next."""
         waiting = bool(self.wait_queue.counted)
-        due = self.schedule.next_due(now, waiting, self.oldest_detached_since)
+        due = self.schedule.next_due(now, waiting, self.ledger.detached_since.next)
         first = self.wait_queue.first_to_keep_for() if self.wait_queue.own_capacity else None
         keep_at = math.inf if first is None or self._kept is not None else first.begun + KEEP_AFTER
         if keep_at <= now:
@@ -230,8 +227,8 @@ class MemoryStore(Store):
                     f"{queue.counted} callers wait already, and max_waiting is {max_waiting}"
                 )
             queue.count(waiter)
-            if queue.counted == 1 or waiter.slot_request.max_jobs is not None:
-                self._look_ahead(now)  # that somebody waits is itself a reason to look around
+            if waiter.slot_request.max_jobs is not None:
+                self._look_ahead(now)  # an account may have to be kept for it
         return Outcome.QUEUED
 
     def withdraw(self, waiter: Waiter) -> None:
@@ -327,10 +324,6 @@ class MemoryStore(Store):
 
     # -- leases -------------------------------------------------------------------------------
 
-    def new_key(self) -> Key:
-        """Return a key for a lease, never given twice."""
-        return self.serial()
-
     def release(self, key: Key) -> bool:
         """End the lease ``key``, whatever its state. True once."""
         try:
@@ -341,7 +334,8 @@ class MemoryStore(Store):
             return record is not None and record.state is not ENDED
 
     def _release(self, now: float, key: Key) -> bool:
-        return self._end(now, self.ledger.records.get(key))
+        record = self.ledger.records.get(key)
+        return record is not None and self._end(now, record)
 
     def release_job(self, job_id: str) -> bool:
         """End the lease bound to a job; remember the job if there is none yet."""
@@ -357,7 +351,9 @@ class MemoryStore(Store):
     def _end(self, now: float, record: LeaseRecord | None) -> bool:
         if record is None or self.ledger.records.get(record.key) is not record:
             return False
-        self._serve([self.ledger.finish(record, now)], now)
+        state = self.ledger.end(record, now)
+        if self.wait_queue.waiters:
+            self._serve_from(state, now)
         return True
 
     def _end_abandoned(self, now: float, record: LeaseRecord) -> None:

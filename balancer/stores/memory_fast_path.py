@@ -57,13 +57,12 @@ class FastPath:
         self.codes: tuple[CodeType, ...] = ()
         """The code of its functions."""
 
-    def close(self) -> None:
-        """Let nobody enter, and wait for whoever is on it (under the lock).
+    def wait_until_free(self) -> None:
+        """Wait for whoever is on it, once it is ``closed`` (under the lock).
 
         Raises:
             ReentrantCall: it is this very thread, in the hands of a tracer.
         """
-        self.closed = True  # before the look: who enters does both the other way round
         while self.busy:
             if self._is_ours():
                 raise ReentrantCall

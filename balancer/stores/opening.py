@@ -26,7 +26,7 @@ def open_shared(
     owner = Owner(process.name, process.host_pid)
     now = options.clock.now if options.clock.given else None
     backend = _backend(options.store, _settings(options), owner, now)
-    return SharedStore(backend, new_ledger, options.draw, options.lease_ttl, **{"process": process, **state})
+    return SharedStore(backend, new_ledger, options.draw, options.lease_ttl, process=process, **state)
 
 
 def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> Backend:

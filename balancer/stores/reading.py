@@ -25,8 +25,8 @@ T = TypeVar("T")
 class Reading(Keeping):
     """The configuration, and looks at the whole store."""
 
-    def __init__(self, *made_with: Any) -> None:
-        super().__init__(*made_with)
+    def __init__(self, *made_with: Any, **state: Any) -> None:
+        super().__init__(*made_with, **state)
         self.account_states: dict[str, AccountState] = {}
         self.fleet = Fleet(self)
 

@@ -32,8 +32,8 @@ from balancer.waiting.queue import Waiter, WaiterGroup
 class SharedStore(Direct):
     """Leases counted in a database, for all processes that use it."""
 
-    def __init__(self, *made_with: Any) -> None:
-        super().__init__(*made_with)
+    def __init__(self, *made_with: Any, **state: Any) -> None:
+        super().__init__(*made_with, **state)
         self._unsure: set[str] = set()
         """Keys of callers in line that may have been granted: the reply was lost."""
         self.courier = Courier(self)

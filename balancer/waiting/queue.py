@@ -134,26 +134,26 @@ class WaiterGroup:
 class GroupOrder:
     """Groups in the order of the arrival of their first."""
 
-    __slots__ = ("_ranked",)
+    __slots__ = ("ranked",)
 
     def __init__(self) -> None:
-        self._ranked: list[tuple[int, WaiterGroup]] = []
+        self.ranked: list[tuple[int, WaiterGroup]] = []
 
     def __len__(self) -> int:
-        return len(self._ranked)
+        return len(self.ranked)
 
     def __iter__(self) -> Iterator[tuple[int, WaiterGroup]]:
-        return iter(self._ranked)
+        return iter(self.ranked)
 
     def update(self, group: WaiterGroup) -> None:
         """Have ``group`` where its first puts it; an empty one is taken out."""
         if group.rank:
-            place = bisect_left(self._ranked, group.rank, key=itemgetter(0))
-            if place < len(self._ranked) and self._ranked[place][1] is group:
-                del self._ranked[place]
+            place = bisect_left(self.ranked, group.rank, key=itemgetter(0))
+            if place < len(self.ranked) and self.ranked[place][1] is group:
+                del self.ranked[place]
         group.rank = group.arrival if group.queue else 0
         if group.rank:
-            insort(self._ranked, (group.rank, group), key=itemgetter(0))
+            insort(self.ranked, (group.rank, group), key=itemgetter(0))
 
 
 class WaitQueue:
@@ -184,7 +184,8 @@ class WaitQueue:
         if not waiter.arrival:
             self._arrivals += 1
             waiter.arrival = self._arrivals
-        self.step_aside(waiter)
+        if waiter.group is not None:
+            self.step_aside(waiter)
         alike = waiter.slot_request.alike
         group = waiter.group = self.plain if alike == ANY else self._group(alike)
         self.waiters[waiter] = None
@@ -229,7 +230,7 @@ class WaitQueue:
     def groups_for(self, account_id: str) -> Iterable[WaiterGroup]:
         """Return the groups that may want an account, oldest first."""
         pinned = self._pinned.get(account_id)
-        if not self._open and pinned is None:
+        if not self._open.ranked and pinned is None:
             return (self.plain,) if self.plain.queue else ()
         return self._in_order([self._open, *((pinned,) if pinned is not None else ())])
 

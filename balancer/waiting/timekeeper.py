@@ -30,6 +30,8 @@ class Timekeeper:
     def _begin(self) -> None:
         self.wakes_at = math.inf
         """What the clock reads when it looks around next."""
+        self._idle = False
+        """Nobody waited when it looked last."""
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._gate = threading.Lock()
@@ -56,6 +58,8 @@ class Timekeeper:
     def ensure_running(self) -> bool:
         """Start the thread if there is none. False: none is to be had, as when the process is ending."""
         if self._thread is not None:
+            if self._idle:
+                self.nudge()
             return True
         if sys.is_finalizing() or not self._starting.acquire(blocking=False):
             return self._thread is not None  # whoever starts one sees to it
@@ -92,8 +96,12 @@ class Timekeeper:
 
     def _linger(self) -> None:
         """Wait for somebody who needs it, and end if nobody comes."""
-        if self._gate.acquire(timeout=_LINGER):
-            return
+        self._idle = True
+        if self._on_due() is None and not self._gate.acquire(timeout=_LINGER):
+            self._end()
+        self._idle = False
+
+    def _end(self) -> None:
         self._thread = None  # from here on whoever needs one starts another,
         if self._on_due() is not None:  # and who found this one still there is seen here
             self.ensure_running()
