@@ -75,8 +75,8 @@ class Ledger:
         """Jobs that were released, and when: the server's list may lag behind."""
         self.external: Mapping[str, int] = {}
         """Jobs of others on each account, as last listed; accounts that are not here have none."""
-        self.cooling: set[AccountState] = set()
-        """Accounts that cool down or probe."""
+        self.scoped: set[AccountState] = set()
+        """Accounts that cool down or probe for some scopes only: those have no room, others may have."""
         self._hopes = 0
         self._hopes_lost: Counter[str | None] = Counter()
         """Scope -> accounts among the hopeful of which that scope is not worth waiting for; None: any is."""
@@ -110,7 +110,7 @@ class Ledger:
     def choose(self, request: SlotRequest) -> AccountState | None:
         """Return the account that the request's draw falls on among those that fit, or None."""
         states = self.account_states
-        if request.accounts is None and request.max_jobs is None and not (request.scope and self.cooling):
+        if request.accounts is None and request.max_jobs is None and not (request.scope and self.scoped):
             if not request.exclude:
                 return self.selector.pick(request.draw)
             return self.selector.pick_except(
@@ -128,9 +128,10 @@ class Ledger:
 
     def _with_room(self, request: SlotRequest) -> Iterable[AccountState]:
         """Yield the candidates, without those that are known to have no room if that spares a long search."""
-        if request.scope is not None or not (request.max_jobs is None or self.lower_only):
-            return self.candidates(request)  # a request like that may find room where others do not
-        return [each for each in self.selector.with_room() if request.admits(each.id)]
+        if not (request.max_jobs is None or self.lower_only):
+            return self.candidates(request)  # more than its capacity may be asked of any account
+        found = {*self.selector.with_room(), *(self.scoped if request.scope is not None else ())}
+        return [each for each in found if request.admits(each.id)]
 
     # -- hope ---------------------------------------------------------------------------------
 
@@ -234,7 +235,8 @@ class Ledger:
 
     def update_cooldowns(self, account_state: AccountState) -> None:
         """Follow a change of the account's cooldowns, or of whether it can be used."""
-        (self.cooling.add if account_state.cooldowns else self.cooling.discard)(account_state)
+        scoped = account_state.cooldowns and None not in account_state.cooldowns
+        (self.scoped.add if scoped else self.scoped.discard)(account_state)
         self._count_hope(account_state, account_state.compute_hope())
         self.update_selector(account_state)
 
@@ -249,7 +251,7 @@ class Ledger:
         if not any(each.cooling for each in account_state.cooldowns.values()):
             self.account_states.pop(account_state.id, None)
             self.selector.forget(account_state)
-            self.cooling.discard(account_state)
+            self.scoped.discard(account_state)
             self._count_hope(account_state, None)
 
     def recount_cooldowns(self, account_state: AccountState) -> None:
@@ -264,7 +266,7 @@ class Ledger:
         """Count anew what can be expected of the accounts, from nothing."""
         self._hopes = 0
         self._hopes_lost.clear()
-        self.cooling.clear()
+        self.scoped.clear()
         for account_state in self.account_states.values():
             account_state.hope = None
 
