@@ -49,7 +49,7 @@ def test_who_speaks_last_does_not_speak_for_those_who_came_since(pools, shelf, n
     gate.open.set()
     with pytest.raises(AcquireTimeout):
         got(trying)
-    until(lambda: shelf.line.get(owner(pool), (0, None))[1] == ("a",))
+    until(lambda: shelf.line.get(owner(pool)) == ("a",))
     lease.release()
     assert got(pinned).account.id == "a"
 
@@ -64,8 +64,7 @@ def test_a_granted_caller_does_not_take_the_others_out_of_line(pools, shelf, nev
     assert gate.reached.wait(10)
     pinned = waiting(pool, account="a", timeout=60)
     with shelf.lock:
-        shelf.line.clear()  # as if its message had come a moment later
-        shelf.offers.clear()
+        shelf.forget_who_waits()  # as if its message had come a moment later
     lease.release()
     gate.open.set()
     got(lucky).release()

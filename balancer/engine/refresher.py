@@ -1,6 +1,6 @@
 """Keeping the configuration and the server's list of jobs up to date.
 
-It turns the advice of the cache and the schedule into tasks: see :mod:`balancer.engine.background`. The first
+It turns the advice of the catalog and the survey into errands: see :mod:`balancer.engine.background`. The first
 table is held back until the first list of running jobs is in, so that a process that was started again
 finds its old jobs before it grants anything.
 """

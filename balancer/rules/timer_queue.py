@@ -61,7 +61,13 @@ class TimerQueue(Generic[K]):
     @property
     def next(self) -> float:
         """The smallest number; infinity where there is none."""
-        return math.inf if self.first() is None else self._heap[0][0]
+        heap = self._heap
+        if not heap:
+            return math.inf
+        number, _, key = heap[0]
+        if self._number.get(key) == number:
+            return number
+        return math.inf if self.first() is None else heap[0][0]
 
     def due(self, now: float) -> list[K]:
         """Take out and return every key whose number is not above ``now``, in order."""

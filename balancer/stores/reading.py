@@ -15,7 +15,7 @@ from balancer.rules.records import AccountState
 from balancer.stores.asking import PATIENCE, SEEN_FOR
 from balancer.stores.fleet import Fleet
 from balancer.stores.keeping import Keeping
-from balancer.stores.operations import ReadAll, State
+from balancer.stores.operations import Inspect, ReadAll, State
 from balancer.stores.snapshot import fill
 from balancer.waiting.drivers import Flow
 
@@ -28,6 +28,8 @@ class Reading(Keeping):
     def __init__(self, *made_with: Any) -> None:
         super().__init__(*made_with)
         self.account_states: dict[str, AccountState] = {}
+        self.replica: bool = getattr(self.backend, "replica", False)
+        """Whether the backend has all of it at hand, so that nothing need be copied to be looked at."""
         self.fleet = Fleet(self)
 
     # -- accounts -----------------------------------------------------------------------------
@@ -38,7 +40,10 @@ class Reading(Keeping):
             self.table, self.next_housekeeping_at = table, -math.inf
             self.look_afresh()
             for account in changes.put:
-                self._tally(account.id).account = account
+                if (
+                    account_state := self.account_states.get(account.id)
+                ) is not None:  # the others are made when needed
+                    account_state.account = account
             for waiter in [w for w in self.wait_queue.waiters if w.slot_request.accounts is not None]:
                 self.wait_queue.step_aside(waiter)
             self.wake_all()
@@ -73,8 +78,12 @@ class Reading(Keeping):
     # -- reading ------------------------------------------------------------------------------
 
     def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
-        """Return what ``look`` reads from a copy of what the store holds."""
-        return look((yield from self._look(PATIENCE if patient else 0.0))[1])
+        """Return what ``look`` reads of what the store holds: from the backend's replica, or from a copy."""
+        patience = PATIENCE if patient else 0.0
+        if self.replica:
+            found: T = yield from self.ask(Inspect(look), patience)
+            return found
+        return look((yield from self._look(patience))[1])
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(ReadAll(), patience)

@@ -21,7 +21,7 @@ from balancer.stores.asking import PATIENCE
 from balancer.stores.courier import Courier
 from balancer.stores.direct import Direct
 from balancer.stores.fleet import Fleet, shuffled
-from balancer.stores.operations import Acquire, Granted, Owner, Release, Wanted
+from balancer.stores.operations import Acquire, Granted, Inspect, Owner, Release, Wanted
 from balancer.stores.origin import Origin
 from balancer.stores.serving import MOST_WANTED, vague
 from balancer.waiting.drivers import Flow
@@ -46,7 +46,7 @@ class SharedStore(Direct):
         """Take a lease for ``waiter`` if it is the first of its line. True: it has got one."""
         with self.lock:
             self.next_housekeeping_at = self.external_deadline(self.now())
-            waiter.hopes = patience > 0
+            waiter.hopes, waiter.patient_until = patience > 0, time.monotonic() + min(patience, PATIENCE)
             if waiter.served:
                 return True
             first = waiter.line is not None and waiter.line.first is waiter
@@ -165,17 +165,28 @@ class SharedStore(Direct):
         """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
         if waiter.served or (waiter.slot_request.alike == _ANY and time.monotonic() <= self._hope_until):
             return False
+        patience = max(0.0, waiter.patient_until - time.monotonic())
+        if self.replica:
+            look = Inspect(lambda ledger: ledger.hopeless(waiter.slot_request))
+            return bool((yield from self.ask(look, patience))) and waiter.record.state is NEW
         seen = self._seen
         if seen is None or time.monotonic() > seen[0] or seen[1].hopeless(waiter.slot_request):
-            seen = yield from self._look(PATIENCE if waiter.hopes else 0.0)
+            seen = yield from self._look(patience)
         return seen[1].hopeless(waiter.slot_request) and waiter.record.state is NEW
 
     def rouse_hopeless(self) -> Flow[None]:
         """Wake the callers for whom, by a look at the store, there is nothing left to wait for."""
-        _, ledger = yield from self._look()
+        with self.lock:
+            tickets = {line.alike: line.first.slot_request for line in self.wait_queue.all()}
+        vain = yield from self.inspect(
+            lambda ledger: {
+                alike for alike, slot_request in tickets.items() if ledger.hopeless(slot_request)
+            },
+            patient=False,
+        )
         with self.lock:
             for line in self.wait_queue.all():
-                if ledger.hopeless(line.first.slot_request):
+                if line.alike in vain:
                     self.to_wake.extend(line.queue)
         self.flush()
 
@@ -195,8 +206,8 @@ class SharedStore(Direct):
             self.courier.go()
         if led:
             self.courier.look()  # whoever stood behind it is the first now
-        if not self.wait_queue.waiters:
-            self.courier.retell()
+        if waiter.hopes and not self.wait_queue.waiters:
+            self.courier.retell()  # who had no hopes left said so with its last try
         self.flush()
 
     # -- looking around --------------------------------------------------------------------------------

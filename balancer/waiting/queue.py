@@ -24,7 +24,18 @@ NO_REQUEST = SlotRequest(LeaseRecord(None), accounts=frozenset())
 class Waiter(ABC):
     """One caller that waits: what it wants, and how to wake it. Subclasses say how it sleeps."""
 
-    __slots__ = ("arrival", "begun", "counted", "hopes", "line", "record", "slot_request", "table", "warn_at")
+    __slots__ = (
+        "arrival",
+        "begun",
+        "counted",
+        "hopes",
+        "line",
+        "patient_until",
+        "record",
+        "slot_request",
+        "table",
+        "warn_at",
+    )  # fmt: skip
 
     def __init__(self, record: LeaseRecord) -> None:
         self.record = record
@@ -36,6 +47,8 @@ class Waiter(ABC):
         """The table that its ticket was worked out from; at first none."""
         self.hopes = False
         """It will wait if it is not served at once."""
+        self.patient_until = -math.inf
+        """By the system's clock: until when it is worth its while to ask a store that is away again."""
         self.counted = False
         """It waits for a slot, and not just for the first configuration."""
         self.begun = 0.0
