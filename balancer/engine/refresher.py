@@ -179,6 +179,7 @@ class Refresher:
             if self.store.table is None:
                 return
             self.store.table = None
+            self.store.version += 1  # what was worked out from the table that was lost holds no longer
             self.configuration.forget()
             self.reconcile_schedule.forget()
             self.store.wake_all()

@@ -29,14 +29,12 @@ def no_accounts(core: PoolCore, request: AcquireRequest, slot_request: SlotReque
         if request.account is not None:
             pinned = ledger.account_states.get(request.account)
             shown = () if pinned is None else (pinned,)
-        reasons = {
-            each.id: request.why_not(each.id, accounts.get(each.id))
-            or _eligibility(ledger, each, slot_request)
-            for each in shown
-        }
-        return reasons, _retry_at(core, ledger, slot_request)
+        found = {each.id: _eligibility(ledger, each, slot_request) for each in shown}
+        return found, _retry_at(core, ledger, slot_request)
 
-    reasons, retry_at = yield from result_of(core.store.inspect(look, patient=False))
+    found, retry_at = yield from result_of(core.store.inspect(look, patient=False))
+    # Out of the look: what the user brought runs under no lock.
+    reasons = {id: request.why_not(id, accounts.get(id)) or said for id, said in found.items()}
     if request.account is not None and not reasons:
         reasons = {request.account: "not in the configuration"}
     why = "; ".join(f"{id}: {reason}" for id, reason in reasons.items()) or "no account is configured"

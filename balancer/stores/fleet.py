@@ -17,10 +17,7 @@ from balancer.errors import BalancerError, SourceError, SourceUnavailable, Store
 from balancer.models import AccountTable, JobList
 from balancer.rules.freshness import BELIEVED, FETCH_DEADLINE, RECONCILE_DEADLINE
 from balancer.rules.ledger import Changes
-from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
-from balancer.rules.records import BOUND
-from balancer.stores.asking import PATIENCE
-from balancer.stores.operations import (
+from balancer.rules.operations import (
     Apply,
     Claim,
     Claimed,
@@ -31,6 +28,9 @@ from balancer.stores.operations import (
     ReadAll,
     ReadTable,
 )
+from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
+from balancer.rules.records import BOUND
+from balancer.stores.asking import PATIENCE
 
 if TYPE_CHECKING:
     from balancer.stores.reading import Reading

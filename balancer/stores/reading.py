@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from balancer.errors import BalancerError
 from balancer.models import Account, AccountTable, JobList
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.operations import Inspect, ReadAll, State
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import AccountState
 from balancer.stores.asking import PATIENCE, SEEN_FOR
 from balancer.stores.fleet import Fleet
 from balancer.stores.keeping import Keeping
-from balancer.stores.operations import ReadAll, State
 from balancer.stores.snapshot import fill
 from balancer.waiting.drivers import Flow
 
@@ -28,6 +28,8 @@ class Reading(Keeping):
     def __init__(self, *made_with: Any, **state: Any) -> None:
         super().__init__(*made_with, **state)
         self.account_states: dict[str, AccountState] = {}
+        self.replica: bool = getattr(self.backend, "replica", False)
+        """Whether the backend has all of it at hand, so that nothing need be copied to be looked at."""
         self.fleet = Fleet(self)
 
     # -- accounts -----------------------------------------------------------------------------
@@ -39,7 +41,8 @@ class Reading(Keeping):
             self.version += 1
             self.look_afresh()
             for account in changes.put:
-                self._tally(account.id).account = account
+                if (account_state := self.account_states.get(account.id)) is not None:
+                    account_state.account = account  # the others are made when needed
             for waiter in list(self.wait_queue.waiters):
                 self.wait_queue.step_aside(waiter)
             self.wake_all()
@@ -74,8 +77,12 @@ class Reading(Keeping):
     # -- reading ------------------------------------------------------------------------------
 
     def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
-        """Return what ``look`` reads from a copy of what the store holds."""
-        return look((yield from self._look(PATIENCE if patient else 0.0))[1])
+        """Return what ``look`` reads of what the store holds: from the backend's replica, or from a copy."""
+        patience = PATIENCE if patient else 0.0
+        if self.replica:
+            found: T = yield from self.ask(Inspect(look), patience)
+            return found
+        return look((yield from self._look(patience))[1])
 
     def _look(self, patience: float = 0.0) -> Flow[tuple[float, Ledger]]:
         state: State = yield from self.ask(ReadAll(), patience)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from sys import intern
 
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.operations import CooldownState, LeaseState, State
 from balancer.rules.records import AccountState, Cooldown, LeaseRecord
-from balancer.stores.operations import CooldownState, LeaseState, State
 
 
 def fill(ledger: Ledger, state: State, now: float) -> Ledger:

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from balancer import events
 from balancer.errors import ForeignError, StoreUnavailable
 from balancer.redaction import clean
-from balancer.stores.operations import Operation, Owner, Reply, Settings
+from balancer.rules.operations import Operation, Owner, Reply, Settings
 from balancer.stores.redis.clients import Road, road
 from balancer.stores.redis.ears import Ears
 from balancer.stores.redis.packing import Packer
@@ -19,7 +19,7 @@ from balancer.stores.redis.wire import reply, text
 
 
 class RedisBackend:
-    """Carries out each operation in one script call; see :class:`balancer.stores.operations.Backend`.
+    """Carries out each operation in one script call; see :class:`balancer.rules.operations.Backend`.
 
     Args:
         client: A URL (``redis://``, ``rediss://``, ``unix://``), or a client of redis-py.

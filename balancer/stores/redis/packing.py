@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from balancer.stores.operations import Operation, Owner, Settings
+from balancer.rules.operations import Operation, Owner, Settings
 from balancer.stores.redis.scripts import KEYS, Script, base_of
 from balancer.stores.redis.wire import FORMS, milliseconds
 

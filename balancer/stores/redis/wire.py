@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from balancer.models import Account, AccountTable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.redis.scripts import KEYS, WITH_JOBS, Script
 
 Args = Sequence[str | int | float]
