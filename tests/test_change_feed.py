@@ -183,3 +183,17 @@ def test_a_suspended_machine_makes_no_lease_last_longer(world, monkeypatch):
     assert rows(backend)["one-1"].expires_in == pytest.approx(30.0)
     suspended = 101.0
     assert rows(backend) == {}
+
+
+def test_what_was_reserved_on_an_account_may_be_read_to_be_over_after_the_account_is(world):
+    """Each thing stands under its newest number only: the account goes with the last that is on it."""
+    busy, waits, away = world.open("busy"), world.open("waits"), world.open("away")
+    configure(busy, {"a": 1})
+    waits.call(ops.SetWanted(()))
+    away.call(ops.Heartbeat())
+    configure(busy, {})
+    world.clock.advance(2 * ops.OFFER_SECONDS)
+    busy.call(ops.Heartbeat())  # nobody took it, and the account is in no table
+    waits.call(ops.SetWanted(None))  # and so its process stands behind that
+    world.audit()
+    assert away._feed.fleet.ledger.account_states == {}

@@ -55,6 +55,8 @@ class FleetEntries:
         self._ledger = fleet.ledger
         self._told_cooldowns: dict[str, dict[str, str]] = {}
         """By account: its cooldowns as they were told last."""
+        self._gone: set[str] = set()
+        """Accounts that are over, though something is on them still, as far as was read."""
 
         self._tell: dict[str, Callable[[str], str]] = {
             "lease": lambda key: self.lease(self._ledger.records[key]),
@@ -239,6 +241,28 @@ class FleetEntries:
         over = text[:1] in (OVER, REMEMBERED)
         fields = unpack(text[1:] if over else text)
         self._take_over[kind](key, fields, over)
+        if self._gone:
+            self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """Forget the accounts that are over, as soon as nothing is on them.
+
+        What was on them may have been written again since, so that its end is read after theirs.
+        """
+        ledger = self._ledger
+        for id in list(self._gone):
+            account_state = ledger.account_states.get(id)
+            if account_state is not None and account_state.held:
+                continue
+            self._gone.discard(id)
+            if account_state is not None:
+                for cooldown in account_state.cooldowns.values():
+                    ledger.timers.drop(cooldown)
+                account_state.draining = True
+                account_state.compute_left()
+                ledger.place(account_state)
+                ledger.forget(account_state)
+                self._told_cooldowns.pop(id, None)
 
     def _apply_lease(self, key: str, fields: Fields, over: bool) -> None:
         record = self._ledger.records.get(key)
@@ -278,15 +302,9 @@ class FleetEntries:
         ledger, account_state = self._ledger, self._ledger.account_states.get(id)
         self.fleet.known_table = None
         if over:
-            if account_state is not None and not account_state.held:
-                for cooldown in account_state.cooldowns.values():
-                    ledger.timers.drop(cooldown)
-                account_state.draining = True
-                account_state.compute_left()
-                ledger.place(account_state)
-                ledger.forget(account_state)
-                self._told_cooldowns.pop(id, None)
+            self._gone.add(id)
             return
+        self._gone.discard(id)
         broken = note = packed = None
         if len(fields) > 2:
             broken, note, packed = _filled(fields, 5)[2:5]
