@@ -76,7 +76,7 @@ class LedgerMachine(InStep):
         account = row.account_state.id
         assert account in expected
         assert taken[account] < self.model.capacity(account, max_jobs)
-        if (accounts, max_jobs, scope) != (None, None, None):
+        if accounts is not None or max_jobs is not None:
             assert account == expected[int(draw * len(expected))]
         self.model.grant(self.keys, account, scope)
         assert self.ledger.take(slot_request, self.now), "a live lease is granted already"
