@@ -13,8 +13,11 @@ ROOT = "__init__"
 
 # Top to bottom. A folder is one layer, and imports inside it are free. Groups are for reading only.
 LAYERS = """
-    redaction errors models clock events services useapi rules config request
-    waiting stores lease engine run base_pool pool async_pool prometheus
+    redact errors wire answer model clock log service rows services
+    listing parse following transport verdict token http source
+    agenda room tally accounts ledger matching lines waiting tasks
+    catalog survey options wish origin effect
+    store errands upkeep core lease refusal view flow run face pool aio prometheus
     __init__
     testing cli __main__
 """.split()  # noqa: SIM905  (one name a line would be thirty lines)
