@@ -143,7 +143,7 @@ class AttemptsFailed(BalancerError):
     """Every attempt was turned away by an account that could not take it."""
 
     tries: Sequence[Any] = ()
-    """One :class:`balancer.Try` an attempt: account, verdict and what was answered."""
+    """One :class:`balancer.Attempt` an attempt: account, verdict and what was answered."""
 
 
 def sanitized(error: BaseException) -> BaseException:

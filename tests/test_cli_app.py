@@ -123,3 +123,12 @@ def test_the_sandbox_refuses_an_account_that_it_cannot_read(desk, account):
     result = desk.run("sandbox", "--account", account)
     assert result.exit_code == 2
     assert account in result.stderr
+
+
+def test_the_sandbox_names_a_port_that_is_in_use(desk):
+    """It is wrong usage with a way out, not a traceback."""
+    port = desk.fake.url.rpartition(":")[2]
+    result = desk.run("sandbox", "--port", port)
+    assert result.exit_code == 2
+    assert f"port {port} is in use" in result.stderr
+    assert "--port 0" in result.stderr

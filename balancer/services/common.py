@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from balancer.services.schema import VerdictRule
+from balancer.services.schema import CancelEndpoint, StatusEndpoint, VerdictRule
 
 DOCS = "https://useapi.net/docs/api-"
 
@@ -25,6 +25,17 @@ def ends(**fields: Any) -> Mapping[str, tuple[Any, ...]]:
 
 DONE = ends(status=("completed", "failed"))
 """What most services call the end of a job."""
+
+COMPLETED = ends(status="completed")
+"""What most services call an end that went well."""
+
+JOBS = (StatusEndpoint(path="jobs/{job}"),)
+"""Where most services are asked for a job. Their 404 is a job that is deleted or too old."""
+
+DISCORD_JOBS = (StatusEndpoint(path="jobs/?jobid={job}"),)
+DISCORD_CANCEL = CancelEndpoint(path="jobs/cancel/?jobid={job}", method="GET")
+DISCORD_ENDS = ends(status=("completed", "moderated", "failed", "cancelled"))
+"""The services that work through Discord share their pages' words."""
 
 CREDITS = (
     VerdictRule(

@@ -235,15 +235,16 @@ def final(body: object, service: Service) -> bool:
     Of a list of bodies every one must say so.
     """
     items = _items(body)
-    return bool(items) and len(items) <= _MOST_ITEMS and all(_ended(item, service.final) for item in items)
+    return bool(items) and len(items) <= _MOST_ITEMS and all(says(item, service.final) for item in items)
 
 
 def _items(body: object) -> Sequence[object]:
     return body if isinstance(body, list) else (body,)
 
 
-def _ended(item: object, ends: Mapping[str, tuple[Any, ...]]) -> bool:
-    return any(_same(get_path(item, path), end) for path, values in ends.items() for end in values)
+def says(item: object, words: Mapping[str, tuple[Any, ...]]) -> bool:
+    """Return whether one of the fields holds one of the values that stand beside it."""
+    return any(_same(get_path(item, path), end) for path, values in words.items() for end in values)
 
 
 def _same(value: object, end: object) -> bool:

@@ -94,6 +94,13 @@ class HttpSource:
             return JobList(complete=False)
         return _raised_here(self._read(load.path, self._listing, none_when=(400, 404)))
 
+    def fetch(self, path: str) -> object:
+        """Fetch what the service answers at ``path`` below its own, as it is: secrets and all.
+
+        What says that nothing is configured is an empty map. Raises as :meth:`accounts`.
+        """
+        return _raised_here(self._read(path, lambda body: body, none_when=(400, 404)))
+
     @property
     def lists_jobs(self) -> bool:
         """Whether the service has a list of running jobs."""
