@@ -17,6 +17,8 @@ from balancer.errors import BalancerError, SourceUnavailable, sanitized
 from balancer.rules.freshness import ConfigurationCache
 from balancer.rules.reconcile_schedule import ReconcileSchedule
 from balancer.stores.base import Store
+from balancer.useapi.http_client import what_failed
+from balancer.useapi.sources import describe
 from balancer.waiting.queue import Waiter
 
 
@@ -30,10 +32,15 @@ class BackgroundTasks:
         self.store = store
         self.clock: Clock = options.clock
         self.now = options.clock.now
-        self.configuration = ConfigurationCache(options.ttl, options.stale_if_error, self.now)
-        jobs = getattr(options.source, "jobs", None)
-        self.lists_jobs = callable(jobs) and bool(getattr(options.source, "lists_jobs", True))
-        self.reconcile_schedule = ReconcileSchedule(options.reconcile_every if self.lists_jobs else None)
+        source = options.source
+        self.configuration = ConfigurationCache(
+            options.ttl, options.stale_if_error, self.now, describe(source, jobs=False)
+        )
+        jobs = getattr(source, "jobs", None)
+        self.lists_jobs = callable(jobs) and bool(getattr(source, "lists_jobs", True))
+        self.reconcile_schedule = ReconcileSchedule(
+            options.reconcile_every if self.lists_jobs else None, describe(source, jobs=True)
+        )
         self.watching: set[Waiter] = set()
         """Callers who wait for a fetch or a list to land."""
 
@@ -78,13 +85,16 @@ class BackgroundTasks:
             failed(SourceUnavailable(f"no thread to be had: {error}"))
 
 
-def answer_of(question: Callable[[], Any]) -> Any:
-    """Return an answer of the source, or the error that it failed with, stripped of its frames."""
+def answer_of(question: Callable[[], Any], asked: str) -> Any:
+    """Return an answer of the source, or the error that it failed with, stripped of its frames.
+
+    ``asked`` is what of the source was asked, for an error that does not say so itself.
+    """
     try:
         return question()
     except BalancerError as error:
         return error.with_traceback(None)
     except BaseException as error:  # noqa: BLE001  # an exit or a cancellation ends in this thread
-        failure = SourceUnavailable(f"the source failed with {type(error).__name__}")
+        failure = SourceUnavailable(f"{asked} failed: {what_failed(error)}")
         failure.__cause__ = sanitized(error)
         return failure

@@ -10,6 +10,7 @@ from balancer.errors import AcquireTimeout, NoAccounts
 from balancer.request import AcquireRequest
 from balancer.rules.ledger import Ledger
 from balancer.rules.records import HELD, AccountState, LeaseRecord, SlotRequest
+from balancer.useapi.sources import describe
 from balancer.waiting.drivers import Flow
 
 SHOWN = 20
@@ -20,7 +21,7 @@ def no_accounts(core: PoolCore, request: AcquireRequest, slot_request: SlotReque
     """Return the error for a caller whom waiting cannot help."""
     reasons = yield from explain(core, request)
     if not reasons:
-        why = "no account is configured"
+        why = f"no account is configured ({describe(core.options.source, jobs=False)} lists none)"
     elif request.account is not None and request.account not in reasons:
         why, reasons = (
             f"{request.account}: not in the configuration",
@@ -31,8 +32,9 @@ def no_accounts(core: PoolCore, request: AcquireRequest, slot_request: SlotReque
     retry_at = yield from core.store.inspect(
         lambda ledger: _retry_at(core, ledger, slot_request), patient=False
     )
+    later = "" if retry_at is None else f"; the next may be usable at {_told(retry_at)}"
     return NoAccounts(
-        f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at
+        f"no account of {core.service.key} can be used: {why}{later}", reasons=reasons, retry_at=retry_at
     )
 
 
@@ -49,14 +51,12 @@ def timed_out(core: PoolCore, request: AcquireRequest, slot_request: SlotRequest
         return states, kept, _retry_at(core, ledger, slot_request)
 
     states, kept, retry_at = yield from core.store.inspect(look, patient=False)
-    shown = (
-        ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
-    )
+    shown = ", ".join(f"{id}: {state}" for id, state in states.items()) or _nothing_shown(core)
     since = core.clock.instant(min(kept, default=math.inf))
     if since is not None:
-        shown += (
-            f"; {len(kept)} held by bound or ambiguous jobs, the oldest since {since:%Y-%m-%d %H:%M:%S} UTC"
-        )
+        shown += f"; {len(kept)} held by bound or ambiguous jobs, the oldest since {_told(since)}"
+    if retry_at is not None:
+        shown += f"; the next may be free at {_told(retry_at)}"
     timeout = request.timeout if request.asked is None else request.asked
     return AcquireTimeout(
         f"no slot of {core.service.key} within {timeout:g} s ({shown})",
@@ -67,6 +67,10 @@ def timed_out(core: PoolCore, request: AcquireRequest, slot_request: SlotRequest
         kept_since=since,
         retry_at=retry_at,
     )
+
+
+def _nothing_shown(core: PoolCore) -> str:
+    return core.refresher.missing() if core.store.table is None else "no account fits"
 
 
 def explain(core: PoolCore, request: AcquireRequest) -> Flow[dict[str, str]]:
@@ -98,6 +102,10 @@ def _state(ledger: Ledger, account_state: AccountState, slot_request: SlotReques
     if ledger.fits(slot_request, account_state):
         return account_state.state
     return _why(ledger, account_state, slot_request)
+
+
+def _told(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _retry_at(core: PoolCore, ledger: Ledger, slot_request: SlotRequest) -> datetime | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from balancer.engine.pool_core import PoolCore
-from balancer.models import AccountStats, Holder, PoolStats
+from balancer.models import AccountStats, FrozenDict, Holder, PoolStats
 from balancer.rules.ledger import Ledger
 from balancer.rules.records import AccountState, LeaseRecord
 from balancer.waiting.drivers import Flow
 
 
-def stats(core: PoolCore) -> Flow[PoolStats]:
-    """Return a pool's numbers at one moment."""
+def stats(core: PoolCore, *, patient: bool = True) -> Flow[PoolStats]:
+    """Return a pool's numbers at one moment. ``patient``: a store that is away is asked again for a while."""
     accounts = yield from core.store.inspect(
-        lambda ledger: [_account(core, t) for t in ledger.account_states.values()]
+        lambda ledger: [_account(core, t) for t in ledger.account_states.values()], patient=patient
     )
     catalog, totals = core.refresher.configuration, core.store.totals
     now = core.now()
@@ -20,7 +20,7 @@ def stats(core: PoolCore) -> Flow[PoolStats]:
     trouble = catalog.trouble or core.refresher.reconcile_schedule.trouble
     return PoolStats(
         service=core.service.key,
-        accounts={account.id: account for account in accounts},
+        accounts=FrozenDict({account.id: account for account in accounts}),
         capacity=sum(a.capacity for a in accounts if a.state not in ("broken", "draining")),
         in_flight=sum(a.in_flight for a in accounts),
         external=sum(a.external for a in accounts),

@@ -74,7 +74,11 @@ class Freshness(enum.Enum):
 class ConfigurationCache:
     """The table in force and its freshness."""
 
-    def __init__(self, ttl: float, stale_if_error: float, timer: Callable[[], float]) -> None:
+    def __init__(
+        self, ttl: float, stale_if_error: float, timer: Callable[[], float], asked: str = "the source"
+    ) -> None:
+        self.asked = asked
+        """What errors say was asked."""
         self.ttl, self.stale_if_error = max(ttl, LEAST_TTL), stale_if_error
         self.single_flight = SingleFlight(FETCH_DEADLINE)
         self._kept: TLRUCache[str, AccountTable] = TLRUCache(1, self._kept_until, timer)
@@ -109,7 +113,7 @@ class ConfigurationCache:
     def advise(self, now: float) -> Freshness:
         """Say what a caller who needs the table should do at ``now``."""
         if self.single_flight.overdue(now):
-            self._fail(SourceUnavailable(f"no answer within {FETCH_DEADLINE:.0f} s"), now)
+            self._fail(SourceUnavailable(f"{self.asked}: no answer within {FETCH_DEADLINE:.0f} s"), now)
         if now < self.fresh_until and self.trouble is None:
             return Freshness.USE  # what is fresh is kept, and most calls need not look it up
         usable = self.table is not None and not self.denied

@@ -15,7 +15,9 @@ RECONCILE_DEADLINE = 30.0
 class ReconcileSchedule:
     """Reconciliation's timetable: every so often, but only for a reason."""
 
-    def __init__(self, every: float | None) -> None:
+    def __init__(self, every: float | None, asked: str = "the source") -> None:
+        self.asked = asked
+        """What errors say was asked."""
         self.every = every
         """Seconds between two reconciliations; None: never by itself."""
         self.single_flight = SingleFlight(RECONCILE_DEADLINE)
@@ -41,7 +43,7 @@ class ReconcileSchedule:
     def expire(self, now: float) -> None:
         """Give up a reconciliation that is over its deadline."""
         if self.single_flight.overdue(now):
-            self.trouble = SourceUnavailable(f"no list of jobs within {RECONCILE_DEADLINE:.0f} s")
+            self.trouble = SourceUnavailable(f"{self.asked}: no answer within {RECONCILE_DEADLINE:.0f} s")
 
     def next_due(self, now: float, waiting: bool, oldest_detached_since: float) -> float:
         """Return when :meth:`due` will hold if nothing changes."""

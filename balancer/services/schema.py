@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
+from balancer.models import FrozenDict, freeze
+
+_NONE: Mapping[str, Any] = FrozenDict()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,9 @@ class JobsEndpoint:
     covers: bool = True
     """Whether every running job of this kind is on the list. If not, none is ever called missing."""
 
+    def __post_init__(self) -> None:
+        freeze(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRule:
@@ -62,6 +66,9 @@ class VerdictRule:
     """Says nothing about this account: no cooldown is put on it."""
     refresh: bool = False
     """The configuration has changed under us: a refresh is due."""
+
+    def __post_init__(self) -> None:
+        freeze(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +119,7 @@ class Service:
                 raise ValueError(f"Service.{name} must be a non-empty string, not {value!r}")
         if not self.path.startswith("/"):
             raise ValueError(f"Service.path must start with '/', not {self.path!r}")
+        freeze(self)
 
     @property
     def alive(self) -> bool:

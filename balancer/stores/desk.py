@@ -1,7 +1,7 @@
 """What every store keeps in this process: the lock, the lines of callers, and whom to wake.
 
 One lock guards all that changes in a pool within a process: the ledger (where it is in this process),
-the configuration, the queue, the totals. (The fast path goes without it.) No I/O,
+the catalog, the lines, the totals. (One way goes without it, see :mod:`balancer.stores.memory_fast_path`.) No I/O,
 no logging and no code of the user's runs under it; what is to be logged and who is to be woken is noted
 here, and done by :meth:`Desk.flush`.
 """
@@ -121,7 +121,7 @@ class Desk(ABC):
                 return
             if most is not None and self.wait_queue.counted >= most:
                 raise TooManyWaiting(
-                    f"{self.wait_queue.counted} callers wait already, and max_waiting is {most}"
+                    f"{self.wait_queue.counted} callers of {self.service} wait already, and max_waiting is {most}"
                 )
             self.wait_queue.count(waiter)
 

@@ -90,7 +90,7 @@ class Acquire(NamedTuple):
 
 
 class Release(NamedTuple):
-    """End a lease by key or by job id, and leave a tombstone. Answer: an :class:`EndedLease` or None.
+    """End a lease by key or by job id, and leave a tombstone for its key. Answer: a :class:`EndedLease` or None.
 
     A key that is unknown leaves a tombstone too: the grant may still be on its way. A job that no
     lease is bound to is remembered as an early release for 600 s (at most 10,000). If somebody else than
