@@ -132,3 +132,13 @@ def test_the_sandbox_names_a_port_that_is_in_use(desk):
     assert result.exit_code == 2
     assert f"port {port} is in use" in result.stderr
     assert "--port 0" in result.stderr
+
+
+def test_where_a_proxy_is_set_the_sandbox_says_how_to_pass_it_by(desk):
+    """The clients of the other shell would ask the proxy for 127.0.0.1, and find its own machine."""
+    proxy = {"http_proxy": "http://127.0.0.1:9", "NO_PROXY": "intra.example"}
+    process = desk.start("sandbox", "--port", 0, "--account", "flowmusic:me@example.com=1", **proxy)
+    lines = [process.stdout.readline().strip() for _ in range(3)]
+    process.terminate()
+    process.communicate(timeout=60)
+    assert lines[2] == "export NO_PROXY=127.0.0.1,intra.example no_proxy=127.0.0.1,intra.example"

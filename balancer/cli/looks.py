@@ -134,7 +134,7 @@ def holders(
     ]
     console().print(table(f"{service}: {len(rows)} leases in {without_secrets(url)}", columns, rows))
     if not rows:
-        tell(f"Nobody holds a slot there. {BLIND}")
+        tell(f"Nobody holds a slot in {without_secrets(url)}. {BLIND}")
 
 
 def _check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections import defaultdict
@@ -16,6 +17,7 @@ from balancer.testing import Audit, FakeUseapi
 from balancer.testing.server import JOB_SECONDS
 
 _ENDS = (signal.SIGINT, signal.SIGTERM)
+_PROXIES = ("http_proxy", "all_proxy")
 _DEFAULT = {"a": 1, "b": 2, "c": 4}
 
 
@@ -89,6 +91,11 @@ def _introduce(fake: FakeUseapi) -> None:
     tell("A stand-in for useapi.net; Ctrl-C ends it. For another shell:")
     typer.echo(f"export USEAPI_BASE_URL={fake.url}")
     typer.echo(f"export USEAPI_TOKEN={fake.token}")
+    if any(name.lower() in _PROXIES for name in os.environ):
+        direct = ",".join(
+            filter(None, ("127.0.0.1", os.environ.get("NO_PROXY") or os.environ.get("no_proxy")))
+        )
+        typer.echo(f"export NO_PROXY={direct} no_proxy={direct}")
     tell('Try: curl -H "Authorization: Bearer $USEAPI_TOKEN" $USEAPI_BASE_URL/v1/flowmusic/accounts')
 
 

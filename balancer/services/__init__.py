@@ -6,9 +6,9 @@ A service that is not here is one :class:`balancer.Service` away.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
+from balancer.models import FrozenDict
 from balancer.services import google, music, retired, video
 from balancer.services.schema import Service
 
@@ -20,7 +20,7 @@ GENERIC = Service(
 )
 """Stands in where a pool has a source of its own and no service."""
 
-SERVICES: Mapping[str, Service] = MappingProxyType(
+SERVICES: Mapping[str, Service] = FrozenDict(
     {row.key: row for row in (*music.ROWS, *video.ROWS, *google.ROWS, *retired.ROWS)}
 )
 """Every service of the table by its key: those that take jobs first, then the retired."""

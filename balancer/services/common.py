@@ -10,9 +10,9 @@ Vids and Midjourney answer 502 and 504 to jobs that run on, and bill them).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
+from balancer.models import FrozenDict
 from balancer.services.schema import CancelEndpoint, StatusEndpoint, VerdictRule
 
 DOCS = "https://useapi.net/docs/api-"
@@ -20,7 +20,7 @@ DOCS = "https://useapi.net/docs/api-"
 
 def ends(**fields: Any) -> Mapping[str, tuple[Any, ...]]:
     """Return a row's ``final``: field -> the one value, or the tuple of values, that ends a job."""
-    return MappingProxyType({name: end if isinstance(end, tuple) else (end,) for name, end in fields.items()})
+    return FrozenDict({name: end if isinstance(end, tuple) else (end,) for name, end in fields.items()})
 
 
 DONE = ends(status=("completed", "failed"))

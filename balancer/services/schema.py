@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
+from balancer.models import FrozenDict, freeze
+
+_NONE: Mapping[str, Any] = FrozenDict()
 _MISSING = ("running", "gone", "failed")
 _LONGEST_ID = 1000
 """No id is longer: what is says nothing, and would take its time to be searched."""
@@ -45,6 +46,9 @@ class JobsEndpoint:
     covers: bool = True
     """Whether every running job of this kind is on the list. If not, none is ever called missing."""
 
+    def __post_init__(self) -> None:
+        freeze(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRule:
@@ -69,6 +73,9 @@ class VerdictRule:
     refresh: bool = False
     """The configuration has changed under us: a refresh is due."""
 
+    def __post_init__(self) -> None:
+        freeze(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusEndpoint:
@@ -80,6 +87,9 @@ class StatusEndpoint:
     """Regular expression that must be found in the ids of jobs that are asked for here; None: any id."""
     missing: str = "gone"
     """What a 404 says of a job that was accepted: it is still ``running``, ``gone``, or it ``failed``."""
+
+    def __post_init__(self) -> None:
+        freeze(self)
 
     @property
     def needs_account(self) -> bool:
@@ -96,6 +106,9 @@ class CancelEndpoint:
     method: str = "DELETE"
     field: str | None = None
     """Field of the body that holds the job's id, where the path does not."""
+
+    def __post_init__(self) -> None:
+        freeze(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +194,7 @@ class Service:
         for endpoint in self.status:
             if endpoint.missing not in _MISSING:
                 raise ValueError(f"missing must be one of {_MISSING}, not {endpoint.missing!r}")
+        freeze(self)
 
     @property
     def alive(self) -> bool:

@@ -224,7 +224,8 @@ class MemoryStore(Store):
         if not waiter.counted:
             if max_waiting is not None and queue.counted >= max_waiting:
                 raise TooManyWaiting(
-                    f"{queue.counted} callers wait already, and max_waiting is {max_waiting}"
+                    f"{queue.counted} callers of {self.service} wait already, "
+                    f"and max_waiting is {max_waiting}"
                 )
             queue.count(waiter)
             if waiter.slot_request.max_jobs is not None:

@@ -13,11 +13,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from types import MappingProxyType
 from typing import Any
 
 from balancer.errors import InvalidConfiguration
-from balancer.models import MAX_CAPACITY, Account, AccountTable
+from balancer.models import MAX_CAPACITY, Account, AccountTable, FrozenDict
 from balancer.redaction import clean, is_secret, is_secret_number, secrets
 from balancer.services.schema import Service
 from balancer.useapi.job_lists import listing
@@ -104,6 +103,8 @@ def entry(
         return Account(_readable(account_id), broken="its id is empty or no printable text")
     if plain and isinstance(value, Account):
         capacity, fault = _whole(value.capacity, "its capacity")
+        if (value.id, value.capacity) == (account_id, capacity) and isinstance(value.capacity, int):
+            return value  # whole already, as what was read from a service is
         return replace(value, id=account_id, capacity=capacity or 1, broken=value.broken or fault)
     if plain and isinstance(value, int | float | str):
         capacity, fault = _whole(value, "its capacity")
@@ -194,7 +195,7 @@ def _fields(
         text = field(value, name)
         if isinstance(text, str) and not is_secret(name):
             kept[name] = clean(text, hidden)
-    return MappingProxyType(kept)
+    return FrozenDict(kept)
 
 
 def _harmless(name: object, value: object) -> bool:
