@@ -181,7 +181,8 @@ def test_pool_that_has_nothing_to_warn_of_loads_neither_structlog_nor_asyncio():
 def test_without_any_logging_of_the_application_warnings_are_seen_on_stderr():
     """By logging's own last resort, as of every library; structlog is not loaded for it."""
     done = run(
-        "from balancer import events\nevents.emit('info', 'unseen')\nevents.emit('warning', 'seen', why='late')\n"
+        "from balancer import events\nevents.emit('info', 'unseen')\n"
+        "events.emit('warning', 'seen', why='late')\n"
         "import sys\nassert 'structlog' not in sys.modules"
     )
     assert done.returncode == 0, done.stderr
