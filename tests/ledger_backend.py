@@ -235,7 +235,7 @@ class LedgerBackend:
         self.shelf.tombs.add(row.key)
         if row.state is HELD and _owner(row.key) != self.owner.name:
             self.shelf.notices.setdefault(_owner(row.key), []).append(row.key)
-        ledger.finish(row, now)
+        ledger.end(row, now)
         return gone
 
     def _bind(self, bind, now):

@@ -185,7 +185,7 @@ class StoreModel:
         if owner != name and row.state is not BOUND and owner in self.look_at:
             self.unheard.setdefault(owner, {})[row.key] = self.now
         self.tombs[row.key] = self.now
-        self.ledger.finish(row, self.now)
+        self.ledger.end(row, self.now)
         return gone
 
     def bind(self, bind):

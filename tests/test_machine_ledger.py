@@ -91,7 +91,7 @@ class LedgerMachine(InStep):
             self.ledger.end(row)
             self.model.end(lease)
         else:
-            self.ledger.finish(row, self.now)
+            self.ledger.end(row, self.now)
             self.model.release(lease)
         assert row.state == "ended"
 
@@ -101,7 +101,7 @@ class LedgerMachine(InStep):
         lease = self.model.release_job(job)
         assert (row.key if row else None) == (lease.key if lease else None)
         if row:
-            self.ledger.finish(row, self.now)
+            self.ledger.end(row, self.now)
 
     @precondition(lambda self: self.model.leases)
     @rule(number=pick, job=jobs, ttl=lengths)
