@@ -220,7 +220,9 @@ class MemoryStore(Store):
             return Outcome.TIMED_OUT
         queue = self.wait_queue
         if not waiter.counted and max_waiting is not None and queue.counted >= max_waiting:
-            raise TooManyWaiting(f"{queue.counted} callers wait already, and max_waiting is {max_waiting}")
+            raise TooManyWaiting(
+                f"{queue.counted} callers of {self.service} wait already, and max_waiting is {max_waiting}"
+            )
         if waiter.group is None:
             queue.join(waiter)
         if not waiter.counted:

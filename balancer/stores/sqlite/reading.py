@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from types import MappingProxyType
 
-from balancer.models import Account, AccountTable
+from balancer.models import Account, AccountTable, FrozenDict
 from balancer.stores import operations as ops
 from balancer.stores.sqlite.books import OFFERED, Books, LeaseRow
 from balancer.stores.sqlite.memory import DONE, Memory
@@ -54,7 +53,7 @@ def _accounts(books: Books, *, draining: bool) -> list[Account]:
 
 def _account(id: str, capacity: int, entry: str) -> Account:
     said = json.loads(entry)
-    return Account(id, capacity, MappingProxyType(said["fields"]), said["broken"], said["note"])
+    return Account(id, capacity, FrozenDict(said["fields"]), said["broken"], said["note"])
 
 
 def _row(lease: LeaseRow, now: float) -> ops.LeaseState:
