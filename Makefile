@@ -1,41 +1,52 @@
-# `make demo`, `make test`, `make check`, `make bench`. The first run makes .venv;
-# PYTHON=/path/to/python chooses its interpreter, else the newest that works is taken.
+# `make demo`, `make test`, `make check`, `make bench`. The first run makes .venv, with no more in it than is
+# needed; PYTHON=/path/to/python chooses its interpreter, else the newest that works is taken.
 
 BIN := .venv/bin
 MADE := .venv/.made
+FOR_DEMO := .venv/.made-for-demo
 # Two at a time: much of what tests do is to wait for processes. A file stays on one worker.
 TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help venv demo test check bench shape clean
+.PHONY: help venv demo test check bench shape messages clean
 
 help:
-	@echo 'make demo    see the balancer at work against a stand-in server on this machine'
-	@echo 'make test    run the tests'
+	@echo 'make demo    see the balancer at work against a stand-in server on this machine (40 seconds)'
+	@echo 'make test    run the tests (10 minutes on two cores)'
 	@echo 'make check   format, lint, types, layers, then the tests with branch coverage (what CI runs)'
 	@echo 'make bench   measure against the yardsticks'
 	@echo 'make shape   count lines, files, import cycles and how far calls walk; BASE=COMMIT compares'
+	@echo 'make messages    make docs/messages.md anew: what users read when something is wrong'
 	@echo 'make venv    make .venv, or bring it up to date with pyproject.toml'
 	@echo 'make clean   remove .venv and whatever the tools left behind'
 
 venv: $(MADE)
 
-# The stamp makes the environment follow pyproject.toml, and nothing else.
+# The stamps make the environment follow pyproject.toml, and nothing else.
 $(MADE): pyproject.toml
-	@PYTHON='$(PYTHON)' sh .ci/venv
+	@PYTHON='$(PYTHON)' sh .ci/venv dev
+	@touch $(FOR_DEMO) $@
+
+$(FOR_DEMO): pyproject.toml
+	@PYTHON='$(PYTHON)' sh .ci/venv cli
 	@touch $@
 
-demo: $(MADE)
+demo: $(FOR_DEMO)
 	@$(BIN)/balancer demo
 
 test: $(MADE)
+	@echo 'All tests take about 10 minutes on two cores; each dot is one that passed.'
 	$(TESTS)
 
 check: $(MADE)
+	@echo 'All checks take about 15 minutes on two cores.'
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 	$(TESTS) --cov
+
+messages: $(MADE)
+	@$(BIN)/python tests/messages.py
 
 bench: $(MADE)
 	$(BIN)/python -m benchmarks

@@ -41,7 +41,7 @@ from balancer.models import (
 from balancer.pool import AccountPool
 from balancer.run import Attempt
 from balancer.services import SERVICES
-from balancer.services.schema import JobsEndpoint, Service, VerdictRule
+from balancer.services.schema import CancelEndpoint, JobsEndpoint, Service, StatusEndpoint, VerdictRule
 from balancer.useapi.sources import HttpSource
 from balancer.useapi.verdicts import Verdict
 
@@ -64,6 +64,7 @@ __all__ = [
     "Attempt",
     "AttemptsFailed",
     "BalancerError",
+    "CancelEndpoint",
     "Holder",
     "HttpSource",
     "InvalidConfiguration",
@@ -81,6 +82,7 @@ __all__ = [
     "Service",
     "SourceError",
     "SourceUnavailable",
+    "StatusEndpoint",
     "StoreUnavailable",
     "SubscriptionRequired",
     "TooManyWaiting",

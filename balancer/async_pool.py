@@ -138,7 +138,7 @@ class AsyncAccountPool(BasePool):
     def acquire(
         self,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
         account: str | Account | None = None,
         exclude: Collection[str | Account] = (),
         where: Where | None = None,

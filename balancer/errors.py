@@ -25,7 +25,7 @@ cookie, a request or a response body: what caused it is chained by type and text
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -143,17 +143,17 @@ class AttemptsFailed(BalancerError):
     """Every attempt was turned away by an account that could not take it."""
 
     tries: Sequence[Any] = ()
-    """One :class:`balancer.Try` an attempt: account, verdict and what was answered."""
+    """One :class:`balancer.Attempt` an attempt: account, verdict and what was answered."""
 
 
-def sanitized(error: BaseException) -> BaseException:
+def sanitized(error: BaseException, hidden: Collection[str] = ()) -> BaseException:
     """Return a stand-in for ``error`` that is safe to chain, log and pickle.
 
     HTTP clients hang the request (with its Authorization header) and the body on their errors,
     and the frames of a traceback hold both as locals. The stand-in keeps the type's name and the
-    text, tokens of a known form cut out.
+    text; tokens of a known form and the strings ``hidden`` are cut out.
     """
-    return ForeignError(clean(f"{type(error).__module__}.{type(error).__qualname__}: {error}"))
+    return ForeignError(clean(f"{type(error).__module__}.{type(error).__qualname__}: {error}", hidden))
 
 
 class ForeignError(Exception):

@@ -1,12 +1,12 @@
-"""Events for people and programs: ``event_name key=value …`` through structlog.
+"""Events for people and programs: ``event_name key=value …``, through the application's own logging.
 
-An application that has configured structlog gets every event its own way. One that has not sees
-warnings and errors on stderr and nothing else: a library that prints to stdout by default breaks
-the pipes of its users. Which of the two holds is asked at each event, as applications configure
-their logging after their imports. Events are rare: none is made while a free slot is handed out.
+An application that has configured structlog gets every event there. Any other gets it from the logger
+``balancer`` of the standard library, as from every library: with its levels, handlers and files. One that
+has set up neither sees warnings on stderr, and nothing on stdout: a library that prints there breaks the
+pipes of its users. Which holds is asked at each event, as applications set up their logging after their
+imports. Events are rare: none is made while a free slot is handed out.
 
-structlog is half of what the library would have to load, so it is loaded with the first event that is
-to be seen: a program that does not use it itself, and has nothing to be warned of, does without.
+Nobody waits to write an event, and no lock is held meanwhile: a handler may use the pool, fork, or hang.
 """
 
 from __future__ import annotations
@@ -16,112 +16,116 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+import time
+from collections import deque
+from types import FrameType
 from typing import Any
 
-_UNSEEN = ("debug", "info")
-"""Levels that only an application with structlog of its own gets to see."""
 _PATIENCE = 1.0
-"""Seconds that one thread waits for another to have said its word. It may hang in a processor of the
-user's, and that must stop neither logging nor forks nor exits."""
+"""Seconds that a fork and the end of the process wait for events of other threads. One may hang in a
+handler of the user's, and that must stop neither."""
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_standard = logging.getLogger("balancer")
 
 
-class _Floor:
-    """Who speaks has it, and neither a fork nor the end of the process falls into the middle of a word.
+class _Turnstile:
+    """Keeps forks, and the end of the process, out of the middle of an event.
 
-    A lock that another thread held, of an import or of a stream, would be held in the child for ever; and an
-    interpreter that ends while a daemon thread is printing aborts.
+    A lock that another thread held, of a stream or of a logger, would be held in the child for ever; and an
+    interpreter that ends while a daemon thread is printing aborts. So whoever forks or ends says so first,
+    then waits until no other thread is inside :func:`_write`. Who wants to write after that leaves its event
+    with those who fork, which needs no lock: an event that does not see the sign is seen by who put it up.
     """
 
     def __init__(self) -> None:
-        self._turn = threading.RLock()
-        self._forking = threading.local()
-        self.closed = False
-
-    def speak(self, say: Callable[[], object]) -> None:
-        """Say it when it is our turn; or without, if somebody else has it for too long."""
-        for _ in self._turns():
-            try:
-                return self._say(say)
-            finally:
-                self._turn.release()
-        return self._say(say)
-
-    def _say(self, say: Callable[[], object]) -> None:
-        if not self.closed:
-            say()
-
-    def _turns(self) -> Iterator[bool]:
-        # To be taken by ``for``: no interruption can come between the taking and a ``try`` behind it.
-        return iter(partial(self._turn.acquire, timeout=_PATIENCE), False)
+        self.forking: set[int] = set()
+        """Threads that are about to fork."""
+        self.ended = False
+        self.kept: deque[tuple[str, str, dict[str, Any]]] = deque()
+        """Events that are written once the fork is over."""
 
     def before_fork(self) -> None:
-        self._forking.has_it = False
-        for _ in self._turns():
-            self._forking.has_it = True
-            break
+        self.forking.add(threading.get_ident())
+        _await_writers()
 
     def after_in_parent(self) -> None:
-        if self._forking.has_it:
-            self._turn.release()
+        self.forking.discard(threading.get_ident())
+        while self.kept and not self.forking:
+            try:
+                kept = self.kept.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            _write(*kept)
 
     def after_in_child(self) -> None:
-        if self._forking.has_it:
-            self._turn.release()
-        else:
-            self._turn = threading.RLock()  # whoever has it stayed behind
+        self.forking.clear()
+        self.kept.clear()  # they are the parent's
 
-    def close(self) -> None:
-        """Let nobody speak any more: the process ends."""
-        self.closed = True
-        self._turn.acquire(timeout=_PATIENCE)
+    def end(self) -> None:
+        self.ended = True
+        _await_writers()
 
 
-_floor = _Floor()
+_turnstile = _Turnstile()
 os.register_at_fork(
-    before=_floor.before_fork,
-    after_in_parent=_floor.after_in_parent,
-    after_in_child=_floor.after_in_child,
+    before=_turnstile.before_fork,
+    after_in_parent=_turnstile.after_in_parent,
+    after_in_child=_turnstile.after_in_child,
 )
-atexit.register(_floor.close)
-
-
-class _Stderr:
-    """Writes whole lines to stderr as it is at the time, without a lock that a fork could leave held."""
-
-    def warning(self, line: str) -> None:
-        """Write one line, if there is a stderr at all."""
-        if sys.stderr is not None:
-            sys.stderr.write(line + "\n")
-
-    error = warning
-
-
-def _logger() -> Any:
-    import structlog
-
-    if structlog.is_configured():
-        return structlog.get_logger("balancer")
-    return structlog.wrap_logger(
-        _Stderr(),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-    )
+atexit.register(_turnstile.end)
 
 
 def emit(level: str, event: str, **keys: Any) -> None:
     """Log ``event`` with ``keys`` at ``level`` (``debug``, ``info``, ``warning`` or ``error``).
 
-    Never raises: a slot must not be lost because a disk is full or a processor has a bug.
+    Never raises: a slot must not be lost because a disk is full or a handler has a bug.
     """
-    if level in _UNSEEN and "structlog" not in sys.modules:
+    _write(level, event, keys)
+
+
+def _write(level: str, event: str, keys: dict[str, Any]) -> None:
+    if _turnstile.ended:
+        return
+    if _turnstile.forking:
+        _turnstile.kept.append((level, event, keys))
+        if not _turnstile.forking:  # it was over before it could see this one
+            _turnstile.after_in_parent()
         return
     try:
-        _floor.speak(lambda: getattr(_logger(), level)(event, **keys))
+        # Loaded by whoever configured it. Half loaded, by another thread, it is not configured yet.
+        configured = getattr(sys.modules.get("structlog"), "is_configured", None)
+        if configured is not None and configured():
+            getattr(sys.modules["structlog"].get_logger("balancer"), level)(event, **keys)
+        elif _standard.isEnabledFor(_LEVELS[level]):
+            # One text for each event, its values apart, so that tools which group records can.
+            text = " ".join((event, *(f"{name}=%r" for name in keys)))
+            _standard.log(_LEVELS[level], text, *keys.values(), extra={"event": event, **keys}, stacklevel=3)
     except Exception:  # noqa: BLE001, S110  # there is no better place to tell it than this one
         pass
+
+
+def _await_writers() -> None:
+    """Wait until nobody is inside who went in before the sign was up; who came later only reads it."""
+    inside, until = _writers(), time.monotonic() + _PATIENCE
+    while inside and time.monotonic() < until:
+        time.sleep(0.001)
+        inside &= _writers()
+
+
+def _writers() -> set[FrameType]:
+    """Return where other threads write an event: seen from outside, so that no interruption falsifies it."""
+    own = threading.get_ident()
+    stacks = sys._current_frames()  # noqa: SLF001  # documented, for such looks from outside
+    found = set()
+    for ident, top in stacks.items():
+        frame: FrameType | None = top
+        while ident != own and frame is not None:
+            if frame.f_code is _write.__code__:
+                found.add(frame)
+            frame = frame.f_back
+    return found

@@ -42,11 +42,12 @@ class BaseLease:
     def __del__(self) -> None:
         # A collection may run in the middle of anything, so this only leaves a note.
         try:
-            held = self._record.state is HELD
+            record = self._record
+            lost = record.state is HELD or record.waiter is not None
         except AttributeError:  # it was not granted, or not even tied to anything
             return
-        if held:
-            self._core.store.abandon(self._record)
+        if lost:
+            self._core.store.abandon(record)
 
     @property
     def id(self) -> str:

@@ -1,15 +1,57 @@
-"""The values that travel through the library. All are frozen; none holds a secret."""
+"""The values that travel through the library. All are frozen; none holds a secret.
+
+They may stand in sets and be keys of mappings, travel to other processes in pickles, be copied, and be
+taken apart by :func:`dataclasses.asdict`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 MAX_CAPACITY = 1_000_000
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenDict(dict[K, V]):
+    """A dict that never changes, and so can be hashed if its values can."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none as it may change
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be changed; dict(…) makes one that can")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
+_EMPTY: FrozenDict[str, Any] = FrozenDict()
+
+
+def freeze(value: Any, *names: str) -> None:
+    """Have these fields of a frozen dataclass, or all, hold what cannot change, whatever they were given."""
+    for name in names or [each.name for each in fields(value)]:
+        given = getattr(value, name)
+        frozen = _frozen(given)
+        if frozen is not given:
+            object.__setattr__(value, name, frozen)
+
+
+def _frozen(given: Any) -> Any:
+    if isinstance(given, list):
+        return tuple(given)
+    if isinstance(given, Mapping) and type(given) is not FrozenDict:
+        return FrozenDict({key: _frozen(item) for key, item in given.items()})
+    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +69,9 @@ class Account:
     note: str | None = None
     """What was assumed about it (a capacity that its entry does not state), or None."""
 
+    def __post_init__(self) -> None:
+        freeze(self, "fields")
+
 
 @dataclass(frozen=True, slots=True)
 class AccountTable:
@@ -35,6 +80,9 @@ class AccountTable:
     accounts: Mapping[str, Account]
     version: int = field(default=0, compare=False)
     """Number that a shared store knows it by; 0: it is in none."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "accounts")
 
     def __len__(self) -> int:
         return len(self.accounts)
@@ -61,6 +109,9 @@ class JobList:
     """Account id -> number running, for accounts of which only the number is known."""
     complete: bool = True
     """Whether a job of this kind that is missing from the list is known not to run."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "jobs", "counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +163,9 @@ class PoolStats:
     refreshes: int = 0
     refresh_failures: int = 0
 
+    def __post_init__(self) -> None:
+        freeze(self, "accounts")
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -143,3 +197,6 @@ class ReconcileResult:
     """Ambiguous leases that ended, or became bound to the job that carries their ``replyRef``."""
     kept: tuple[str, ...] = ()
     """Bound and ambiguous leases that stay."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "adopted", "reclaimed", "resolved", "kept")

@@ -17,10 +17,11 @@ _SECRET_NUMBER = re.compile(
     r"(token|jwt|cookie|password|passwd|passcode|secret|session|credential|pin|otp|key)s?$", re.IGNORECASE
 )
 _TOKEN = re.compile(r"eyJ[\w.=…-]*|user:\d+-[^\s\"'<>()\[\]{},;]+")
+_USER_IN_URL = re.compile(r"://([^\s'\"<>]{1,512})@")
 _LIMIT = 200
 _LOOKED_AT = 16 * 1024
 """Characters of a text that are searched for secrets; of what comes after them nothing is shown."""
-_SHORTEST = 4
+SHORTEST = 4
 """Shorter strings are no secrets, and cutting each "n" and "/" would leave nothing to read."""
 _CUT = "[cut]"
 
@@ -40,7 +41,8 @@ def is_secret_number(name: str) -> bool:
 def clean(text: str, hidden: Collection[str] = ()) -> str:
     """Return ``text`` fit for a log line, at most 200 characters long.
 
-    Cut out are the strings ``hidden``, tokens of a known form, and control characters.
+    Cut out are the strings ``hidden``, tokens of a known form, users and passwords in URLs (those of a proxy,
+    say), and control characters.
     """
     start = text[:_LOOKED_AT]
     for secret in hidden:
@@ -50,8 +52,14 @@ def clean(text: str, hidden: Collection[str] = ()) -> str:
     text = start
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in text)
-    text = _TOKEN.sub(_CUT, text)
+    text = _USER_IN_URL.sub(_without_user, _TOKEN.sub(_CUT, text))
     return text if len(text) <= _LIMIT else text[: _LIMIT - 1] + "…"
+
+
+def _without_user(found: re.Match[str]) -> str:
+    # A password may hold a slash that nobody escaped; a path may hold an address, and shows no secret.
+    user = found[1]
+    return f"://{_CUT}@" if ":" in user or "/" not in user else found[0]
 
 
 def secrets(body: object) -> list[str]:
@@ -62,7 +70,7 @@ def secrets(body: object) -> list[str]:
     while stack:
         value, secret = stack.pop()
         if isinstance(value, str):
-            if secret and len(value) >= _SHORTEST:
+            if secret and len(value) >= SHORTEST:
                 found.add(value)
         elif isinstance(value, Mapping):
             stack.extend((item, secret or is_secret(str(name))) for name, item in value.items())

@@ -170,12 +170,18 @@ def _error(ruling: VerdictDetails, lease: BaseLease, answer: Any) -> BalancerErr
     account, said = lease.account.id, ruling.reason
     if ruling.verdict is Verdict.TOKEN:
         if ruling.token_error == "subscription":  # noqa: S105  (the kind of error)
-            return SubscriptionRequired(f"the subscription behind the token has ended ({said})")
-        return Unauthorized(f"the server did not accept the token ({said})")
+            return SubscriptionRequired(
+                f"the subscription behind the token has ended ({said}): renew it at useapi.net"
+            )
+        return Unauthorized(f"the server did not accept the token ({said}): check token=, or USEAPI_TOKEN")
     facts = {"response": detached(answer), "account": account}
     if ruling.verdict is Verdict.AMBIGUOUS:
-        return AmbiguousOutcome(f"the job may run on {account} ({said})", lease_id=lease.id, **facts)
-    return JobRefused(f"the job was refused on {account} ({said})", **facts)
+        return AmbiguousOutcome(
+            f"the job may run on {account} ({said}): it was not sent again, and its slot is kept for it",
+            lease_id=lease.id,
+            **facts,
+        )
+    return JobRefused(f"the job was refused on {account} ({said}); it was not sent elsewhere", **facts)
 
 
 def _cause(answer: Any) -> BaseException | None:

@@ -23,7 +23,7 @@ class Desk:
     """A user's shell: a stand-in server, the settings that lead to it, a state folder of its own."""
 
     def __init__(self, folder, accounts=ACCOUNTS):
-        self.fake = FakeUseapi({"flowmusic": accounts}).start()
+        self.fake = FakeUseapi({"flowmusic": accounts}, job_seconds=(600, 600)).start()
         self.settings = {
             "USEAPI_TOKEN": self.fake.token,
             "USEAPI_BASE_URL": self.fake.url,

@@ -27,6 +27,8 @@ class Caller:
     deadline: float
     number: int
     outcome: Any = None
+    came: float = 0.0
+    """What the pool's clock read when it came."""
     thread: threading.Thread = field(init=False)
 
     def __post_init__(self):
@@ -117,10 +119,22 @@ class Crowd(RuleBasedStateMachine):
             self.pool.stats().waiting == len(self.callers)
             and self.nothing_moves()
             and not any(
-                self.clock() >= caller.deadline or self.hopeless(caller.wish) or self.eligible(caller.wish)
+                self.clock() >= caller.deadline
+                or self.hopeless(caller.wish)
+                or set(self.eligible(caller.wish)) - self.kept(caller)
                 for caller in self.callers
             )
         )
+
+    def kept(self, caller=None):
+        """Return the account that is kept for somebody else, who has waited for an emptier one than it is."""
+        lowering = [each for each in self.callers if "max_jobs" in each.wish]
+        first = min(lowering, key=lambda each: each.number, default=None)
+        if first is None or first is caller or self.clock() < first.came + 5.0:
+            return set()
+        kept = {id for id, why in self.pool.explain().items() if "kept" in why}
+        assert len(kept) <= 1
+        return kept
 
     def nothing_moves(self):
         try:

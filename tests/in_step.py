@@ -66,7 +66,7 @@ class InStep(RuleBasedStateMachine):
     @invariant()
     def room_holds_exactly_who_has_room(self):
         room = self.ledger.selector
-        shelves = list(room._shelves.values()) if isinstance(room, LeastLoadedSelector) else [room]
+        shelves = list(room._classes.values()) if isinstance(room, LeastLoadedSelector) else [room]
         for shelf in shelves:
             assert [account_state.place for account_state in shelf.account_states] == list(
                 range(len(shelf.account_states))
@@ -81,10 +81,10 @@ class InStep(RuleBasedStateMachine):
             inside = inside[: room.size]
         assert sorted(inside) == sorted(id for id in self.model.config if self.model.state(id) == "ready")
         if isinstance(room, LeastLoadedSelector):
-            assert room._loads == sorted(room._shelves)
+            assert room._loads == sorted(room._classes)
             assert all(
                 {account_state.load for account_state in s.account_states} == {load}
-                for load, s in room._shelves.items()
+                for load, s in room._classes.items()
             )
 
     @invariant()

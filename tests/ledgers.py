@@ -59,7 +59,7 @@ class Desk:
         return self.ledger.bind(row, job, self.now + ttl, self.now)
 
     def release(self, row):
-        self.ledger.finish(row, self.now)
+        self.ledger.end(row, self.now)
 
     def release_job(self, job):
         row = self.ledger.forget_job(job)

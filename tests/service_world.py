@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import requests
+from create_paths import create_path
 
 from balancer import SERVICES, AccountPool, JobsEndpoint, Service, Verdict
 from balancer.testing import FakeUseapi, ManualClock
 from balancer.useapi.parsing import job_id
 
 IDS = {"email": ("a-b@example.com", "c@example.com"), "user_id": ("12345", "67890")}
-CREATES = {"riffusion": "music/create-prompt", "mureka": "music/create", "midjourney": "jobs/imagine"}
 SLOTS = 3
 INTERVAL = 30.0
 
@@ -58,9 +58,9 @@ class World:
 
     def create(self, params):
         """Send the create that the row counts, with what the lease asks to be sent."""
-        site, _, kind = self.row.key.partition("/")
-        path = f"{kind}/create" if kind else CREATES.get(site, "videos/create")
-        return self.session.post(self.url(path), json={"prompt": "x", **params}, timeout=10)
+        return self.session.post(
+            self.url(create_path(self.row.key)), json={"prompt": "x", **params}, timeout=10
+        )
 
     def get(self, path):
         return self.session.get(self.url(path), timeout=10)

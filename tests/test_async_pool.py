@@ -59,7 +59,6 @@ def test_both_faces_have_the_same_names_and_the_same_parameters():
         }
 
     twin = public(AsyncAccountPool)
-    twin.pop("acquiring")  # the flow behind acquire
     assert twin == public(AccountPool)
 
 

@@ -6,12 +6,12 @@ import sys
 import traceback
 
 import pytest
+from own_code import is_own
 from stepping import SteppedLoop, at_once, full_pool, in_flight
 
 from balancer import AccountPool, AsyncAccountPool
 from balancer.testing import ManualClock, at_rest
 
-PACKAGE = "/balancer/"
 SWALLOWED = (
     "__del__",
     "<genexpr>",
@@ -29,8 +29,7 @@ class Interrupter:
 
     def __call__(self, frame, event, arg):
         code = frame.f_code
-        ours = PACKAGE in code.co_filename and "testing" not in code.co_filename
-        if ours and event in ("call", "c_return") and code.co_name not in SWALLOWED:
+        if is_own(code.co_filename) and event in ("call", "c_return") and code.co_name not in SWALLOWED:
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt

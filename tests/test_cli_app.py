@@ -123,3 +123,22 @@ def test_the_sandbox_refuses_an_account_that_it_cannot_read(desk, account):
     result = desk.run("sandbox", "--account", account)
     assert result.exit_code == 2
     assert account in result.stderr
+
+
+def test_the_sandbox_names_a_port_that_is_in_use(desk):
+    """It is wrong usage with a way out, not a traceback."""
+    port = desk.fake.url.rpartition(":")[2]
+    result = desk.run("sandbox", "--port", port)
+    assert result.exit_code == 2
+    assert f"port {port} is in use" in result.stderr
+    assert "--port 0" in result.stderr
+
+
+def test_where_a_proxy_is_set_the_sandbox_says_how_to_pass_it_by(desk):
+    """The clients of the other shell would ask the proxy for 127.0.0.1, and find its own machine."""
+    proxy = {"http_proxy": "http://127.0.0.1:9", "NO_PROXY": "intra.example"}
+    process = desk.start("sandbox", "--port", 0, "--account", "flowmusic:me@example.com=1", **proxy)
+    lines = [process.stdout.readline().strip() for _ in range(3)]
+    process.terminate()
+    process.communicate(timeout=60)
+    assert lines[2] == "export NO_PROXY=127.0.0.1,intra.example no_proxy=127.0.0.1,intra.example"

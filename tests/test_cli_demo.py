@@ -1,17 +1,27 @@
-"""``balancer demo``: both ways really run, against a real server, and the table tells what happened."""
+"""``balancer demo``: both ways really run, a process is really killed, and the table tells what was paid."""
 
 import json
+import os
 from xml.etree import ElementTree as ET
 
 import pexpect
 import pytest
 from command_line import Desk, seen
 
-from balancer.cli.demo.play import play
-from balancer.cli.demo.stage import ACCOUNTS, Plan
-from balancer.cli.demo.ways import asking
+from balancer.cli import demo
+from balancer.cli.demo import Plan, play
 
-QUICK = ("--jobs", 48, "--speed", 600)
+QUICK = ("--jobs", 24, "--speed", 60)
+POOR = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "http_proxy": "http://127.0.0.1:9",
+    "HOME": "",
+    "XDG_STATE_HOME": "",
+}
+"""An environment in which things go wrong: no UTF-8, a proxy that is away, no home."""
 
 
 @pytest.fixture
@@ -22,100 +32,103 @@ def desk(tmp_path):
     desk.close()
 
 
-def ways(printed):
-    """Return the outcomes of the two ways."""
-    return list(json.loads(printed)["ways"].values())
-
-
-def check(outcome):
-    """Hold what both ways must come to: all jobs done, no account over its maximum, the bound kept."""
-    assert outcome["jobs"] == 48
-    assert outcome["makespan"] >= outcome["bound"] > 0
-    assert all(outcome["peak"][account] <= room for account, room in ACCOUNTS.items())
-    assert all(0 < use <= 1 for use in outcome["use"].values())
-
-
-@pytest.mark.parametrize("more", [[], ["--async"]], ids=["threads", "tasks"])
-def test_guessing_is_refused_and_asking_is_not(desk, more):
-    """The same jobs are done both ways; only the guessing way has calls refused."""
-    result = desk.run("demo", *QUICK, *more, "--json")
+def test_the_usual_way_pays_twice_and_the_pool_does_not(desk):
+    """The same videos are made both ways; lost answers and a killed process cost only one of them money."""
+    result = desk.run("demo", *QUICK, "--json")
     assert result.exit_code == 0, result.stderr
-    guessed, asked = ways(result.stdout)
-    check(guessed)
-    check(asked)
-    assert guessed["refused"] > 0
-    assert asked["refused"] == 0
-    assert asked["peak"] == ACCOUNTS
+    usual, pool = json.loads(result.stdout)["ways"].values()
+    assert usual["done"] == pool["done"] == 24
+    assert usual["paid"] > 24
+    assert pool["paid"] == 24
+    assert usual["refused"] > 0
+    assert pool["refused"] == 0
+    assert usual["over"] == pool["over"] == 0
+    assert all(1 < way["minutes"] < 600 for way in (usual, pool))
 
 
-def test_the_jobs_are_the_same_each_way():
-    """One plan has one list of lengths, so that neither way is lucky; another seed has another."""
-    assert Plan(9, 1, 1, seed=4).lengths == Plan(9, 1, 1, seed=4).lengths
-    assert Plan(9, 1, 1, seed=4).lengths != Plan(9, 1, 1, seed=5).lengths
+@pytest.mark.parametrize("name", demo.WAYS)
+def test_each_way_is_killed_once_and_loses_the_same_answers(monkeypatch, name):
+    """What goes wrong is the same for both: one process more than one, and as many faults as were planned."""
+    started, faults = [], []
+    start, fake = demo._start, demo.FakeUseapi
+
+    class Counted(fake):
+        def fault(self, *args, **options):
+            faults.append(super().fault(*args, **options))
+
+    monkeypatch.setattr(demo, "_start", lambda *given: (started.append(start(*given)), started[-1])[1])
+    monkeypatch.setattr(demo, "FakeUseapi", Counted)
+    play(Plan(36, 16, 60, seed=1), name)
+    assert [process.returncode for process in started] == [-9, 0]
+    assert len(faults) == len(demo.LOST)
+    assert all(fault.spent for fault in faults)
 
 
-def test_the_bound_is_the_larger_of_the_work_and_the_longest_job():
-    """Many jobs cannot be faster than their work over all slots, one job not than itself."""
-    many, one = Plan(120, 1, 1, seed=4), Plan(1, 1, 2, seed=4)
-    assert many.bound == pytest.approx(sum(many.lengths) / 12)
-    assert one.bound == pytest.approx(one.lengths[0] / 2)
+def test_the_jobs_are_as_long_each_way():
+    """One seed has one list of lengths, so that neither way is lucky; another has another."""
+
+    def lengths(seed):
+        return [length for length, _ in zip(Plan(9, 1, 1, seed).lengths(), range(9), strict=False)]
+
+    assert lengths(4) == lengths(4)
+    assert lengths(4) != lengths(5)
 
 
-def test_an_error_of_a_worker_ends_the_demo():
-    """What goes wrong in a thread is raised, and not waited for until the end of time."""
-
-    def broken(stage):
-        stage.fake.fault("POST */music", status=500, times=None)
-        return asking(stage)
-
-    with pytest.raises(Exception, match="500"):
-        play(Plan(4, 2, 600, seed=1), broken, lambda stage: None)
+def test_an_error_of_the_process_ends_the_demo(monkeypatch):
+    """What went wrong in it is raised, and not waited for until the end of time."""
+    start = demo._start
+    monkeypatch.setattr(
+        demo, "_start", lambda _, folder: start(["sh", "-c", "echo boom >&2; exit 3"], folder)
+    )
+    with pytest.raises(RuntimeError, match="boom"):
+        play(Plan(24, 2, 600, seed=1), "with balancer")
 
 
 def test_elsewhere_than_on_a_terminal_it_prints_plain_lines(desk, tmp_path):
-    """Progress is some lines to stderr, the table and the sentence are the result, and no colour is sent."""
+    """It says first how long it takes; progress goes to stderr, the result to stdout, colour nowhere."""
     picture = tmp_path / "demo.svg"
     result = desk.run("demo", *QUICK, "--svg", picture)
     assert result.exit_code == 0, result.stderr
     assert "\x1b" not in result.output
     lines = result.stderr.splitlines()
-    assert [line.split(":")[0] for line in (lines[0], lines[-1])] == [
-        "random account, retry on 429",
-        "AccountPool",
-    ]
-    assert lines[-1].endswith("48 of 48 jobs done, 0 calls refused")
-    assert "calls refused (429)" in result.stdout
-    assert result.stdout.count("You have just seen") == 1
-
-
-def test_the_picture_shows_the_table_and_loads_nothing(desk, tmp_path):
-    """The SVG is well-formed, holds the table, and asks no other machine for a font."""
-    picture = tmp_path / "demo.svg"
-    desk.run("demo", *QUICK, "--svg", picture)
+    assert "It takes about " in lines[0]
+    assert [line.split(":")[0] for line in (lines[1], lines[-1])] == ["the usual way", "with balancer"]
+    assert lines[-1].endswith("24 done, 24 paid, 0 refused")
+    assert "paid for nothing" in result.stdout
+    assert "With the pool it was 24 jobs and 0 refusals" in result.stdout
     text = "".join(ET.parse(picture).getroot().itertext()).replace("\xa0", " ")
-    assert "makespan" in text
-    assert "dora@example.com" in text
+    assert "paid for nothing" in text
+    assert "With the pool it was 24 jobs" in text
     assert "url(" not in picture.read_text("utf-8").replace("url(#", "")
 
 
-def test_a_terminal_gets_a_live_view_of_each_account(desk):
-    """While it runs each account's jobs are counted live, and the table comes at the end."""
-    terminal = desk.terminal("demo", *QUICK)
-    terminal.expect(r"dora@example\.com *[1-6] of 6")
-    terminal.expect("AccountPool: 48 of 48 jobs done, 0 calls refused")
-    terminal.expect("You have just seen")
+@pytest.mark.parametrize("environment", [{}, POOR], ids=["ordinary", "poor"])
+def test_a_terminal_of_sixty_columns_gets_a_live_view(desk, environment):
+    """Each way has a bar, nothing is broken or cut, and the table comes at the end."""
+    terminal = desk.terminal("demo", *QUICK, COLUMNS="60", **environment)
+    terminal.timeout = 100
+    terminal.expect(r"It\s+takes\s+about")
+    terminal.expect(r"the usual way.*\d done, \d+ paid, \d+ refused")
+    terminal.expect(r"with balancer.*24 done, 24 paid, 0 refused")
+    terminal.expect("paid for nothing")
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 0
-    assert "asking the pool first cost 0" in " ".join(seen(terminal.before).split())
+    shown = seen(terminal.before)
+    assert max(map(len, shown.splitlines())) <= 60
+    assert "With the pool it was 24 jobs" in " ".join(shown.split())
+    if environment:
+        assert shown.isascii()
 
 
 def test_ctrl_c_ends_it_at_once(desk):
-    """No traceback, no thread that keeps it alive, and the status of an interruption."""
+    """No traceback, no process that goes on, and the status of an interruption."""
     terminal = desk.terminal("demo", "--jobs", 200, "--speed", 10)
-    terminal.expect("of 6")
+    terminal.expect("[1-9] paid")
     terminal.sendintr()
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 130
     assert "Traceback" not in terminal.before
+    with pytest.raises(ProcessLookupError):
+        os.killpg(terminal.pid, 0)

@@ -12,12 +12,13 @@ from api import Api
 pytest_plugins = ["balancer.testing.plugin"]
 
 TWO = {"a@example.com": 2, "b@example.com": 1}
+LONG = (600, 600)
 
 
 def test_concurrent_creates_never_exceed_the_maximum(fake_useapi):
     """24 threads at once: exactly as many creates are accepted as there are slots."""
     accounts = {f"{number}@example.com": number for number in range(1, 8)}
-    fake = fake_useapi({"flowmusic": accounts})
+    fake = fake_useapi({"flowmusic": accounts}, job_seconds=LONG)
 
     def hammer(number):
         with Api(fake) as api:
@@ -34,7 +35,7 @@ def test_concurrent_creates_never_exceed_the_maximum(fake_useapi):
 
 def test_without_enforcement_an_overrun_is_accepted_and_audited(fake_useapi):
     """So a client that sends more than there is room for is caught."""
-    fake = fake_useapi({"flowmusic": TWO}, enforce=False)
+    fake = fake_useapi({"flowmusic": TWO}, job_seconds=LONG, enforce=False)
     with Api(fake) as api:
         assert [api.create(email="b@example.com").status_code for _ in range(3)] == [201, 201, 201]
     audit = fake.audit()
@@ -45,7 +46,7 @@ def test_without_enforcement_an_overrun_is_accepted_and_audited(fake_useapi):
 
 def test_the_audit_counts_requests_and_refusals_and_cannot_be_changed(fake_useapi):
     """Ids in paths are not told apart, and a refusal for want of room is not one for another reason."""
-    fake = fake_useapi({"flowmusic": TWO})
+    fake = fake_useapi({"flowmusic": TWO}, job_seconds=LONG)
     with Api(fake) as api:
         for path in ("accounts", "accounts/a%40example.com", "accounts/b%40example.com"):
             api.get(path)
@@ -65,7 +66,7 @@ def test_the_audit_counts_requests_and_refusals_and_cannot_be_changed(fake_useap
 
 def test_a_stranger_beyond_the_maximum_is_noted_but_is_not_the_clients_doing(fake_useapi):
     """The cause tells who took the account over its maximum."""
-    fake = fake_useapi({"flowmusic": TWO})
+    fake = fake_useapi({"flowmusic": TWO}, job_seconds=LONG)
     for _ in range(2):
         fake.start_stranger("flowmusic", "b@example.com")
     audit = fake.audit()

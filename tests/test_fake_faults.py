@@ -166,7 +166,7 @@ def test_lists_lag_behind(fake_useapi, manual_clock):
 @pytest.mark.parametrize("omit", ["flowmusic", "music"])
 def test_lists_may_omit_a_kind_of_job(fake_useapi, omit):
     """By the service's key or by the path of the create."""
-    fake = fake_useapi({"flowmusic": TWO}, omit=(omit,))
+    fake = fake_useapi({"flowmusic": TWO}, job_seconds=(600, 600), omit=(omit,))
     with Api(fake) as api:
         api.create()
         assert api.get("jobs").json() == {}

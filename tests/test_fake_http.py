@@ -44,11 +44,12 @@ def test_a_wrong_token_is_refused_with_a_code_and_none_without(fake):
         ("GET /v1/nowhere/accounts", {}, 404),
         ("GET /v1/flowmusic/jobs/job:unknown", {}, 404),
         ("DELETE /v1/flowmusic/jobs/job:unknown", {}, 404),
-        ("POST /v1/flowmusic/accounts", {"json": {}}, 405),
+        ("POST /v1/flowmusic/accounts", {"json": {}}, 400),
+        ("POST /v1/flowmusic/songs", {"json": {}}, 404),
         ("PUT /v1/flowmusic/music", {"json": {}}, 405),
         ("POST /v1/flowmusic/music", {"json": [1]}, 400),
         ("POST /v1/flowmusic/music", {"data": b"{", "headers": {"Content-Type": "application/json"}}, 400),
-        ("POST /v1/flowmusic/music", {"data": iter([b"{}"])}, 411),
+        ("POST /v1/flowmusic/music", {"data": iter([b"{", b"}"])}, 201),
         (
             "POST /v1/flowmusic/music?email=b%40example.com",
             {"data": b"a picture", "headers": {"Content-Type": "image/png"}},
@@ -94,3 +95,13 @@ def test_it_can_serve_in_a_thread_of_the_caller():
     fake.close()
     thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+def test_a_port_that_is_in_use_is_said_to_be():
+    """Whoever starts a second one is told what to do, and nothing is left behind."""
+    before = set(threading.enumerate())
+    with FakeUseapi({}) as first:
+        port = int(first.url.rpartition(":")[2])
+        with pytest.raises(OSError, match=rf"port {port} is in use.*--port 0"):
+            FakeUseapi({}, port=port)
+    assert set(threading.enumerate()) == before

@@ -34,7 +34,8 @@ def test_a_row_of_ones_own_is_spoken_as_it_says(load):
         job_id=("made.ticket",),
         final={"phase": ("over", "lost")},
     )
-    with FakeUseapi({"mine": {"s1": 2, "s2": 1}}, services=[row]) as fake, Api(fake) as api:
+    accounts = {"mine": {"s1": 2, "s2": 1}}
+    with FakeUseapi(accounts, services=[row], job_seconds=(600, 600)) as fake, Api(fake) as api:
         api.base = fake.url + row.path
         job = job_id(api.create("make", seat="s1", replyRef="r").json(), row)
         assert fake.running("mine", "s1") == (job,)

@@ -7,13 +7,13 @@ import random
 import pytest
 from api import Api
 from bodies import BODIES
+from create_paths import create_path, status_path
 
 from balancer.services import SERVICES
 from balancer.testing import CANARY, FakeUseapi, ManualClock
 from balancer.useapi.parsing import final, job_id, listing, table
 
 IDS = {"email": ("a-b@example.com", "c@example.com"), "user_id": ("12345", "67890")}
-CREATES = {"riffusion": "music/create-prompt", "mureka": "music/create", "midjourney": "jobs/imagine"}
 
 
 @pytest.fixture(params=SERVICES)
@@ -26,7 +26,8 @@ def row(request):
 def fake(row):
     """Two accounts of the service, 3 and 5 jobs at once."""
     ids = IDS.get(row.selector, ("1234567890", "2234567890"))
-    with FakeUseapi({row.key: dict(zip(ids, (3, 5), strict=True))}, rng=random.Random(5)) as fake:
+    accounts = {row.key: dict(zip(ids, (3, 5), strict=True))}
+    with FakeUseapi(accounts, rng=random.Random(5), job_seconds=(600, 600)) as fake:
         yield fake
 
 
@@ -40,9 +41,9 @@ def api(fake, row):
 
 def created(api, row, **fields):
     """Create a job of that kind on the first account, and return the answer."""
-    site, _, kind = row.key.partition("/")
-    path = f"{kind}/create" if kind else CREATES.get(site, "videos/create")
-    return api.create(path, **{row.selector: IDS.get(row.selector, ("1234567890",))[0], **fields})
+    return api.create(
+        create_path(row.key), **{row.selector: IDS.get(row.selector, ("1234567890",))[0], **fields}
+    )
 
 
 def listed(api, row):
@@ -89,9 +90,7 @@ def test_a_job_is_created_listed_followed_and_ended(fake, api, row):
 
 def status_of(api, row, job):
     """Ask after a job the way the service is asked."""
-    if row.key == "riffusion":
-        return api.get("music/", id=job, user_id=IDS["user_id"][0])
-    return api.get(f"jobs/{job}")
+    return api.get(status_path(row.key, job, IDS.get(row.selector, ("1234567890",))[0]))
 
 
 def test_a_full_account_is_refused_and_an_unknown_one_unknown(api, row):
@@ -168,7 +167,8 @@ def manual_riffusion():
 
 def test_pixverse_does_not_know_a_video_that_is_still_made():
     """Its 404 to a poll means: not yet."""
-    with FakeUseapi({"pixverse": {"a@example.com": 1}}) as fake, Api(fake, "pixverse") as api:
+    long = {"job_seconds": (600, 600)}
+    with FakeUseapi({"pixverse": {"a@example.com": 1}}, **long) as fake, Api(fake, "pixverse") as api:
         job = api.create("videos/create").json()["video_id"]
         assert api.get(f"videos/{job}").status_code == 404
         fake.finish(job)
@@ -177,9 +177,10 @@ def test_pixverse_does_not_know_a_video_that_is_still_made():
 
 def test_google_flow_names_jobs_only_where_they_are_asked_for():
     """The summary has numbers and scores, the executing list has ids."""
-    with FakeUseapi({"google-flow": {"a@example.com": 2}}) as fake, Api(fake, "google-flow") as api:
-        job = api.create("videos").json()["jobid"]
-        api.create("images")
+    long = {"job_seconds": (600, 600)}
+    with FakeUseapi({"google-flow": {"a@example.com": 2}}, **long) as fake, Api(fake, "google-flow") as api:
+        job = api.create("videos", **{"async": True}).json()["jobid"]
+        api.create("images", **{"async": True})
         summary = api.get("jobs/", options="summary").json()
         executing = api.get("jobs/", options="executing").json()
         full = api.create("videos")
@@ -228,8 +229,10 @@ def fields(body):
 def test_the_two_main_services_send_every_documented_field_and_no_other(example):
     """Compared with the example bodies, whatever their values. A failed job also repeats its request."""
     service = example.partition("/")[0]
-    with FakeUseapi({service: {"u1": 2, "u2": 4}}) as fake, Api(fake, service) as api:
-        job = api.create(mode="async", replyUrl="http://127.0.0.1:9/", replyRef="r").json()
+    accounts = {service: {"u1": 2, "u2": 4}}
+    with FakeUseapi(accounts, job_seconds=(600, 600)) as fake, Api(fake, service) as api:
+        path = create_path(service)
+        job = api.create(path, mode="async", replyUrl="http://127.0.0.1:9/", replyRef="r").json()
         sent = fields(DOCUMENTED[example](api, job))
     extra = {"request.replyRef", "request.replyUrl", "*.jobs.replyRef", "*.jobs.replyUrl"}
     extra |= {"duration_ms", "request", "request.mode", "request.prompt"} if "failed" in example else set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import threading
 import traceback
@@ -202,8 +203,9 @@ def test_a_child_of_a_child_starts_anew_as_well():
     assert lease.release()
 
 
-def test_an_event_logged_at_the_fork_does_not_block_the_child(capfd):
+def test_an_event_logged_at_the_fork_does_not_block_the_child(capfd, monkeypatch):
     """P-45: writing to stderr takes no lock that another thread could have held."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a program that has not set it up
     pool = AccountPool(source={"a": 1}, ttl=1e9)
     pool.refresh()
     stop = threading.Event()

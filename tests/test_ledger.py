@@ -95,9 +95,9 @@ def test_a_lease_that_is_live_is_not_granted_twice():
     desk = Desk(a=1, b=1)
     slot_request = SlotRequest(LeaseRecord("key"))
     assert desk.ledger.take(slot_request, 0.0)
-    account = slot_request.row.account_state.id
+    account = slot_request.record.account_state.id
     assert desk.ledger.take(slot_request, 0.0)
-    assert (desk.in_flight("a") + desk.in_flight("b"), slot_request.row.account_state.id) == (1, account)
+    assert (desk.in_flight("a") + desk.in_flight("b"), slot_request.record.account_state.id) == (1, account)
 
 
 def test_least_loaded_goes_by_share_of_capacity_and_counts_jobs_of_others():

@@ -71,7 +71,7 @@ class Scene:
         return self.desk.ledger
 
     def rows(self):
-        return [self.held, self.bound, self.unsure, self.new.row]
+        return [self.held, self.bound, self.unsure, self.new.record]
 
 
 def configure(scene):
@@ -82,23 +82,15 @@ def configure(scene):
 
 def take_scoped(scene):
     """Take a lease for a model, which not every cooldown concerns."""
-    scene.new.row.scope = "veo"
+    scene.new.record.scope = "veo"
     scene.ledger.take(scene.new, 10.0)
-
-
-def exchange(scene):
-    """Hand the slot of a full account without a pause to somebody else."""
-    scene.ledger.reset(scene.held.account_state)
-    scene.ledger.set_external({"a": 1})
-    assert scene.ledger.exchange(scene.held, scene.new.row, 10.0)
 
 
 OPERATIONS = {
     "take": lambda s: s.ledger.take(s.new, 10.0),
     "take for a scope": take_scoped,
-    "exchange": exchange,
     "end held": lambda s: s.ledger.end(s.held),
-    "end bound": lambda s: s.ledger.finish(s.bound, 10.0),
+    "end bound": lambda s: s.ledger.end(s.bound, 10.0),
     "end unsure": lambda s: s.ledger.end(s.unsure),
     "bind": lambda s: s.ledger.bind(s.held, "other", 900.0, 10.0),
     "bind when over": lambda s: s.ledger.bind(s.held, "early", 900.0, 10.0),
@@ -176,7 +168,7 @@ def test_an_operation_cut_short_anywhere_leaves_a_ledger_that_a_recount_makes_wh
         for row in scene.rows():
             assert (row.key in scene.ledger.records) is (row.state not in (NEW, ENDED))
         if name.startswith("take"):
-            granted = scene.new.row.state == HELD
+            granted = scene.new.record.state == HELD
             assert scene.ledger.take(scene.new, 10.0) or not granted
             assert (
                 sum("new" in account_state.held for account_state in scene.ledger.account_states.values())

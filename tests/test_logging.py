@@ -6,8 +6,10 @@ import gc
 import io
 import json
 import logging
+import re
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import structlog
@@ -15,8 +17,13 @@ from crew import Played, in_line, result
 from stepping import until
 from structlog.testing import capture_logs
 
-from balancer import SERVICES, AccountPool, AcquireTimeout, HttpSource, SourceUnavailable
-from balancer.engine import pool_core as core
+from balancer import SERVICES, AccountPool, AcquireTimeout, HttpSource, SourceUnavailable, events
+from balancer.engine import pool_core
+
+
+def fetched():
+    """Wait until those who fetched have told of it."""
+    until(lambda: not any(thread.name == "balancer-fetch" for thread in threading.enumerate()))
 
 
 @pytest.fixture
@@ -27,6 +34,7 @@ def noisy(clock):
         source = Played(a=2, b={"maxJobs": 1, "error": "logged out"})
         pool = AccountPool(source=source, clock=clock)
         pool.refresh()
+        fetched()
         pool.acquire(label="lost")
         pool.stats()
         with pool.acquire() as lease:
@@ -40,7 +48,7 @@ def noisy(clock):
         source.trouble = SourceUnavailable("away")
         with pytest.raises(SourceUnavailable):
             pool.refresh()
-        until(lambda: not any(thread.name == "balancer-fetch" for thread in threading.enumerate()))
+        fetched()
         return pool
 
     return make
@@ -77,15 +85,74 @@ def test_events_have_stable_names_levels_and_keys(noisy):
     assert {event["service"] for event in events} == {"custom"}
 
 
-def test_without_a_configuration_only_warnings_are_seen_and_only_on_stderr(noisy, capfd):
+@pytest.fixture
+def bare(monkeypatch):
+    """Return what has logging be as where nobody has set it up: without the handlers that pytest adds."""
+    return lambda: monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+
+def test_without_a_configuration_only_warnings_are_seen_and_only_on_stderr(noisy, bare, capfd):
     """A library that prints to stdout, or chats at info, breaks the pipes of its users."""
+    bare()
     noisy()
     out, err = capfd.readouterr()
     assert out == ""
-    seen = [line for line in err.splitlines() if line]
-    assert len(seen) == 5
-    assert all("level='warning'" in line and "timestamp=" in line for line in seen)
-    assert not any(name in err for name in ("account_cooling", "configuration_fetched"))
+    assert [line.split()[0] for line in err.splitlines()] == [
+        name for name in NAMES if name not in ("account_cooling", "configuration_fetched")
+    ]
+    assert "account_broken service='custom' account='b' reason='logged out'" in err.splitlines()
+
+
+def test_an_application_of_the_standard_library_gets_every_event_as_a_record(noisy, caplog):
+    """Levels are as of the table of events; the keys are attributes, for handlers that write JSON."""
+    caplog.set_level(logging.DEBUG, logger="balancer")
+    noisy()
+    ours = [record for record in caplog.records if record.name == "balancer"]
+    assert list(dict.fromkeys(record.event for record in ours)) == NAMES
+    cooling = next(record for record in ours if record.event == "account_cooling")
+    assert (cooling.levelname, cooling.service, cooling.seconds) == ("INFO", "custom", 5.0)
+    assert cooling.getMessage().startswith(
+        "account_cooling service='custom' account='a' scope=None seconds=5.0"
+    )
+
+
+def test_records_of_one_event_have_one_text(noisy, caplog):
+    """Tools that group records by their text keep an event of two accounts together."""
+    pool = AccountPool(source={id: {"maxJobs": 1, "error": f"{id} is out"} for id in "ab"})
+    pool.refresh()
+    fetched()
+    texts = [record.msg for record in caplog.records if record.event == "account_broken"]
+    assert len(texts) == 2
+    assert len(set(texts)) == 1
+
+
+def test_levels_and_handlers_of_the_standard_library_are_heeded(noisy, bare, capfd):
+    """Whoever sets the logger to errors hears no warnings; a handler of its own is all that is written to."""
+    bare()
+    logger, lines = logging.getLogger("balancer"), io.StringIO()
+    handler = logging.StreamHandler(lines)
+    logger.setLevel(logging.ERROR)
+    try:
+        noisy()
+        assert capfd.readouterr().err == ""
+        logger.setLevel(logging.NOTSET)
+        logger.addHandler(handler)
+        noisy()
+    finally:
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(handler)
+    assert "account_broken" in lines.getvalue()
+    assert capfd.readouterr().err == ""
+
+
+def test_no_key_of_an_event_is_a_name_that_records_have_already():
+    """The standard library refuses such a record, and the event would be lost."""
+    taken = {*vars(logging.makeLogRecord({})), "message", "asctime", "event"}
+    text = (Path(__file__).parent.parent / "docs" / "events.md").read_text("utf-8")
+    rows = re.findall(r"^\| `\w+` \|[^|]*\|([^|]*)\|", text, re.MULTILINE)
+    keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert "hint" in keys
+    assert keys & taken == set()
 
 
 def test_an_application_that_has_configured_structlog_gets_every_event_its_own_way(noisy, capfd):
@@ -143,20 +210,126 @@ def test_a_process_without_stderr_works(noisy, monkeypatch, stderr):
     assert noisy().stats().in_flight == 0
 
 
-def test_events_are_emitted_outside_the_lock(clock):
-    """A processor may use the pool: it is called when no lock is held."""
+class Calling(logging.Handler):
+    """Calls a function with the name of each event."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call = call
+
+    def emit(self, record):
+        self.call(record.event)
+
+
+@pytest.fixture(params=["structlog", "logging"])
+def on_event(request):
+    """Return what has a function called with the name of each event, where it is written."""
+    logger, handlers = logging.getLogger("balancer"), []
+
+    def listen(call):
+        def process(_, __, event):
+            call(event["event"])
+            raise structlog.DropEvent
+
+        if request.param == "structlog":
+            structlog.configure(processors=[process])
+        else:
+            handlers.append(Calling(call))
+            logger.addHandler(handlers[-1])
+
+    yield listen
+    for handler in handlers:
+        logger.removeHandler(handler)
+
+
+def test_events_are_emitted_outside_the_lock(clock, on_event):
+    """A processor or a handler may use the pool: it is called when no lock is held."""
     pool = AccountPool(source={"a": 1}, clock=clock)
     seen = []
-
-    def look(logger, name, event):
-        seen.append((event["event"], pool.stats().in_flight, threading.get_ident()))
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[look])
+    on_event(lambda event: seen.append((event, pool.stats().in_flight, threading.get_ident())))
     pool.refresh()
     pool.acquire()
     pool.holders()
     assert ("lease_abandoned", 0, threading.get_ident()) in seen
+
+
+def test_a_handler_may_do_with_the_pool_what_it_likes(clock, on_event):
+    """It may acquire, release, look, close, and cause the next event."""
+    pool = AccountPool(source={"a": 1}, clock=clock)
+    seen = []
+
+    def use(event):
+        seen.append(event)
+        if event == "lease_abandoned" and len(seen) < 10:
+            with pool.acquire(timeout=0) as lease:
+                lease.report((429, {"Retry-After": "5"}, ""))
+            pool.reset("a")
+            pool.acquire(timeout=0)  # dropped as well
+            pool.holders()
+
+    pool.refresh()
+    on_event(use)
+    pool.acquire()
+    pool.holders()
+    pool.close()
+    assert seen.count("lease_abandoned") > 1
+    assert pool.stats().in_flight == 0
+
+
+def test_a_processor_may_wait_for_another_thread_that_uses_the_pool(clock):
+    """Nobody waits to write an event: the other thread's own event does not wait for this one."""
+    pool = AccountPool(source={"a": 1}, clock=clock)
+    pool.refresh()
+    outcomes = []
+
+    def other():
+        pool.acquire(timeout=0)
+        return len(pool.holders())
+
+    def use(event):
+        if event == "lease_abandoned" and not outcomes:
+            outcomes.append(None)
+            thread = threading.Thread(target=lambda: outcomes.append(other()))
+            thread.start()
+            thread.join(events._PATIENCE / 2)
+            outcomes.append(thread.is_alive())
+
+    def process(_, __, event):
+        use(event["event"])
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[process])  # a handler of the standard library would hold its own lock
+    pool.acquire()
+    pool.holders()
+    assert outcomes == [None, 0, False]
+
+
+def test_a_broken_account_is_told_of_once_and_once_more_when_it_is_well(clock):
+    """Whatever else changes in its entry meanwhile, its reason included, is no news."""
+    source = {"a": 1, "b": {"maxJobs": 1, "error": "logged out", "credits": 9}}
+    pool = AccountPool(source=source, clock=clock)
+    with capture_logs() as events:
+        for number in range(5):
+            source["b"] = {"maxJobs": 1, "error": f"logged out, try {number}", "credits": number}
+            pool.refresh()
+            fetched()
+        source["b"] = {"maxJobs": 1, "credits": 1}
+        pool.refresh()
+        source["b"] = {"maxJobs": 2, "credits": 2}
+        pool.refresh()
+        source["b"] = {"maxJobs": 2, "error": "logged out again"}
+        pool.refresh()
+        del source["b"]
+        pool.refresh()
+        source["b"] = {"maxJobs": 2, "error": "new, and broken"}
+        pool.refresh()
+        fetched()
+    assert [(event["event"], event.get("reason")) for event in events if event["log_level"] == "warning"] == [
+        ("account_broken", "logged out, try 0"),
+        ("account_recovered", None),
+        ("account_broken", "logged out again"),
+        ("account_broken", "new, and broken"),
+    ]
 
 
 def test_a_waiter_that_is_served_by_an_abandoned_lease_is_told_of_in_one_event(clock):
@@ -229,7 +402,7 @@ def test_pools_over_sources_of_the_users_own_are_no_rivals():
 
 def test_a_retired_service_is_announced_once_a_process(monkeypatch):
     """Its row says since when and why; further pools do not repeat it."""
-    monkeypatch.setattr(core, "_announced", set())
+    monkeypatch.setattr(pool_core, "_announced", set())
     row = next(row for row in SERVICES.values() if row.retired)
     with capture_logs() as events:
         pools = [AccountPool(row.key, source={"a": 1}) for _ in range(3)]

@@ -76,7 +76,7 @@ class LedgerMachine(InStep):
         account = row.account_state.id
         assert account in expected
         assert taken[account] < self.model.capacity(account, max_jobs)
-        if (accounts, max_jobs, scope) != (None, None, None):
+        if accounts is not None or max_jobs is not None:
             assert account == expected[int(draw * len(expected))]
         self.model.grant(self.keys, account, scope)
         assert self.ledger.take(slot_request, self.now), "a live lease is granted already"
@@ -91,7 +91,7 @@ class LedgerMachine(InStep):
             self.ledger.end(row)
             self.model.end(lease)
         else:
-            self.ledger.finish(row, self.now)
+            self.ledger.end(row, self.now)
             self.model.release(lease)
         assert row.state == "ended"
 
@@ -101,7 +101,7 @@ class LedgerMachine(InStep):
         lease = self.model.release_job(job)
         assert (row.key if row else None) == (lease.key if lease else None)
         if row:
-            self.ledger.finish(row, self.now)
+            self.ledger.end(row, self.now)
 
     @precondition(lambda self: self.model.leases)
     @rule(number=pick, job=jobs, ttl=lengths)

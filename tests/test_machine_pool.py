@@ -79,7 +79,7 @@ class PoolMachine(Crowd):
 
     @rule()
     def take_all_that_is_free(self):
-        while self.eligible({}):
+        while set(self.eligible({})) - self.kept():
             self.acquire_what_is_free()
         with pytest.raises((AcquireTimeout, NoAccounts)):
             self.pool.acquire(timeout=0)
@@ -89,7 +89,8 @@ class PoolMachine(Crowd):
         if len(self.callers) >= 6:
             return
         deadline = FOR_EVER if timeout is None else self.clock() + timeout
-        caller = Caller(self.pool, {**wish, "timeout": timeout}, deadline, next(self.numbers))
+        wish = {**wish, "timeout": timeout}
+        caller = Caller(self.pool, wish, deadline, next(self.numbers), came=self.clock())
         self.callers.append(caller)
         self.settle()
 
@@ -177,11 +178,12 @@ class PoolMachine(Crowd):
             return
         stats = self.pool.stats()
         assert stats.accounts.keys() == self.model.known(), stats
+        kept = self.kept()
         for id, account in stats.accounts.items():
-            state = self.model.state(id)
+            state = "full" if id in kept else self.model.state(id)
             assert (account.in_flight, account.state) == (len(self.model.on(id)), state)
             assert (account.free > 0) is (state == "ready")
-        assert (stats.free > 0) is bool(self.model.eligible())
+        assert (stats.free > 0) is bool(set(self.model.eligible()) - kept)
         assert (stats.waiting, stats.in_flight) == (len(self.callers), len(self.model.leases))
         assert stats.external == 0
 

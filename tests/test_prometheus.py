@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from redis_server import RedisServer
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
 from balancer.prometheus import PoolCollector
@@ -29,7 +31,10 @@ def samples(*pools):
     registry.register(PoolCollector(*pools))
     families = text_string_to_metric_families(generate_latest(registry).decode())
     return {
-        (one.name, *(value for key, value in sorted(one.labels.items()) if key != "service")): one.value
+        (
+            one.name,
+            *(value for key, value in sorted(one.labels.items()) if key not in ("service", "customer")),
+        ): one.value
         for family in families
         for one in family.samples
     }
@@ -39,6 +44,7 @@ def test_slots_and_states_are_told_per_account(pool):
     """Each account's numbers and the one state that it is in."""
     pool.acquire(account="a").bind("job")
     found = samples(pool)
+    assert found["balancer_up",] == 1
     assert found["balancer_account_capacity_slots", "a"] == 2
     assert found["balancer_account_in_flight_slots", "a"] == 1
     assert found["balancer_account_free_slots", "a"] == 1
@@ -85,6 +91,64 @@ def test_waiting_times_are_a_histogram(pool, manual_clock):
 def test_an_async_pool_tells_the_same(pool):
     """A collector needs no event loop."""
     assert samples(AsyncAccountPool(pool=pool)).keys() == samples(pool).keys()
+
+
+def scraped(registry):
+    """Return every sample of a scrape, in the order in which it came."""
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    return [
+        (one.name, tuple(sorted(one.labels.items())), one.value)
+        for family in families
+        for one in family.samples
+    ]
+
+
+def test_a_pool_whose_store_is_away_is_left_out_and_the_others_are_told(pool):
+    """One store that is down must not blind whoever looks at all others, nor hold the scrape up."""
+    with RedisServer() as server:
+        away = AccountPool("flowmusic", source={"x": 1}, store=f"redis://127.0.0.1:{server.port}/0")
+        away.stats()
+    registry = CollectorRegistry()
+    registry.register(PoolCollector(away, pool))
+    began = time.monotonic()
+    told = scraped(registry)
+    assert time.monotonic() - began < 3
+    of_away = [(name, value) for name, labels, value in told if ("service", "flowmusic") in labels]
+    assert of_away == [("balancer_up", 0)]
+    assert ("balancer_acquired_total", (("customer", ""), ("service", "custom")), 0) in told
+    away.close()
+
+
+def test_pools_of_two_customers_have_series_of_their_own():
+    """Same service, two tokens: the number in the token tells them apart, and the token is not shown."""
+    options = {"base_url": "http://127.0.0.1:9"}
+    pools = [AccountPool("flowmusic", token=f"user:{number}-secret", **options) for number in (7, 8)]
+    registry = CollectorRegistry()
+    registry.register(PoolCollector(*pools))
+    told = scraped(registry)
+    assert len({(name, labels) for name, labels, _ in told}) == len(told)
+    assert {dict(labels)["customer"] for _, labels, _ in told} == {"user:7", "user:8"}
+    assert "secret" not in repr(told)
+
+
+def test_two_pools_with_the_same_series_are_refused():
+    """Prometheus would drop one of the two, or the whole scrape."""
+    pools = [AccountPool(source={"a": 1}), AccountPool(source={"b": 1})]
+    with pytest.raises(ValueError, match=r"two of custom .* would give the same series"):
+        PoolCollector(*pools)
+
+
+def test_two_faces_of_one_pool_are_one(pool):
+    """Whoever names both has named the pool twice."""
+    assert samples(pool, AsyncAccountPool(pool=pool)) == samples(pool)
+
+
+def test_a_registry_takes_one_collector(pool):
+    """A second would give every series twice: the registry itself refuses it, and no store was asked."""
+    registry = CollectorRegistry()
+    registry.register(PoolCollector(pool))
+    with pytest.raises(ValueError, match="Duplicated"):
+        registry.register(PoolCollector(AccountPool("flowmusic", source={"a": 1})))
 
 
 def test_the_documentation_lists_every_metric(pool):

@@ -73,7 +73,8 @@ def workers(fake, url, tmp_path):
     broker.emit_after("process_boot")
     store = f"sqlite://{tmp_path}/slots.db"
     pool = AccountPool("flowmusic", token=fake.token, base_url=fake.url, store=store, reconcile_every=0.2)
-    actor = recipe("worker").song_actor(pool, url, fake.token, broker)
+    module = recipe("worker")
+    actor = module.song_actor(pool, module.Sent(f"{tmp_path}/sent.db"), url, fake.token, broker)
     running = dramatiq.Worker(broker, worker_timeout=50, worker_threads=4)
     running.start()
     yield broker, actor, pool
@@ -86,7 +87,7 @@ def test_workers_share_one_count(fake, workers):
     """Twelve messages, three slots: none is refused, and reconciliation ends the slots of finished jobs."""
     broker, actor, pool = workers
     for number in range(12):
-        actor.send(f"song {number}")
+        actor.send(f"order-{number}", f"song {number}")
     broker.join("default", timeout=30_000)
     assert fake.audit().accepted == 12
     assert (fake.audit().clean, fake.audit().refused) == (True, 0)
@@ -97,20 +98,64 @@ def test_a_worker_does_not_send_a_job_twice_whose_answer_was_lost(fake, workers)
     """P-57: the message fails for good, and one job was paid for."""
     broker, actor, _ = workers
     fake.fault("POST */music", cut="after")
-    actor.send("song")
+    actor.send("order-1", "song")
     until(lambda: broker.dead_letters)
     assert fake.audit().accepted == 1
+
+
+KILLED = """
+import importlib.util, sys
+from dramatiq.brokers.stub import StubBroker
+from balancer import AccountPool
+url, base, token, store, sent, file = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("worker", file)
+worker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(worker)
+pool = AccountPool("flowmusic", token=token, base_url=base, store=store)
+worker.song_actor(pool, worker.Sent(sent), url, token, StubBroker()).fn("order-1", "song")
+"""
+
+
+def test_a_message_that_comes_again_after_its_worker_was_killed_is_not_paid_again(
+    fake, workers, url, tmp_path
+):
+    """P-57: brokers deliver it again, and the job may run; another order is sent as ever."""
+    broker, actor, _ = workers
+    fake.fault("POST */music", delay=30)
+    arguments = [url, fake.url, fake.token, f"sqlite://{tmp_path}/slots.db", f"{tmp_path}/sent.db"]
+    command = [sys.executable, "-c", KILLED, *arguments, str(RECIPES / "worker.py")]
+    with subprocess.Popen(command) as process:
+        until(lambda: fake.audit().accepted == 1, patience=30)
+        process.kill()
+    actor.send("order-1", "song")
+    until(lambda: broker.dead_letters)
+    assert fake.audit().accepted == 1
+    actor.send("order-2", "song")
+    until(lambda: fake.audit().accepted == 2)
+
+
+def test_a_message_that_was_surely_not_accepted_is_tried_again(fake, workers):
+    """A refusal for want of room proves that nothing was paid: the order is taken back, and sent later."""
+    broker, actor, _ = workers
+    fake.fault("POST */music", times=3, status=429, headers={"Retry-After": "1"})
+    actor.send("order-1", "song")
+    until(lambda: fake.audit().accepted == 1, patience=30)
+    assert not broker.dead_letters
 
 
 # A machine without curl is sent through this instead: the options that the script uses, over real HTTP.
 CURL = """#!{python}
 import sys, requests
 arguments = sys.argv[1:]
+url = arguments[-1]
 headers = dict(arguments[n + 1].split(": ", 1) for n, one in enumerate(arguments) if one == "--header")
 data = arguments[arguments.index("--data") + 1] if "--data" in arguments else None
-answer = requests.request("POST" if data else "GET", arguments[-1], headers=headers, data=data, timeout=30)
-sys.stdout.write(answer.text)
-sys.exit(22 if answer.status_code >= 400 else 0)
+try:
+    answer = requests.request("POST" if data else "GET", url, headers=headers, data=data, timeout=30)
+except requests.ConnectionError as error:
+    sys.exit(7 if "NewConnection" in repr(error) else 52)
+open(arguments[arguments.index("--output") + 1], "wb").write(answer.content)
+sys.stdout.write(str(answer.status_code))
 """
 
 
@@ -123,29 +168,70 @@ def tools(tmp_path):
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(tmp_path)])
 
 
-def test_scripts_side_by_side_share_one_count(fake, tmp_path, tools):
+@pytest.fixture
+def script(fake, tmp_path, tools):
+    """Return what starts the script of the documentation."""
+
+    def start(**settings):
+        environment = {
+            **os.environ,
+            "USEAPI_TOKEN": fake.token,
+            "USEAPI_BASE_URL": fake.url,
+            "XDG_STATE_HOME": str(tmp_path),
+            "POLL_EVERY": "0.05",
+            "KEEP_SLOT": "0.2",
+            "PATH": tools,
+            **settings,
+        }
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([str(RECIPES / "songs.sh")], env=environment, text=True, **pipes)
+
+    return start
+
+
+def test_scripts_side_by_side_share_one_count(fake, script):
     """Six songs from two scripts at once, three slots, no call refused, and every slot back."""
-    environment = {
-        **os.environ,
-        "USEAPI_TOKEN": fake.token,
-        "USEAPI_BASE_URL": fake.url,
-        "XDG_STATE_HOME": str(tmp_path),
-        "POLL_EVERY": "0.05",
-        "PATH": tools,
-    }
-    scripts = [
-        subprocess.Popen(
-            [str(RECIPES / "songs.sh")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    told = "".join(script.communicate("rain\nsnow\nhail\n", timeout=60)[0] for script in scripts)
+    scripts = [script() for _ in range(2)]
+    told = "".join(one.communicate("rain\nsnow\nhail\n", timeout=60)[0] for one in scripts)
     assert len(re.findall(r"^(rain|snow|hail): completed on \w@example.com$", told, re.MULTILINE)) == 6
     assert (fake.audit().accepted, fake.audit().refused, fake.audit().clean) == (6, 0, True)
+
+
+ODD = ['say "rain" \\n and \\"', "it's $HOME `date` & more", "  two  spaces, ünï → 雨 "]
+
+
+def test_a_script_sends_every_prompt_as_it_was_written(fake, script):
+    """P-57: one with a quotation mark made the request no JSON, and its slot was held for ever."""
+    told, problems = script().communicate("\n".join([*ODD, "", "last"]), timeout=60)
+    done = {line.rpartition(": completed on ")[0] for line in told.splitlines()}
+    assert done == {*ODD, "last"}, problems
+    assert fake.audit().accepted == len(ODD) + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "paid"),
+    [
+        ({"status": 400, "body": {"error": "bad prompt"}}, "rain: refused with 400: bad prompt", 0),
+        ({"status": 429}, "rain: refused with 429", 0),
+        ({"status": 503, "body": "<html>"}, "rain: the answer was lost", 0),
+        ({"cut": "after"}, "rain: the answer was lost", 1),
+        ({"status": 200, "body": "{}"}, "rain: the answer was lost", 0),
+    ],
+    ids=["400", "429", "503", "cut", "no job"],
+)
+def test_a_script_ends_whatever_is_answered_and_sends_nothing_twice(fake, script, fault, said, paid):
+    """P-57: no endless loop with a slot, and no second job for one prompt."""
+    fake.fault("POST */music", times=None, **fault)
+    _, problems = script().communicate("rain\n", timeout=60)
+    assert said in problems
+    assert fake.audit().accepted == paid
+
+
+def test_a_script_gives_up_a_job_that_does_not_end(fake, script):
+    """Its slot is not held for ever; questions that fail end no job."""
+    fake.fault("GET */jobs/*", status=500, times=None)
+    _, problems = script(GIVE_UP="1").communicate("rain\n", timeout=60)
+    assert re.search(r"rain: job \S+ has not ended", problems)
 
 
 def test_the_recipe_for_tests_works(fake, url):

@@ -114,7 +114,7 @@ def test_a_kind_of_job_that_lists_omit_is_freed_by_time_alone_where_the_row_says
     """A list that does not cover a job must not end it: the row of the service is what decides."""
     with World({"a@x.com": 2}, "ltxstudio", omit=["ltxstudio"], pool={"job_ttl": 300.0}) as world:
         lease = world.pool.acquire(timeout=0)
-        lease.bind(world.api.create("videos", **lease.params).json()["jobid"])
+        lease.bind(world.api.create("images/flux-create", **lease.params).json()["jobId"])
         world.pass_interval(8)
         assert world.held() == {lease.job_id}
         world.pass_interval(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -41,6 +42,27 @@ def test_the_changelog_tells_of_this_version():
     """Each version has a section in the changelog."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("extra", ["cli", "dev"])
+def test_the_environment_says_how_long_each_step_takes(tmp_path, extra):
+    """Two minutes of silence look like a program that hangs."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$@" >> asked\n', "utf-8")
+    python.chmod(0o755)
+    command = ["sh", str(ROOT / ".ci" / "venv"), extra]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert re.search(r"^Installing .*: usually .*(minute|second)", done.stdout)
+    assert f"--editable .[{extra}]" in (tmp_path / "asked").read_text("utf-8")
+
+
+def test_tests_and_checks_say_at_their_start_how_long_they_take():
+    """As the demo does, which tells it itself."""
+    recipes = (ROOT / "Makefile").read_text("utf-8").split("\n\n")
+    for target in ("test", "check"):
+        [recipe] = [text for text in recipes if text.startswith(f"{target}: ")]
+        assert re.search(r"@echo '.* take about \d+ minutes", recipe.splitlines()[1])
 
 
 def test_no_test_can_reach_beyond_this_machine():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import os
 import pickle
 import subprocess
@@ -112,11 +113,12 @@ def test_nothing_that_a_pool_shows_holds_a_secret(make, service):
     ],
     ids=["html", "truncated", "array", "report", "401", "402", "403", "404", "midbody", "redirect"],
 )
-def test_no_error_and_no_event_holds_a_secret(make, fault):
+def test_no_error_and_no_event_holds_a_secret(make, fault, monkeypatch):
     """P-60: messages, attributes, chains, tracebacks with locals, events and stderr."""
     fake, pool = make()
     fake.fault("*/accounts", times=None, **fault)
     err, out = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a program that has not set it up
     with redirect_stderr(err), redirect_stdout(out):
         with pytest.raises(BalancerError) as caught:
             pool.acquire()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from balancer import SERVICES, AccountPool
-from balancer.services import names_markdown, table_markdown
+from balancer.services import checked_markdown, following_markdown, names_markdown, table_markdown
 from balancer.testing import FakeUseapi
 
 PAGE = Path(__file__).parent.parent / "docs" / "services.md"
@@ -18,6 +18,8 @@ def current(page):
         "alive": names_markdown(alive=True),
         "retired": names_markdown(alive=False),
         "table": f"\n{table_markdown()}",
+        "following": f"\n{following_markdown()}",
+        "checked": f"\n{checked_markdown()}",
     }
     for name, text in parts.items():
         page, places = re.subn(
@@ -28,7 +30,7 @@ def current(page):
 
 
 def test_the_page_is_up_to_date():
-    """The table and the two lists in it are those of the rows."""
+    """The tables and the two lists in it are those of the rows."""
     page = PAGE.read_text("utf-8")
     assert page == current(page)
 
@@ -52,7 +54,7 @@ def test_the_readme_says_which_services_are_alive():
 
 def test_the_row_of_the_page_works(monkeypatch, capsys):
     """The example is a service like any other, against a stand-in that was given the same row."""
-    [example] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    [example] = blocks(PAGE)
     row, use = example.split("pool = ")
     space = {}
     exec(compile(row, str(PAGE), "exec"), space)
@@ -67,6 +69,27 @@ def test_the_row_of_the_page_works(monkeypatch, capsys):
             assert (pool.stats().capacity, pool.stats().external) == (3, 1)
             assert pool.acquire(timeout=0).account.fields["plan"] == "pro"
     assert "'seat': 'seat-1'" in capsys.readouterr().out
+
+
+def blocks(page):
+    """Return the Python blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_about_changes_works(monkeypatch, capsys):
+    """A row that was put right is used in place of the table's, by a pool and by the stand-in."""
+    [example] = blocks(PAGE.parent / "when-useapi-changes.md")
+    row, use = example.split("pool = ")
+    space = {}
+    exec(compile(row, "when-useapi-changes.md", "exec"), space)
+    mine = space["flowmusic"]
+    assert (mine.capacity, mine.checked) == ("maxParallel", SERVICES["flowmusic"].checked)
+    with FakeUseapi({"flowmusic": {"a@example.com": {"maxParallel": 3}}}, services=[mine]) as fake:
+        monkeypatch.setenv("USEAPI_TOKEN", fake.token)
+        monkeypatch.setenv("USEAPI_BASE_URL", fake.url)
+        exec(compile(f"pool = {use}", "when-useapi-changes.md", "exec"), space)
+        with space["pool"] as pool:
+            assert pool.stats().capacity == 3
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import requests
 from service_world import INTERVAL, ROWS, SLOTS, World
 
-from balancer import NoAccounts, Verdict
+from balancer import NoAccounts, SourceError, Verdict
 
 
 @pytest.fixture(params=ROWS)
@@ -157,3 +157,45 @@ def test_a_request_brings_its_own_maximum_where_the_service_takes_one(world):
             {own: 1} if own else {}
         )
         assert world.create(lease.params).status_code in (200, 201)
+
+
+@pytest.mark.parametrize("answer", ["<html>maintenance</html>", 7, '{"jobs": [{'], ids=repr)
+def test_a_list_that_fails_changes_nothing(world, answer):
+    """Foreign jobs stay counted, ours keep their slots, and the next list that can be read is believed."""
+    load = world.row.load
+    if load is None:
+        pytest.skip("the service has no list")
+    lease = world.start(account=world.first)
+    world.fake.start_stranger(world.row.key, world.first)
+    world.pool.reconcile()
+    fault = world.fake.fault(list_of(world), status=200, body=answer, times=None)
+    for _ in range(3):
+        world.clock.advance(2 * INTERVAL)
+        with pytest.raises(SourceError):
+            world.pool.reconcile()
+    after = world.account(world.first)
+    assert (after.in_flight, after.external) == (1, 1)
+    fault.lift()
+    world.fake.finish(lease.job_id)
+    if load.rows:  # bare numbers do not tell whose job has ended
+        assert dict(world.pool.reconcile().adopted) == {world.first: 1}
+    if load.covers:
+        assert world.pool.reconcile().reclaimed == (lease.id,)
+
+
+def test_an_empty_list_is_believed_only_when_it_comes_twice(world):
+    """A list that says once that nothing runs frees no slot of ours."""
+    load = world.row.load
+    if load is None or not load.covers:
+        pytest.skip("no job of this service is ever called missing")
+    lease = world.start(account=world.first)
+    world.clock.advance(2 * INTERVAL)
+    world.fake.lie(list_of(world))
+    assert world.pool.reconcile().reclaimed == ()
+    assert world.pool.reconcile().kept == (lease.id,)
+    assert world.account(world.first).in_flight == 1
+
+
+def list_of(world):
+    """Return the pattern of requests for the service's list of jobs."""
+    return f"GET {world.row.path}/{world.row.load.path.partition('?')[0]}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import traceback
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import structlog
+from own_code import is_own
 from service_world import ROWS, World
 
 from balancer import InvalidConfiguration, NoAccounts
@@ -31,7 +31,7 @@ def world(row):
 def locals_of(error):
     """Return the local variables of our own frames, as a traceback with locals shows them."""
     stack = traceback.TracebackException.from_exception(error, capture_locals=True).stack
-    ours = [frame.locals for frame in stack if Path(frame.filename).parent.name == "balancer"]
+    ours = [frame.locals for frame in stack if is_own(frame.filename)]
     assert ours
     return ours
 

@@ -20,26 +20,61 @@ pool.close()
 """
 
 FORK = """
-import os, signal, sys, threading, time
+import logging, os, signal, sys, threading, time
 from balancer import events
 
 entered, seen = threading.Event(), []
 
-class Slow:
-    def find_spec(self, name, *_):
-        if name == "structlog" and not seen:
-            seen.append(name)
-            entered.set()
-            time.sleep(0.2)
+class Slow(logging.StreamHandler):
+    def emit(self, record):
+        if not seen:
+            seen.append(record)
+            with LOCK:
+                entered.set()
+                time.sleep(0.2)
+                super().emit(record)
+        else:
+            with LOCK:
+                super().emit(record)
 
-sys.meta_path.insert(0, Slow())
-threading.Thread(target=log.emit, args=("warning", "from_the_parent")).start()
+LOCK = threading.Lock()
+logging.getLogger("balancer").addHandler(Slow())
+threading.Thread(target=events.emit, args=("warning", "from_the_parent")).start()
 entered.wait()
 child = os.fork()
 signal.alarm(30)
-log.emit("warning", "from_both")
+events.emit("warning", "from_both")
 if child:
     os.waitpid(child, 0)
+"""
+
+CROWD = """
+import logging, os, signal, threading
+from balancer import events
+
+LOCK, over = threading.Lock(), threading.Event()
+
+class Locked(logging.Handler):
+    def emit(self, record):
+        with LOCK:
+            os.write(1, record.getMessage().encode() + b"\\n")
+
+def chat():
+    while not over.is_set():
+        events.emit("warning", "chat")
+        over.wait(0.0005)
+
+logging.getLogger("balancer").addHandler(Locked())
+crowd = [threading.Thread(target=chat) for _ in range(4)]
+for one in crowd:
+    one.start()
+for _ in range(100):
+    if not (child := os.fork()):
+        signal.alarm(10)
+        events.emit("warning", "child")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+over.set()
 """
 
 SLOW = """
@@ -60,7 +95,7 @@ class Slow(io.RawIOBase):
 
 sys.stdout = io.TextIOWrapper(io.BufferedWriter(Slow()))
 structlog.configure(processors=[structlog.processors.JSONRenderer()])
-threading.Thread(target=log.emit, args=("info", "said to the end"), daemon=True).start()
+threading.Thread(target=events.emit, args=("info", "said to the end"), daemon=True).start()
 entered.wait()
 """
 
@@ -76,8 +111,25 @@ def fork(_, __, event):
     return event["event"]
 
 structlog.configure(processors=[fork])
-log.emit("info", "first")
-log.emit("info", "second")
+events.emit("info", "first")
+events.emit("info", "second")
+"""
+
+STANDARD = """
+import logging, os, sys, threading, time
+from balancer import events
+
+entered = threading.Event()
+
+class Slow(logging.Handler):
+    def emit(self, record):
+        entered.set()
+        time.sleep(0.2)
+        os.write(1, record.getMessage().encode())
+
+logging.getLogger().addHandler(Slow())
+threading.Thread(target=events.emit, args=("warning", "said to the end"), daemon=True).start()
+entered.wait()
 """
 
 HANGING = """
@@ -94,14 +146,14 @@ def hang(_, __, event):
     return event["event"]
 
 structlog.configure(processors=[hang])
-log._PATIENCE = 0.05
-threading.Thread(target=log.emit, args=("info", "first"), daemon=True).start()
+events._PATIENCE = 0.05
+threading.Thread(target=events.emit, args=("info", "first"), daemon=True).start()
 entered.wait()
-log.emit("info", "second")
+events.emit("info", "second")
 child = os.fork()
-log.emit("info", "third")
 if child:
     os.waitpid(child, 0)
+events.emit("info", "third")
 """
 
 
@@ -126,15 +178,15 @@ def test_pool_that_has_nothing_to_warn_of_loads_neither_structlog_nor_asyncio():
     assert not modules & {"structlog", "asyncio", "sqlite3", "redis", "prometheus_client", "typer"}
 
 
-def test_warning_is_seen_though_nobody_has_loaded_structlog():
-    """What loads late is there when it is needed."""
+def test_without_any_logging_of_the_application_warnings_are_seen_on_stderr():
+    """By logging's own last resort, as of every library; structlog is not loaded for it."""
     done = run(
-        "from balancer import log\nlog.emit('info', 'unseen')\nlog.emit('warning', 'seen', why='late')"
+        "from balancer import events\nevents.emit('info', 'unseen')\n"
+        "events.emit('warning', 'seen', why='late')\n"
+        "import sys\nassert 'structlog' not in sys.modules"
     )
-    assert done.returncode == 0
-    assert done.stdout == ""
-    assert "event='seen' why='late'" in done.stderr
-    assert "unseen" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "seen why='late'\n")
 
 
 def test_application_that_configures_structlog_after_the_import_sees_all_events():
@@ -147,17 +199,25 @@ def test_application_that_configures_structlog_after_the_import_sees_all_events(
     assert '"event": "configuration_fetched"' in done.stdout
 
 
-def test_fork_in_the_middle_of_the_first_warning_leaves_the_child_able_to_warn():
-    """A lock that another thread held at the fork is held for ever in the child."""
+def test_fork_in_the_middle_of_a_warning_leaves_the_child_able_to_warn():
+    """A lock that another thread held at the fork, in a handler say, is held for ever in the child."""
     done = run(FORK)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("from_the_parent") == 1
     assert done.stderr.count("from_both") == 2
 
 
-def test_process_may_end_while_another_thread_is_logging():
+def test_forks_beside_threads_that_warn_all_the_time_leave_every_child_able_to_warn():
+    """However the two fall together, no fork comes into the middle of a warning."""
+    done = run(CROWD)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("child") == 100
+
+
+@pytest.mark.parametrize("code", [SLOW, STANDARD], ids=["structlog", "logging"])
+def test_process_may_end_while_another_thread_is_logging(code):
     """An interpreter aborts if it ends while a daemon thread holds the lock of a stream."""
-    done = run(SLOW)
+    done = run(code)
     assert done.returncode == 0, done.stderr
     assert "said to the end" in done.stdout
 

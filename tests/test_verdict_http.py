@@ -16,7 +16,7 @@ A, B = "a@example.com", "b@example.com"
 @pytest.fixture(scope="module")
 def fake():
     """Two accounts with all the room that these tests may need."""
-    with FakeUseapi({"flowmusic": {A: 100_000, B: 100_000}}) as fake:
+    with FakeUseapi({"flowmusic": {A: 100_000, B: 100_000}}, job_seconds=(600, 600)) as fake:
         yield fake
 
 

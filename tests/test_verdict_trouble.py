@@ -23,7 +23,7 @@ SOON = 0.15  # seconds until a client gives up on a server that never answers
 @pytest.fixture(scope="module")
 def fake():
     """Two accounts with all the room that these tests may need."""
-    with FakeUseapi({"flowmusic": {A: 100_000, B: 100_000}}) as fake:
+    with FakeUseapi({"flowmusic": {A: 100_000, B: 100_000}}, job_seconds=(600, 600)) as fake:
         yield fake
 
 
@@ -99,7 +99,7 @@ def test_a_connection_that_broke_proves_nothing(fake, target, client, fault, job
 @pytest.mark.parametrize("cut", ["after", "midbody"])
 def test_a_job_whose_answer_was_lost_is_sent_once_and_keeps_its_slot(client, cut):
     """P-57: one paid job, one ambiguous lease, no second request."""
-    with FakeUseapi({"flowmusic": {A: 5, B: 5}}) as fake:
+    with FakeUseapi({"flowmusic": {A: 5, B: 5}}, job_seconds=(600, 600)) as fake:
         fake.fault("*/music", cut=cut)
         target = Target(fake.url, fake.token)
 

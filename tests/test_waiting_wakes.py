@@ -178,13 +178,13 @@ def test_the_keeper_and_its_heir_may_leave_at_once():
 def test_a_lease_dropped_before_anybody_keeps_the_time_is_not_overlooked(monkeypatch):
     """P-33, P-3: the first in line looks once more when it has become the one to be told."""
     pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
-    leases, join = [pool.acquire()], WaitQueue.join_plain
+    leases, join = [pool.acquire()], WaitQueue.join
 
     def interrupted(*args):
         leases.clear()  # as a garbage collection may do in the middle of it
         join(*args)
 
-    monkeypatch.setattr(WaitQueue, "join_plain", interrupted)
+    monkeypatch.setattr(WaitQueue, "join", interrupted)
     assert result(start(pool.acquire)).release()
 
 
@@ -230,7 +230,7 @@ def test_a_fetch_that_takes_long_keeps_nobody_from_a_slot_that_becomes_free(sour
     pool = AccountPool(source=source, ttl=1e9, reconcile_every=None)
     source.table["broken"] = {"maxJobs": 1, "error": "expired"}
     pool.refresh()
-    pool.cool("a", 0.3)
+    pool.cool("a", 1.5)
     waiting = [start(pool.acquire, **constraint)]
     at_rest(pool, callers=1, landed=False)
     waiting.append(start(pool.acquire))

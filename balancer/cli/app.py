@@ -36,9 +36,9 @@ def _add(command: Callable[..., Any], *examples: str, name: str | None = None, *
     app.command(name, epilog=epilog, **settings)(command)
 
 
-_add(demo, "balancer demo", "balancer demo --async --svg demo.svg")
+_add(demo, "balancer demo", "balancer demo --jobs 120 --svg demo.svg")
 _add(sandbox, "balancer sandbox", "balancer sandbox --account kling:a@example.com=3 --speed 60 --port 0")
-_add(looks.services, "balancer services", "balancer services --json")
+_add(looks.services, "balancer services", "balancer services --check flowmusic")
 _add(looks.accounts, "balancer accounts flowmusic", "balancer accounts kling --json | jq '.accounts[].id'")
 _add(looks.load, "balancer load flowmusic", "balancer load flowmusic --store redis://localhost:6379/0")
 _add(watch, "balancer watch flowmusic", "balancer watch flowmusic --once --json | jq .stats.free")

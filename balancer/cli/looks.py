@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,8 +27,33 @@ from balancer.cli.options import (
 from balancer.cli.output import console, plain, print_json, seconds, table, tell
 
 
-def services(*, as_json: AsJson = False) -> None:
-    """List the services that the library knows, and what each calls its accounts."""
+def services(
+    *,
+    check: Annotated[
+        str | None, typer.Option(metavar="SERVICE", help="Hold this row against what the server answers.")
+    ] = None,
+    create: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="With --check and --yes: create one job too, and pay for it."),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field", metavar="NAME=VALUE", help="A field of that create; may be given many times."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Really create the job.")] = False,
+    base_url: BaseUrl = API,
+    as_json: AsJson = False,
+) -> None:
+    """List the services that the library knows, and what each calls its accounts.
+
+    With --check: compare the account list and the job list of the server with what the row says, and tell
+    what of them it does not understand. Exits with 1 if there is any. Values of entries are not shown.
+    """
+    if check is not None:
+        _check(check, create, fields or [], base_url, yes=yes, as_json=as_json)
+        return
     if as_json:
         print_json([_service(row) for row in SERVICES.values()])
         return
@@ -109,7 +134,32 @@ def holders(
     ]
     console().print(table(f"{service}: {len(rows)} leases in {without_secrets(url)}", columns, rows))
     if not rows:
-        tell(f"Nobody holds a slot there. {BLIND}")
+        tell(f"Nobody holds a slot in {without_secrets(url)}. {BLIND}")
+
+
+def _check(
+    service: str, create: str | None, given: list[str], base_url: str, *, yes: bool, as_json: bool
+) -> None:
+    from balancer.cli.check import looked, tried  # for those who check alone
+
+    fields = {name: value for name, equals, value in (text.partition("=") for text in given) if equals}
+    with source(service, base_url) as api:
+        found = list(looked(api))
+        if create is not None and yes:
+            with opened(service, MEMORY, base_url) as pool, pool.acquire(timeout=0) as lease:
+                found += tried(api, lease, create.strip("/"), fields)
+    odd = sum(one.odd for one in found)
+    if as_json:
+        print_json({"service": service, "odd": odd, "findings": found})
+    else:
+        rows = [(one.where, "?" if one.odd else "", one.what) for one in found]
+        console().print(
+            table(f"{service}: {odd} things that its row does not understand", ("in", "", "what"), rows)
+        )
+    if create is not None and not yes:
+        tell(f"POST {create} would start a job that has to be paid for. To send it, add --yes.")
+    if odd:
+        raise typer.Exit(NOT_THERE)
 
 
 def _service(row: Service) -> dict[str, Any]:

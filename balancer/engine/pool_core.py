@@ -22,7 +22,7 @@ from balancer.rules.records import AMBIGUOUS, BOUND, Key
 from balancer.stores import open_store
 from balancer.stores.base import Process
 from balancer.stores.memory_fast_path import never
-from balancer.useapi.sources import lists_jobs
+from balancer.useapi.sources import describe, lists_jobs
 from balancer.waiting.drivers import Flow, Step, result_of
 from balancer.waiting.timekeeper import Timekeeper
 
@@ -45,9 +45,10 @@ class PoolCore:
         self.customer = self._customer()
         self.warned: set[str] = set()
         """Warnings that are given once a pool."""
+        source, every = options.source, options.reconcile_every
         self.schedule = Schedule(
-            ConfigurationCache(options.ttl, options.stale_if_error, self.now),
-            ReconcileSchedule(options.reconcile_every if lists_jobs(options.source) else None),
+            ConfigurationCache(options.ttl, options.stale_if_error, self.now, describe(source, jobs=False)),
+            ReconcileSchedule(every if lists_jobs(source) else None, describe(source, jobs=True)),
         )
         self.timekeeper = Timekeeper(self.clock, self._on_due)
         self.store = open_store(

@@ -11,19 +11,20 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from balancer.config import PoolConfig
 from balancer.errors import BalancerError, PoolClosed, SourceUnavailable, sanitized
-from balancer.models import AccountTable, JobList, ReconcileResult
+from balancer.models import Account, AccountTable, JobList, ReconcileResult
 from balancer.rules.freshness import Freshness, Schedule
 from balancer.rules.ledger import Changes
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import LeaseRecord
 from balancer.stores.base import ReentrantCall, Store
-from balancer.useapi.sources import lists_jobs, to_listing, to_table
+from balancer.useapi.http_client import what_failed
+from balancer.useapi.sources import HttpSource, describe, lists_jobs, to_listing, to_table
 from balancer.waiting.queue import Waiter
 
 
@@ -46,6 +47,8 @@ class Refresher:
         """The first table, until the first list of running jobs is in."""
         self.expired_at = -math.inf
         """When an answer last said that the configuration has changed."""
+        self.known_broken: set[str] = set()
+        """Accounts of which was told that they are broken: said once, until they are well again."""
         self._turn = threading.RLock()
         """Held by the thread that puts a fetched table in force: one after the other."""
 
@@ -105,7 +108,7 @@ class Refresher:
             raise ReentrantCall
         with self.store.lock:
             if self.schedule.closed:
-                raise PoolClosed("the pool is closed")
+                raise PoolClosed(f"the pool of {self.options.service.key} is closed")
             now = self.now()
             advice = self.configuration.advise(now)
             fetch = self.configuration.single_flight.start(now) if advice is Freshness.START else 0
@@ -145,7 +148,19 @@ class Refresher:
     def trouble(self) -> BalancerError:
         """Return why there is no table, for one caller to raise."""
         trouble = self.configuration.trouble
-        return SourceUnavailable("no configuration yet") if trouble is None else trouble.copy_for_raise()
+        return SourceUnavailable(self.missing()) if trouble is None else trouble.copy_for_raise()
+
+    def missing(self) -> str:
+        """Say what has to come in before there can be a grant, from where, and why the last try failed."""
+        listing = self.pending is not None
+        what = "the list of running jobs" if listing else "the account list"
+        asked = describe(self.source, jobs=listing)
+        trouble = self.reconcile_schedule.trouble if listing else self.configuration.trouble
+        # What is tried again just now says more than the end of the attempt before it.
+        now = self.source.failing(jobs=listing) if isinstance(self.source, HttpSource) else None
+        if now is None and trouble is not None:
+            return f"{what} is not there yet; the last try failed: {trouble}"
+        return f"{what} is not there yet; {asked}: {now or 'no answer so far'}"
 
     def expire(self) -> None:
         """Have the next caller fetch the configuration: an answer says that it has changed."""
@@ -193,7 +208,9 @@ class Refresher:
         )
 
     def _fetch(self, number: int, max_age: float) -> None:
-        outcome, age = self.store.fetch(lambda: answer_of(self._read_table), max_age)
+        outcome, age = self.store.fetch(
+            lambda: answer_of(self._read_table, describe(self.source, jobs=False)), max_age
+        )
         self._land_fetch(number, outcome, age)
 
     def _read_table(self) -> AccountTable:
@@ -261,10 +278,19 @@ class Refresher:
         changes = Changes.between(self.store.table, table)
         if self.store.table is not None and not (changes.put or changes.gone):
             return  # the one in force says the same, and nobody has to look around
-        for account in changes.put:
-            if account.broken is not None:
-                self.store.note("warning", "account_broken", account=account.id, reason=account.broken)
+        self._tell_of_broken(changes.put, table)
         self.store.configure(changes, table)
+
+    def _tell_of_broken(self, put: Iterable[Account], table: AccountTable) -> None:
+        known = self.known_broken
+        for account in put:
+            if account.broken is not None and account.id not in known:
+                known.add(account.id)
+                self.store.note("warning", "account_broken", account=account.id, reason=account.broken)
+            elif account.broken is None and account.id in known:
+                known.discard(account.id)
+                self.store.note("warning", "account_recovered", account=account.id)
+        known.intersection_update(table.accounts)
 
     # -- the server's list of running jobs --------------------------------------------------------
 
@@ -301,7 +327,9 @@ class Refresher:
             )
 
         interval = self.reconcile_schedule.every or 0.0
-        plan = self.store.reconcile(lambda: answer_of(self._read_jobs), wanted, interval, max_age)
+        plan = self.store.reconcile(
+            lambda: answer_of(self._read_jobs, describe(self.source, jobs=True)), wanted, interval, max_age
+        )
         with self.store.lock:
             landed = self.reconcile_schedule.land(number, plan)
             if landed and isinstance(plan, Plan):
@@ -350,13 +378,16 @@ class Refresher:
             self.store.configure(Changes.between(None, self.configuration.table), self.configuration.table)
 
 
-def answer_of(question: Callable[[], Any]) -> Any:
-    """Return an answer of the source, or the error that it failed with, stripped of its frames."""
+def answer_of(question: Callable[[], Any], asked: str) -> Any:
+    """Return an answer of the source, or the error that it failed with, stripped of its frames.
+
+    ``asked`` is what of the source was asked, for an error that does not say so itself.
+    """
     try:
         return question()
     except BalancerError as error:
         return error.with_traceback(None)
     except BaseException as error:  # noqa: BLE001  # an exit or a cancellation ends in this thread
-        failure = SourceUnavailable(f"the source failed with {type(error).__name__}")
+        failure = SourceUnavailable(f"{asked} failed: {what_failed(error)}")
         failure.__cause__ = sanitized(error)
         return failure

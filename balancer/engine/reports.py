@@ -9,10 +9,11 @@ from itertools import islice
 
 from balancer.engine.pool_core import PoolCore
 from balancer.errors import AcquireTimeout, NoAccounts
-from balancer.models import AccountStats, Holder, PoolStats
+from balancer.models import AccountStats, FrozenDict, Holder, PoolStats
 from balancer.request import AcquireRequest
 from balancer.rules.ledger import Ledger
 from balancer.rules.records import AccountState, LeaseRecord, SlotRequest
+from balancer.useapi.sources import describe
 from balancer.waiting.drivers import Flow, result_of
 
 SHOWN = 20
@@ -37,9 +38,12 @@ def no_accounts(core: PoolCore, request: AcquireRequest, slot_request: SlotReque
     reasons = {id: request.why_not(id, accounts.get(id)) or said for id, said in found.items()}
     if request.account is not None and not reasons:
         reasons = {request.account: "not in the configuration"}
-    why = "; ".join(f"{id}: {reason}" for id, reason in reasons.items()) or "no account is configured"
+    why = "; ".join(f"{id}: {reason}" for id, reason in reasons.items())
+    if not why:
+        why = f"no account is configured ({describe(core.options.source, jobs=False)} lists none)"
+    later = "" if retry_at is None else f"; the next may be usable at {_told(retry_at)}"
     return NoAccounts(
-        f"no account of {core.service.key} can be used: {why}", reasons=reasons, retry_at=retry_at
+        f"no account of {core.service.key} can be used: {why}{later}", reasons=reasons, retry_at=retry_at
     )
 
 
@@ -53,12 +57,12 @@ def timed_out(core: PoolCore, request: AcquireRequest, slot_request: SlotRequest
         return states, len(detached), detached.next, _retry_at(core, ledger, slot_request)
 
     states, kept, since, retry_at = yield from result_of(core.store.inspect(look, patient=False))
-    shown = (
-        ", ".join(f"{id}: {state}" for id, state in states.items()) or "the configuration is not there yet"
-    )
+    shown = ", ".join(f"{id}: {state}" for id, state in states.items()) or _nothing_shown(core)
     oldest = core.clock.instant(since)
     if oldest is not None:
-        shown += f"; {kept} held by bound or ambiguous jobs, the oldest since {oldest:%Y-%m-%d %H:%M:%S} UTC"
+        shown += f"; {kept} held by bound or ambiguous jobs, the oldest since {_told(oldest)}"
+    if retry_at is not None:
+        shown += f"; the next may be free at {_told(retry_at)}"
     timeout = request.timeout if request.asked is None else request.asked
     return AcquireTimeout(
         f"no slot of {core.service.key} within {timeout:g} s ({shown})",
@@ -69,6 +73,14 @@ def timed_out(core: PoolCore, request: AcquireRequest, slot_request: SlotRequest
         kept_since=oldest,
         retry_at=retry_at,
     )
+
+
+def _nothing_shown(core: PoolCore) -> str:
+    return core.refresher.missing() if core.store.table is None else "no account fits"
+
+
+def _told(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def explain(core: PoolCore, request: AcquireRequest) -> Flow[dict[str, str]]:
@@ -115,20 +127,20 @@ def _retry_at(core: PoolCore, ledger: Ledger, slot_request: SlotRequest) -> date
     return core.clock.instant(min(ends, default=math.inf))
 
 
-def stats(core: PoolCore) -> Flow[PoolStats]:
-    """Return a pool's numbers at one moment."""
+def stats(core: PoolCore, *, patient: bool = True) -> Flow[PoolStats]:
+    """Return a pool's numbers at one moment. ``patient``: a store that is away is asked again for a while."""
 
     def look(ledger: Ledger) -> list[AccountStats]:
         return [_account(core, each) for each in ledger.account_states.values()]
 
-    accounts = yield from result_of(core.store.inspect(look))
+    accounts = yield from result_of(core.store.inspect(look, patient=patient))
     catalog, totals = core.refresher.configuration, core.store.totals
     now = core.now()
     age = catalog.age(now)
     trouble = catalog.trouble or core.refresher.reconcile_schedule.trouble
     return PoolStats(
         service=core.service.key,
-        accounts={account.id: account for account in accounts},
+        accounts=FrozenDict({account.id: account for account in accounts}),
         capacity=sum(a.capacity for a in accounts if a.state not in ("broken", "draining")),
         in_flight=sum(a.in_flight for a in accounts),
         external=sum(a.external for a in accounts),

@@ -30,10 +30,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
-from balancer.models import Account
+from balancer.models import Account, FrozenDict
 from balancer.rules import operations as ops
 from balancer.rules.entries import escaped, pack, unpack
 from balancer.rules.fleet_ledger import Claim, FleetLease, FleetLedger, Process, owner_of
@@ -443,4 +442,4 @@ def _filled(fields: Fields, number: int) -> Fields:
 @lru_cache(1 << 14)
 def _fields(packed: str | None) -> Mapping[str, Any]:
     """Return what else is known of an account; many accounts have the same."""
-    return MappingProxyType(json.loads(packed)) if packed else MappingProxyType({})
+    return FrozenDict(json.loads(packed)) if packed else FrozenDict()

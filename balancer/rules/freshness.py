@@ -79,7 +79,11 @@ class Freshness(enum.Enum):
 class ConfigurationCache:
     """The table in force and its freshness."""
 
-    def __init__(self, ttl: float, stale_if_error: float, timer: Callable[[], float]) -> None:
+    def __init__(
+        self, ttl: float, stale_if_error: float, timer: Callable[[], float], asked: str = "the source"
+    ) -> None:
+        self.asked = asked
+        """What errors say was asked."""
         self.ttl, self.stale_if_error = max(ttl, LEAST_TTL), stale_if_error
         self.single_flight = SingleFlight(FETCH_DEADLINE)
         self._kept: TLRUCache[str, AccountTable] = TLRUCache(1, self._kept_until, timer)
@@ -114,7 +118,7 @@ class ConfigurationCache:
     def advise(self, now: float) -> Freshness:
         """Say what a caller who needs the table should do at ``now``."""
         if self.single_flight.overdue(now):
-            self._fail(SourceUnavailable(f"no answer within {FETCH_DEADLINE:.0f} s"), now)
+            self._fail(SourceUnavailable(f"{self.asked}: no answer within {FETCH_DEADLINE:.0f} s"), now)
         if now < self.fresh_until and self.trouble is None:
             return Freshness.USE  # what is fresh is kept, and most calls need not look it up
         usable = self.table is not None and not self.denied
@@ -187,7 +191,9 @@ class ConfigurationCache:
 class ReconcileSchedule:
     """Reconciliation's timetable: every so often, but only for a reason."""
 
-    def __init__(self, every: float | None) -> None:
+    def __init__(self, every: float | None, asked: str = "the source") -> None:
+        self.asked = asked
+        """What errors say was asked."""
         self.every = every
         """Seconds between two reconciliations; None: never by itself."""
         self.single_flight = SingleFlight(RECONCILE_DEADLINE)
@@ -213,7 +219,7 @@ class ReconcileSchedule:
     def expire(self, now: float) -> None:
         """Give up a reconciliation that is over its deadline."""
         if self.single_flight.overdue(now):
-            self.trouble = SourceUnavailable(f"no list of jobs within {RECONCILE_DEADLINE:.0f} s")
+            self.trouble = SourceUnavailable(f"{self.asked}: no answer within {RECONCILE_DEADLINE:.0f} s")
 
     def next_due(self, now: float, waiting: bool, oldest_detached_since: float) -> float:
         """Return when :meth:`due` will hold if nothing changes."""

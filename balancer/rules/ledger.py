@@ -76,7 +76,7 @@ class Ledger:
         self.external: Mapping[str, int] = {}
         """Jobs of others on each account, as last listed; accounts that are not here have none."""
         self.scoped: set[AccountState] = set()
-        """Accounts that cool down or probe for some scopes only: those have no room, others may have."""
+        """Accounts that do not cool down as a whole: for some scopes they have no room, for others they may."""
         self._hopes = 0
         self._hopes_lost: Counter[str | None] = Counter()
         """Scope -> accounts among the hopeful of which that scope is not worth waiting for; None: any is."""
@@ -240,7 +240,8 @@ class Ledger:
 
     def update_hope(self, account_state: AccountState) -> None:
         """Count what can be expected of the account now, for all jobs and for those of one scope."""
-        scoped = account_state.cooldowns and None not in account_state.cooldowns
+        cooldowns = account_state.cooldowns
+        scoped = cooldowns and not (None in cooldowns and cooldowns[None].cooling)
         (self.scoped.add if scoped else self.scoped.discard)(account_state)
         self._count_hope(account_state, account_state.compute_hope())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from balancer.models import Account
 
@@ -48,6 +48,8 @@ class LeaseRecord:
     """The job that an answer named, while the lease is not bound to it."""
     inherited: bool = False
     """It belongs to the process that this one was forked from."""
+    waiter: Any = None
+    """Who stands in the queue for it."""
     lease_id: str | None = None
     """Its id, where that is not made from the key any more."""
 

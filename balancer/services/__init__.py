@@ -5,9 +5,10 @@ A service that is not here is one :class:`balancer.Service` away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from balancer.models import FrozenDict
 from balancer.services import google, music, retired, video
 from balancer.services.schema import Service
 
@@ -19,7 +20,7 @@ GENERIC = Service(
 )
 """Stands in where a pool has a source of its own and no service."""
 
-SERVICES: Mapping[str, Service] = MappingProxyType(
+SERVICES: Mapping[str, Service] = FrozenDict(
     {row.key: row for row in (*music.ROWS, *video.ROWS, *google.ROWS, *retired.ROWS)}
 )
 """Every service of the table by its key: those that take jobs first, then the retired."""
@@ -46,10 +47,33 @@ def find(service: str | Service) -> Service:
         raise ValueError(f"service {service!r} is not in the table; {hint}") from None
 
 
+def kinds(row: Service) -> tuple[Service, ...]:
+    """Return the rows below ``row``'s path, itself in place of the table's row of that key.
+
+    A row whose path is in no row of the table is alone there.
+    """
+    group = tuple(one for one in SERVICES.values() if one.path == row.path)
+    return tuple(row if one.key == row.key else one for one in group) if group else (row,)
+
+
 def table_markdown() -> str:
     """Return the table of services for the documentation, as Markdown."""
-    head = f"| {' | '.join(_COLUMNS)} |\n|{' --- |' * len(_COLUMNS)}"
-    lines = (" | ".join(column(row) for column in _COLUMNS.values()) for row in SERVICES.values())
+    return _markdown(_COLUMNS)
+
+
+def following_markdown() -> str:
+    """Return the table of how jobs are followed, as Markdown."""
+    return _markdown(_FOLLOWING)
+
+
+def checked_markdown() -> str:
+    """Return the table of what each row was held against, as Markdown."""
+    return _markdown(_CHECKED)
+
+
+def _markdown(columns: Mapping[str, Callable[[Service], str]]) -> str:
+    head = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
+    lines = (" | ".join(column(row) for column in columns.values()) for row in SERVICES.values())
     return "\n".join((head, *(f"| {line} |" for line in lines), ""))
 
 
@@ -69,8 +93,29 @@ def _load(row: Service) -> str:
     return f"`GET {row.path}/{row.load.path}`" if row.load else "not listed"
 
 
-def _ends(row: Service) -> str:
-    return ", ".join(f"`{name}` {' / '.join(map(str, ends))}" for name, ends in row.final.items()) or "-"
+def _words(words: Mapping[str, tuple[Any, ...]]) -> str:
+    return ", ".join(f"`{name}` {' / '.join(map(str, ends))}" for name, ends in words.items()) or "-"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "-"
+
+
+def _cancel(row: Service) -> str:
+    return f"`{row.cancel.method} {row.cancel.path}`" if row.cancel else "-"
+
+
+def _status(row: Service) -> str:
+    return ", ".join(dict.fromkeys(f"`{one.path}`" for one in row.status)) or "-"
+
+
+def _missing(row: Service) -> str:
+    return ", ".join(dict.fromkeys(one.missing for one in row.status)) or "-"
+
+
+def _results(row: Service) -> str:
+    first = _names(row.results[:1])
+    return f"{first} at `{row.download}`" if row.download else first
 
 
 _COLUMNS: Mapping[str, Callable[[Service], str]] = {
@@ -81,6 +126,24 @@ _COLUMNS: Mapping[str, Callable[[Service], str]] = {
     "one request's own": lambda row: f"`{row.max_jobs}`" if row.max_jobs else "only lower",
     "running jobs": _load,
     "`replyRef`": lambda row: "listed" if row.reply_ref else "-",
-    "final": _ends,
+    "final": lambda row: _words(row.final),
     "state": lambda row: row.retired or "alive",
+}
+
+_FOLLOWING: Mapping[str, Callable[[Service], str]] = {
+    "service": lambda row: row.key,
+    "creates": lambda row: _names(row.creates),
+    "no slot": lambda row: _names(row.slotless),
+    "status": _status,
+    "404 there": _missing,
+    "success": lambda row: _words(row.succeeded),
+    "asked after": lambda row: f"{row.poll[0]:g} to {row.poll[1]:g} s",
+    "called off": _cancel,
+    "results": _results,
+    "assets": lambda row: _names(row.assets),
+}
+
+_CHECKED: Mapping[str, Callable[[Service], str]] = {
+    "service": lambda row: row.key,
+    "held against": lambda row: row.checked or "-",
 }

@@ -10,21 +10,32 @@ Vids and Midjourney answer 502 and 504 to jobs that run on, and bill them).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
-from balancer.services.schema import VerdictRule
+from balancer.models import FrozenDict
+from balancer.services.schema import CancelEndpoint, StatusEndpoint, VerdictRule
 
 DOCS = "https://useapi.net/docs/api-"
 
 
 def ends(**fields: Any) -> Mapping[str, tuple[Any, ...]]:
     """Return a row's ``final``: field -> the one value, or the tuple of values, that ends a job."""
-    return MappingProxyType({name: end if isinstance(end, tuple) else (end,) for name, end in fields.items()})
+    return FrozenDict({name: end if isinstance(end, tuple) else (end,) for name, end in fields.items()})
 
 
 DONE = ends(status=("completed", "failed"))
 """What most services call the end of a job."""
+
+COMPLETED = ends(status="completed")
+"""What most services call an end that went well."""
+
+JOBS = (StatusEndpoint(path="jobs/{job}"),)
+"""Where most services are asked for a job. Their 404 is a job that is deleted or too old."""
+
+DISCORD_JOBS = (StatusEndpoint(path="jobs/?jobid={job}"),)
+DISCORD_CANCEL = CancelEndpoint(path="jobs/cancel/?jobid={job}", method="GET")
+DISCORD_ENDS = ends(status=("completed", "moderated", "failed", "cancelled"))
+"""The services that work through Discord share their pages' words."""
 
 CREDITS = (
     VerdictRule(

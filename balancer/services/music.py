@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from balancer.services.common import CREDITS, DOCS, DONE, ends
-from balancer.services.schema import JobsEndpoint, Service
+from balancer.services.common import COMPLETED, CREDITS, DOCS, DONE, JOBS, ends
+from balancer.services.schema import CancelEndpoint, JobsEndpoint, Service, StatusEndpoint
 
-# get-flowmusic-accounts, get-flowmusic-jobs, post-flowmusic-music. Idle accounts are absent from the list.
+# get-flowmusic-accounts, get-flowmusic-jobs, post-flowmusic-music; collection of July 2026, script of
+# 19 July 2026. Idle accounts are absent from the list. A deleted job frees its slot and stays paid.
 _FLOWMUSIC = Service(
     key="flowmusic",
     path="/v1/flowmusic",
@@ -16,7 +17,17 @@ _FLOWMUSIC = Service(
     job_id=("jobid",),
     final=DONE,
     rules=CREDITS,
+    creates=("music", "music/edit"),
+    slotless=("music/lyrics", "files", "files/generate"),
+    status=JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 15.0),
+    cancel=CancelEndpoint(path="jobs/{job}"),
+    results=("clips.*.wav_url", "clips.*.audio_url"),
+    assets=("clip", "refImage*", "refAudio*"),
+    account_in_asset=r"\buser:\d+-(.+)-[a-z]+:",
     docs=DOCS + "flowmusic-v1",
+    checked="pages of June, collection and script of July 2026",
 )
 
 # get-mureka-accounts, get-mureka-jobs, post-mureka-music-create. No maxJobs: up to 10 at once per account.
@@ -34,12 +45,38 @@ _MUREKA = Service(
     job_id=("jobid",),
     final=DONE,
     rules=CREDITS,
+    creates=("music/create*", "music/extend", "music/regenerate"),
+    slotless=(
+        "music/lyrics-generate",
+        "music/video-generate",
+        "music/download",
+        "files",
+        "files/*",
+        "speech/voice",
+    ),
+    inline=("songs",),
+    status=JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 15.0),
+    results=("response.songs.*.mp3_url", "songs.*.mp3_url"),
+    assets=("song_id", "ref_id", "vocal_id", "motif_id"),
+    account_in_asset=r"-mureka:(\d+)-|-a(\d+)-bot:",
     docs=DOCS + "mureka-v1",
+    checked="pages of January, script of June, collection of July 2026",
 )
-_MUREKA_SPEECH = replace(_MUREKA, key="mureka/speech", load=replace(_MUREKA_LOAD, only=r"^j\d+t-"))
+_MUREKA_SPEECH = replace(
+    _MUREKA,
+    key="mureka/speech",
+    load=replace(_MUREKA_LOAD, only=r"^j\d+t-"),
+    creates=("speech",),
+    inline=(),
+    results=(),
+    checked="pages of January, collection of July 2026; no page shows a finished one",
+)
 
 # get-tempolor-scheduler, post-tempolor-accounts, get-tempolor-music-job_id. The vendor's script reads
-# ``jobs`` of a create, the older page shows ``job_id``.
+# ``jobs`` of a create, the older page shows ``job_id``. For its first ten minutes a job may be one that the
+# site does not know: 404 is no end.
 _TEMPOLOR = Service(
     key="tempolor",
     path="/v1/tempolor",
@@ -50,10 +87,21 @@ _TEMPOLOR = Service(
     load=JobsEndpoint(path="scheduler", job=("job_id",), account_in_id=r"-tempolor:(.+)-job:"),
     job_id=("jobs", "job_id"),
     final=ends(status_final=True),
+    creates=("music/song", "music/instrumental"),
+    slotless=("music/stems-splitter", "music/cloned-voices", "music/midi"),
+    status=(StatusEndpoint(path="music/{job}", missing="running"),),
+    succeeded=ends(status_name="COMPLETED"),
+    poll=(5.0, 15.0),
+    results=("job_id",),
+    download="music/download/{id}",
+    assets=("clonedVoiceItemId", "midiItemId"),
+    account_in_asset=r"-tempolor:(.+)-[a-z]+:",
     docs=DOCS + "tempolor-v1",
+    checked="pages of May 2025, collection of July, tools page of November 2026",
 )
 
-# One flat list of jobs, to be counted by email.
+# One flat list of jobs, to be counted by email. get-acemusic-jobs-jobid, 14 November 2026; where the songs
+# stand in it is assumed.
 _ACEMUSIC = Service(
     key="acemusic",
     path="/v1/acemusic",
@@ -62,7 +110,15 @@ _ACEMUSIC = Service(
     load=JobsEndpoint(path="jobs", rows=("jobs",), job=("jobid",), account=("email",)),
     job_id=("jobid",),
     final=DONE,
+    creates=("music", "music/stems"),
+    slotless=("files",),
+    status=JOBS,
+    succeeded=COMPLETED,
+    poll=(5.0, 10.0),
+    results=("songs.*.audioUrl", "result.songs.*.audioUrl"),
+    account_in_asset=r"\buser:\d+-(.+)-[a-z]+:",
     docs=DOCS + "acemusic-v1",
+    checked="pages of November 2026; where songs stand in a job is assumed",
 )
 
 ROWS = (_FLOWMUSIC, _MUREKA, _MUREKA_SPEECH, _TEMPOLOR, _ACEMUSIC)

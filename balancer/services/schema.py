@@ -7,12 +7,17 @@ common rules of :mod:`balancer.useapi.verdicts` say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
+from balancer.models import FrozenDict, freeze
+
+_NONE: Mapping[str, Any] = FrozenDict()
+_MISSING = ("running", "gone", "failed")
+_LONGEST_ID = 1000
+"""No id is longer: what is says nothing, and would take its time to be searched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,9 @@ class JobsEndpoint:
     covers: bool = True
     """Whether every running job of this kind is on the list. If not, none is ever called missing."""
 
+    def __post_init__(self) -> None:
+        freeze(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRule:
@@ -64,6 +72,43 @@ class VerdictRule:
     """Says nothing about this account: no cooldown is put on it."""
     refresh: bool = False
     """The configuration has changed under us: a refresh is due."""
+
+    def __post_init__(self) -> None:
+        freeze(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusEndpoint:
+    """Where one job is asked for: ``StatusEndpoint(path="jobs/{job}")``."""
+
+    path: str
+    """Below the service's path. ``{job}`` stands for the job's id, ``{account}`` for its account's."""
+    only: str | None = None
+    """Regular expression that must be found in the ids of jobs that are asked for here; None: any id."""
+    missing: str = "gone"
+    """What a 404 says of a job that was accepted: it is still ``running``, ``gone``, or it ``failed``."""
+
+    def __post_init__(self) -> None:
+        freeze(self)
+
+    @property
+    def needs_account(self) -> bool:
+        """Whether the question names the account too."""
+        return "{account}" in self.path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelEndpoint:
+    """How a running job is called off. What it has cost stays spent."""
+
+    path: str
+    """Below the service's path, with ``{job}`` for the job's id where the path holds it."""
+    method: str = "DELETE"
+    field: str | None = None
+    """Field of the body that holds the job's id, where the path does not."""
+
+    def __post_init__(self) -> None:
+        freeze(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +149,40 @@ class Service:
     """Where a create answer names its job: dotted paths, the first present counts."""
     final: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: _NONE)
     """Field of a status body or callback -> the values that are final."""
+    creates: tuple[str, ...] = ()
+    """Paths below the service's whose POST starts a job of this kind; ``*`` is any part of one name:
+    ``"music"``, ``"videos/create-*"``. Empty: not known."""
+    slotless: tuple[str, ...] = ()
+    """Paths whose POST takes no slot and starts no job: uploads, lyrics, what is free of limits."""
+    inline: tuple[str, ...] = ()
+    """Fields by which a create's answer is known to hold the result itself: nothing is left to wait for."""
+    status: tuple[StatusEndpoint, ...] = ()
+    """Where a job is asked for: the first whose ``only`` fits its id. Empty: not known."""
+    succeeded: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: _NONE)
+    """Field of a final body -> the values that mean success; every other value is failure. Where a body
+    has none of these fields, it succeeded if it shows results and names no error."""
+    poll: tuple[float, float] = (2.0, 15.0)
+    """Seconds until a new job is first asked for, and at most between two questions after it."""
+    cancel: CancelEndpoint | None = None
+    """How a running job is called off; None where the service cannot, or only stops to follow it."""
+    results: tuple[str, ...] = ()
+    """Where a final body holds the URLs of what was made: dotted paths, ``*`` for each item of an array.
+    The first that leads anywhere counts."""
+    download: str | None = None
+    """Path at which a result is fetched where ``results`` leads to ids instead of URLs: ``"media/{id}"``."""
+    assets: tuple[str, ...] = ()
+    """Fields of a create that may hold the ids of uploads and earlier results; ``*`` as in ``creates``."""
+    account_in_asset: str | None = None
+    """Regular expression over ids of assets and jobs. Its group ``hex`` is the account in hexadecimal
+    UTF-8; any other group that took part is the account as it is."""
     rules: tuple[VerdictRule, ...] = ()
     """Answers that mean something else here; tried in order before the common rules."""
     retired: str | None = None
     """Since when and why it is no more, or None while it is alive."""
     docs: str = ""
     """Page of the vendor's documentation that the row was read from."""
+    checked: str = ""
+    """What the row was held against last, with dates, and what of it is assumed."""
 
     def __post_init__(self) -> None:
         for name in ("key", "path", "accounts", "selector"):
@@ -118,8 +191,29 @@ class Service:
                 raise ValueError(f"Service.{name} must be a non-empty string, not {value!r}")
         if not self.path.startswith("/"):
             raise ValueError(f"Service.path must start with '/', not {self.path!r}")
+        for endpoint in self.status:
+            if endpoint.missing not in _MISSING:
+                raise ValueError(f"missing must be one of {_MISSING}, not {endpoint.missing!r}")
+        freeze(self)
 
     @property
     def alive(self) -> bool:
         """Whether the service still takes jobs."""
         return self.retired is None
+
+    def account_of(self, asset: str) -> str | None:
+        """Return the account that the id of an upload, a result or a job names, or None if it names none.
+
+        Work on an asset must run where the asset lives, so its id carries the account.
+        """
+        if self.account_in_asset is None or len(asset) > _LONGEST_ID:
+            return None
+        found = re.search(self.account_in_asset, asset)
+        if found is None:
+            return None
+        if (digits := found.groupdict().get("hex")) is None:
+            return next(filter(None, found.groups()), None)
+        try:
+            return bytes.fromhex(digits).decode() or None
+        except ValueError:
+            return None

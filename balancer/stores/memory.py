@@ -219,13 +219,13 @@ class MemoryStore(Store):
         if now >= waiter.deadline:
             return Outcome.TIMED_OUT
         queue = self.wait_queue
+        if not waiter.counted and max_waiting is not None and queue.counted >= max_waiting:
+            raise TooManyWaiting(
+                f"{queue.counted} callers of {self.service} wait already, and max_waiting is {max_waiting}"
+            )
         if waiter.group is None:
             queue.join(waiter)
         if not waiter.counted:
-            if max_waiting is not None and queue.counted >= max_waiting:
-                raise TooManyWaiting(
-                    f"{queue.counted} callers wait already, and max_waiting is {max_waiting}"
-                )
             queue.count(waiter)
             if waiter.slot_request.max_jobs is not None:
                 self._look_ahead(now)  # an account may have to be kept for it
@@ -357,7 +357,9 @@ class MemoryStore(Store):
         return True
 
     def _end_abandoned(self, now: float, record: LeaseRecord) -> None:
-        if record.state is HELD and self.ledger.records.get(record.key) is record:
+        if record.waiter is not None:
+            self._withdraw(now, record.waiter)
+        elif record.state is HELD and self.ledger.records.get(record.key) is record:
             self.note("warning", "lease_abandoned", **self.facts(record))
             self._serve([self.ledger.end(record)], now)
 

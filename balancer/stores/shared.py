@@ -65,7 +65,8 @@ class SharedStore(Direct):
             if waiter.group is not None and not waiter.counted:
                 if max_waiting is not None and self.wait_queue.counted >= max_waiting:
                     raise TooManyWaiting(
-                        f"{self.wait_queue.counted} callers wait already, and max_waiting is {max_waiting}"
+                        f"{self.wait_queue.counted} callers of {self.service} wait already, "
+                        f"and max_waiting is {max_waiting}"
                     )
                 self.wait_queue.count(waiter)
             self.look_again_at(self.schedule.next_due(self.now(), True, self._loose))

@@ -13,10 +13,10 @@
 from balancer.testing.audit import AccountAudit, Audit, Violation
 from balancer.testing.callbacks import Reply
 from balancer.testing.clock import ManualClock
-from balancer.testing.entries import CANARY
-from balancer.testing.fake import FakeUseapi
 from balancer.testing.faults import Fault
 from balancer.testing.rest import at_rest
+from balancer.testing.server import FakeUseapi
+from balancer.testing.services import CANARY
 
 __all__ = [
     "CANARY",

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import requests
 
 from balancer.clock import Clock
-from balancer.testing.jobs import Job
+from balancer.testing.state import Job
 
 _TIMEOUT = 2.0
 _Post = tuple[float, int, Job, float, str]

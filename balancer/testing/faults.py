@@ -1,4 +1,4 @@
-"""Faults on demand: scripted answers, delays, and connections that break at a chosen moment."""
+"""Requests, answers, and faults on demand between them: other answers, delays, cut connections."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ _BODIES: Mapping[int, Any] = MappingProxyType(
         596: {"error": "Account in error state: session could not be refreshed", "code": 596},
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, read to its end."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    """By lower-case name."""
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
-from balancer.testing.views import Seen, Shown, View
+from balancer.services.schema import JobsEndpoint
+from balancer.testing.bodies import Part, Seen, Shown, View
 
 Listing = Callable[[View], Any]
 """Makes a body from what is running."""
-Part = Callable[[Seen], Mapping[str, Any]]
-_MINIMAX_IDS: Mapping[str, str] = MappingProxyType(
-    {"images": "imageId", "music": "musicId", "audio": "audioId"}
-)
 
 
 def field(name: str) -> Part:
@@ -21,47 +17,58 @@ def field(name: str) -> Part:
     return lambda seen: {name: seen.id}
 
 
-def video(seen: Seen) -> Mapping[str, Any]:
-    """Return its type: PixVerse's videos and images share one list."""
-    return {"type": "image" if seen.job.verb.startswith("image") else "video"}
+def kind(seen: Seen) -> dict[str, Any]:
+    """Return its type: everything that PixVerse makes shares one list."""
+    return {"type": seen.makes}
 
 
-def number(seen: Seen) -> Mapping[str, Any]:
+def number(seen: Seen) -> dict[str, Any]:
     """Return the job's id as the number that it is."""
     return {"id": int(seen.id)}
 
 
-def account(seen: Seen) -> Mapping[str, Any]:
+def account(seen: Seen) -> dict[str, Any]:
     """Return the account under the name that requests use."""
     return {seen.row.selector: seen.account}
 
 
-def timing(seen: Seen) -> Mapping[str, Any]:
+def timing(seen: Seen) -> dict[str, Any]:
     """Return when it started and how long ago."""
     return seen.timing
 
 
-def minimax_id(seen: Seen) -> Mapping[str, Any]:
-    """Return the id under a name that tells its kind."""
-    return {_MINIMAX_IDS.get(seen.kind, "videoId"): seen.id}
+def scheduler(*parts: Part) -> Listing:
+    """Make the bare array of the older services."""
+    return lambda view: [_item(seen, parts) for seen in view.jobs if not seen.kind]
 
 
-def scheduler(*parts: Part, kinds: tuple[str, ...] = ("",)) -> Listing:
-    """Make the bare array of the older services, of jobs of these kinds."""
-    return lambda view: _items(view, parts, kinds)
-
-
-def available(*parts: Part, kinds: tuple[str, ...] = ("",)) -> Listing:
+def available(*parts: Part) -> Listing:
     """Make the pair of lists of the older services. An account without room is not in the second."""
 
     def body(view: View) -> Any:
         rooms = [_room(view, shown) for shown in view.accounts]
         return {
-            "executing": _items(view, parts, kinds),
+            "executing": scheduler(*parts)(view),
             "available": [room for room in rooms if room["available"] > 0],
         }
 
     return body
+
+
+def minimax_scheduler(view: View) -> Any:
+    """List MiniMax's videos, images, songs and speech, each id under a name that tells what it is."""
+    listed = [seen for seen in view.jobs if seen.kind not in ("agent", "llm")]
+    return [{_MINIMAX_IDS.get(seen.kind, "videoId"): seen.id, **seen.timing, **seen.reply} for seen in listed]
+
+
+def minimax_available(view: View) -> Any:
+    """List them beside the room for videos, and how much speech runs: it has no ceiling."""
+    available = [
+        _room(view, shown) | {"executingAudio": sum(seen.kind == "audio" for seen in shown.jobs)}
+        for shown in view.accounts
+    ]
+    roomy = [room for room in available if room["available"] > 0]
+    return {"executing": minimax_scheduler(view), "available": roomy}
 
 
 def minimax_agent(view: View) -> Any:
@@ -135,7 +142,7 @@ def running(view: View) -> Any:
     """List the jobs in one array and the numbers by account: Google Vids and Muse."""
     return {
         "running": [
-            {"jobid": seen.id, "email": seen.account, "created": seen.started, "type": "video"}
+            {"jobid": seen.id, "email": seen.account, "created": seen.started, "type": seen.makes}
             for seen in view.jobs
         ],
         "accounts": {
@@ -164,6 +171,21 @@ def acemusic(view: View) -> Any:
     return {"jobs": [{"jobid": seen.id, "email": seen.account, "type": "music"} for seen in view.jobs]}
 
 
+def luma(view: View) -> Any:
+    """List Luma's jobs flat, with their number."""
+    jobs = [
+        {
+            "jobid": seen.id,
+            "type": seen.makes,
+            "account": seen.account,
+            "model": "ray3",
+            "created": seen.started,
+        }
+        for seen in view.jobs
+    ]
+    return {"executing": len(jobs), "jobs": jobs}
+
+
 def midjourney(view: View) -> Any:
     """List Midjourney's busy channels."""
     return {
@@ -184,8 +206,16 @@ def bare_ids(view: View) -> Any:
     return [seen.id for seen in view.jobs]
 
 
-def _items(view: View, parts: tuple[Part, ...], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [_item(seen, parts) for seen in view.jobs if seen.kind in kinds]
+def described(load: JobsEndpoint) -> Listing:
+    """Return what lists the running jobs at the first place that ``load`` names, as it says.
+
+    For services that have no form of their own here.
+    """
+    place = (*load.rows, load.counts or "")[0]
+    return lambda view: _placed(place.split(".") if place else [], [*view.jobs], load)
+
+
+_MINIMAX_IDS = {"images": "imageId", "music": "musicId", "audio": "audioId"}
 
 
 def _item(seen: Seen, parts: tuple[Part, ...]) -> dict[str, Any]:
@@ -220,7 +250,7 @@ def _score(count: int) -> dict[str, int]:
 
 def _flow_part(view: View, *, images: bool) -> dict[str, Any]:
     def wanted(seen: Seen) -> bool:
-        return seen.job.verb.startswith("images") == images
+        return (seen.makes == "image") == images
 
     summary = {shown.id: _score(sum(map(wanted, shown.jobs))) for shown in view.accounts}
     if "executing" not in view.query.get("options", "summary"):
@@ -241,3 +271,20 @@ def _midjourney_job(seen: Seen) -> dict[str, str]:
         "created": seen.started,
         "elapsed": seen.elapsed,
     }
+
+
+def _placed(path: list[str], jobs: list[Seen], load: JobsEndpoint) -> Any:
+    if not path:
+        return [_row(seen, load) for seen in jobs] if load.rows else len(jobs)
+    name, *below = path
+    if name == "*":
+        accounts = dict.fromkeys(seen.account for seen in jobs)
+        return {id: _placed(below, [seen for seen in jobs if seen.account == id], load) for id in accounts}
+    if name == "#":
+        return {seen.id: _row(seen, load) for seen in jobs}
+    return {name: _placed(below, jobs, load)}
+
+
+def _row(seen: Seen, load: JobsEndpoint) -> dict[str, Any]:
+    ref = {load.ref: seen.reply["replyRef"]} if "replyRef" in seen.reply else {}
+    return {load.job[0]: seen.id, **dict.fromkeys(load.account[:1], seen.account), **ref}

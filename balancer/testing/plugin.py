@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from balancer.testing.clock import ManualClock
-from balancer.testing.fake import FakeUseapi
+from balancer.testing.server import FakeUseapi
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def _moving(core: PoolCore, callers: int | None, landed: bool) -> Iterator[str]:
 
 
 def _is_free(lock: Any) -> bool:
-    if not lock.acquire(blocking=False):
+    if not lock.acquire(timeout=_PAUSE):  # a step is shorter
         return False
     lock.release()
     return True

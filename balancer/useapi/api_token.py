@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Token:
@@ -20,7 +20,8 @@ class Token:
     def __repr__(self) -> str:
         return "Token(***)"
 
-    __reduce__ = None  # type: ignore[assignment]  # a pickle is a file
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a token cannot be pickled: a pickle is a file")
 
     @classmethod
     def of(cls, value: str | Callable[[], str] | Token | None) -> Token | None:

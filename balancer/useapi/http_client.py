@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import getproxies
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -21,6 +24,7 @@ from balancer.errors import (
     SubscriptionRequired,
     Unauthorized,
 )
+from balancer.redaction import SHORTEST, clean
 from balancer.useapi.api_token import Token
 from balancer.useapi.http_response import read
 from balancer.useapi.verdicts import retry_after
@@ -32,6 +36,7 @@ _MOST_REDIRECTS = 5
 _ITS_OWN = (429, 503)
 """Statuses whose ``Retry-After`` is the service's word; that of the others is a gateway's."""
 _REDIRECTS = (301, 302, 303, 307, 308)
+_DEEPEST = 6  # requests wraps four errors deep
 
 
 class Reply:
@@ -56,7 +61,10 @@ class BearerAuth(AuthBase):
 
 
 class PatientRetry(Retry):
-    """urllib3's Retry, within what is left of a fetch: it never sleeps or starts past the deadline."""
+    """urllib3's Retry, within what is left of a fetch: it never sleeps or starts past the deadline.
+
+    Each try that fails is told to whom it may concern: a fetch that is still trying can say why.
+    """
 
     budget = threading.local()
 
@@ -72,10 +80,17 @@ class PatientRetry(Retry):
         """
         left = getattr(self.budget, "end", time.monotonic()) - time.monotonic()
         response = kwargs.get("response")
+        self._tell(response, kwargs.get("error"))
         asked = None if response is None else self.get_retry_after(response)
         needed = (asked or self.get_backoff_time()) + getattr(self.budget, "for_one_try", 0.0)
         tired = self.new(total=0) if needed > left else self
         return super(PatientRetry, tired).increment(*args, **kwargs)
+
+    def _tell(self, response: BaseHTTPResponse | None, error: BaseException | None) -> None:
+        tell = getattr(self.budget, "tell", None)
+        if tell is not None:
+            hidden = getattr(self.budget, "hidden", ())
+            tell(what_failed(error, hidden) if response is None else f"the server answered {response.status}")
 
 
 class Http:
@@ -94,8 +109,8 @@ class Http:
         self._session = session or _session()
         self._timeout, self._deadline = timeout, deadline
 
-    def get(self, url: str, token: Token) -> Reply:
-        """Return the answer, whatever its status.
+    def get(self, url: str, token: Token, tell: Callable[[str], None] | None = None) -> Reply:
+        """Return the answer, whatever its status. ``tell`` hears of each try that failed on the way.
 
         Raises:
             requests.RequestException, urllib3.exceptions.HTTPError, OSError: there is none.
@@ -104,15 +119,28 @@ class Http:
         """
         end = time.monotonic() + self._deadline
         PatientRetry.budget.end, PatientRetry.budget.for_one_try = end, sum(self._timeout)
+        PatientRetry.budget.tell, PatientRetry.budget.hidden = tell, self.hidden()
         auth = BearerAuth(token)
+        host = urlsplit(url).hostname or ""
+        # A proxy of the environment would look for a server of this machine on its own.
+        directly: dict[str, Any] = {"proxies": {"no_proxy": host}} if _on_this_machine(host) else {}
         for _ in range(1 + _MOST_REDIRECTS):
             with self._session.get(
-                url, auth=auth, timeout=self._timeout, stream=True, allow_redirects=False
+                url, auth=auth, timeout=self._timeout, stream=True, allow_redirects=False, **directly
             ) as answer:
                 if answer.status_code not in _REDIRECTS:
                     return Reply(answer.status_code, answer.headers, _body(answer, end))
                 url = _same_host(url, answer.headers.get("Location"))
         raise InvalidConfiguration(f"the answer is a chain of more than {_MOST_REDIRECTS} redirects")
+
+    def hidden(self) -> list[str]:
+        """Return what no error may show: users and passwords of proxies, and parts of them."""
+        found: set[str] = set()
+        for url in (*getproxies().values(), *(getattr(self._session, "proxies", None) or {}).values()):
+            user = url.rpartition("@")[0].rpartition("://")[2]
+            for form in (user, unquote(user)):
+                found.update((form, form.partition("/")[0], *re.split("[:/@]", form)))
+        return sorted((part for part in found if len(part) >= SHORTEST), key=len, reverse=True)
 
     def after_fork(self) -> None:
         """Let go of connections that belong to the parent process."""
@@ -125,15 +153,37 @@ class Http:
             self._session.close()
 
 
+def what_failed(error: BaseException | None, hidden: Collection[str] = ()) -> str:
+    """Say in a line what a client's error was about: its type, and the text at the bottom of its causes.
+
+    The strings ``hidden`` are cut out.
+    """
+    deepest = error
+    for _ in range(_DEEPEST):
+        parts = (
+            getattr(deepest, "reason", None),
+            *getattr(deepest, "args", ()),
+            deepest and deepest.__cause__,
+        )
+        inner = next((part for part in parts if isinstance(part, BaseException)), None)
+        if inner is None:
+            break
+        deepest = inner
+    text = clean(str(deepest), hidden)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def status_error(reply: Reply) -> BalancerError | None:
     """Return the error that a status stands for, or None."""
     status = reply.status
     if status in (200, 201):
         return None
     if status == 401:
-        return Unauthorized("the server did not accept the token (401)")
+        return Unauthorized("the server did not accept the token (401): check token=, or USEAPI_TOKEN")
     if status == 402:
-        return SubscriptionRequired("the subscription behind the token has ended (402)")
+        return SubscriptionRequired(
+            "the subscription behind the token has ended (402): renew it at useapi.net"
+        )
     if status != 429 and status < 500:
         return InvalidConfiguration(f"the server answered {status}")
     error = SourceUnavailable(f"the server answered {status}")
@@ -155,6 +205,13 @@ def _session() -> requests.Session:
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
     return session
+
+
+def _on_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _same_host(url: str, location: str | None) -> str:

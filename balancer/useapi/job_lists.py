@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from balancer.errors import InvalidConfiguration
@@ -45,7 +44,7 @@ def listing(body: object, service: Service) -> JobList:
         if number > named[folded(id)] or not named[folded(id)]
     }
     readable = all(job and job.id for job in jobs) and any(whole for _, whole in found)
-    return JobList(tuple(_of_kind(jobs, load)), MappingProxyType(counts), load.covers and readable)
+    return JobList(tuple(_of_kind(jobs, load)), counts, load.covers and readable)
 
 
 def _fits(body: object, path: str) -> bool:

@@ -13,11 +13,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from types import MappingProxyType
 from typing import Any
 
 from balancer.errors import InvalidConfiguration
-from balancer.models import MAX_CAPACITY, Account, AccountTable
+from balancer.models import MAX_CAPACITY, Account, AccountTable, FrozenDict
 from balancer.redaction import clean, is_secret, is_secret_number, secrets
 from balancer.services.schema import Service
 from balancer.useapi.job_lists import listing
@@ -104,6 +103,8 @@ def entry(
         return Account(_readable(account_id), broken="its id is empty or no printable text")
     if plain and isinstance(value, Account):
         capacity, fault = _whole(value.capacity, "its capacity")
+        if (value.id, value.capacity) == (account_id, capacity) and isinstance(value.capacity, int):
+            return value  # whole already, as what was read from a service is
         return replace(value, id=account_id, capacity=capacity or 1, broken=value.broken or fault)
     if plain and isinstance(value, int | float | str):
         capacity, fault = _whole(value, "its capacity")
@@ -194,7 +195,7 @@ def _fields(
         text = field(value, name)
         if isinstance(text, str) and not is_secret(name):
             kept[name] = clean(text, hidden)
-    return MappingProxyType(kept)
+    return FrozenDict(kept)
 
 
 def _harmless(name: object, value: object) -> bool:
@@ -235,15 +236,16 @@ def final(body: object, service: Service) -> bool:
     Of a list of bodies every one must say so.
     """
     items = _items(body)
-    return bool(items) and len(items) <= _MOST_ITEMS and all(_ended(item, service.final) for item in items)
+    return bool(items) and len(items) <= _MOST_ITEMS and all(says(item, service.final) for item in items)
 
 
 def _items(body: object) -> Sequence[object]:
     return body if isinstance(body, list) else (body,)
 
 
-def _ended(item: object, ends: Mapping[str, tuple[Any, ...]]) -> bool:
-    return any(_same(get_path(item, path), end) for path, values in ends.items() for end in values)
+def says(item: object, words: Mapping[str, tuple[Any, ...]]) -> bool:
+    """Return whether one of the fields holds one of the values that stand beside it."""
+    return any(_same(get_path(item, path), end) for path, values in words.items() for end in values)
 
 
 def _same(value: object, end: object) -> bool:

@@ -8,7 +8,8 @@ its own, one call at a time, and may raise what it likes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -26,7 +27,7 @@ from balancer.services import find
 from balancer.services.schema import Service
 from balancer.useapi import parsing
 from balancer.useapi.api_token import Token
-from balancer.useapi.http_client import Http, status_error
+from balancer.useapi.http_client import Http, status_error, what_failed
 
 __all__ = ["DEFAULT_BASE_URL", "HttpSource", "MappingSource", "Token", "to_listing", "to_table"]
 
@@ -71,6 +72,11 @@ class HttpSource:
         self.base_url = _checked_url(base_url)
         self.default_capacity = default_capacity
         self._http = Http(session, _checked_timeout(timeout), deadline)
+        self._failed: dict[str, str] = {}
+        """Path -> why the last try failed, while it is tried again."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an HttpSource holds the token and cannot be pickled: make one in each process")
 
     def __repr__(self) -> str:
         known = vars(self)  # a traceback with locals may show it half made
@@ -94,10 +100,25 @@ class HttpSource:
             return JobList(complete=False)
         return _raised_here(self._read(load.path, self._listing, none_when=(400, 404)))
 
+    def fetch(self, path: str) -> object:
+        """Fetch what the service answers at ``path`` below its own, as it is: secrets and all.
+
+        What says that nothing is configured is an empty map. Raises as :meth:`accounts`.
+        """
+        return _raised_here(self._read(path, lambda body: body, none_when=(400, 404)))
+
     @property
     def lists_jobs(self) -> bool:
         """Whether the service has a list of running jobs."""
         return self.service.load is not None
+
+    def describe(self, *, jobs: bool) -> str:
+        """Return what is asked for the accounts, or for the running jobs."""
+        return f"GET {self._url(self._path(jobs=jobs))}"
+
+    def failing(self, *, jobs: bool) -> str | None:
+        """Return why the last try of a request that is tried again just now has failed, if one has."""
+        return self._failed.get(self._path(jobs=jobs))
 
     def after_fork(self) -> None:
         """Let go of connections that belong to the parent process."""
@@ -106,6 +127,12 @@ class HttpSource:
     def close(self) -> None:
         """Close the source's own session."""
         self._http.close()
+
+    def _path(self, *, jobs: bool) -> str:
+        return self.service.load.path if jobs and self.service.load is not None else self.service.accounts
+
+    def _url(self, path: str) -> str:
+        return f"{self.base_url}{self.service.path}/{path}"
 
     def _table(self, body: object) -> AccountTable:
         return parsing.table(body, self.service, self.default_capacity)
@@ -124,17 +151,24 @@ class HttpSource:
         token = self._current_token()
         if isinstance(token, BalancerError):
             return token
+        url = self._url(path)
         try:
-            reply = self._http.get(f"{self.base_url}{self.service.path}/{path}", token)
+            reply = self._http.get(url, token, lambda why: self._failed.update({path: why}))
             if reply.status in none_when and not reply.body.lstrip().startswith(b"<"):
                 return parsed({})
-            return status_error(reply) or parsed(parsing.body(reply.body, reply.headers.get("Content-Type")))
+            refused = status_error(reply)
+            if refused is None:
+                return parsed(parsing.body(reply.body, reply.headers.get("Content-Type")))
+            return _told(refused, url)
         except BalancerError as error:
-            return error.with_traceback(None)
+            return _told(error.with_traceback(None), url)
         except (requests.RequestException, HTTPError, OSError) as error:
-            unavailable = SourceUnavailable(f"GET {self.service.path}/{path}: {type(error).__name__}")
-            unavailable.__cause__ = sanitized(error)
+            hidden = self._http.hidden()
+            unavailable = SourceUnavailable(f"GET {url}: {what_failed(error, hidden)}")
+            unavailable.__cause__ = sanitized(error, hidden)
             return unavailable
+        finally:
+            self._failed.pop(path, None)
 
     def _current_token(self) -> Token | BalancerError:
         """Read the token once for a fetch, so that what was checked is what is sent."""
@@ -171,19 +205,25 @@ def lists_jobs(source: Any) -> bool:
     return callable(getattr(source, "jobs", None)) and bool(getattr(source, "lists_jobs", True))
 
 
+def describe(source: Any, *, jobs: bool) -> str:
+    """Return what of ``source`` is asked for the accounts, or for the running jobs."""
+    if isinstance(source, HttpSource):
+        return source.describe(jobs=jobs)
+    return f"{'jobs' if jobs else 'accounts'}() of {type(source).__name__}"
+
+
 def to_table(accounts: Any, service: Service, default_capacity: int | None) -> AccountTable:
     """Turn what a source's ``accounts()`` returned into a table.
 
     Raises:
-        InvalidConfiguration: it is no mapping of account ids.
+        InvalidConfiguration: it is no mapping of account ids. An AccountTable is read as a mapping is: what
+            is wrong with one account makes that one broken.
     """
-    if isinstance(accounts, AccountTable):
-        return accounts
-    if not isinstance(accounts, Mapping):
-        raise InvalidConfiguration(f"accounts() must return a mapping, not {type(accounts).__name__}")
-    entries = [
-        parsing.entry(str(id), value, service, default_capacity) for id, value in list(accounts.items())
-    ]
+    found = accounts.accounts if isinstance(accounts, AccountTable) else accounts
+    if not isinstance(found, Mapping):
+        given = type(found).__name__
+        raise InvalidConfiguration(f"accounts() must return a mapping or an AccountTable, not {given}")
+    entries = [parsing.entry(str(id), value, service, default_capacity) for id, value in list(found.items())]
     return AccountTable({account.id: account for account in entries})
 
 
@@ -195,19 +235,31 @@ def to_listing(jobs: Any) -> JobList:
     Raises:
         InvalidConfiguration: it is no collection of jobs.
     """
-    if isinstance(jobs, JobList):
-        return jobs
-    if isinstance(jobs, str | bytes | Mapping) or not isinstance(jobs, Iterable):
-        raise InvalidConfiguration(f"jobs() must return a collection of jobs, not {type(jobs).__name__}")
-    return JobList(tuple(_job(job) for job in jobs))
+    given = jobs.jobs if isinstance(jobs, JobList) else jobs
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise InvalidConfiguration(f"jobs() must return a collection of jobs, not {type(given).__name__}")
+    found = tuple(_job(job) for job in given)
+    return replace(jobs, jobs=found, counts=_counts(jobs)) if isinstance(jobs, JobList) else JobList(found)
 
 
 def _job(job: Any) -> Job:
-    if isinstance(job, Job):
-        return job
-    if not isinstance(job, Mapping):
+    if not isinstance(job, Job | Mapping):
         raise InvalidConfiguration(f"a job must be a Job or a mapping, not {type(job).__name__}")
-    return Job(*(None if job.get(k) is None else str(job[k]) for k in ("id", "account", "ref")))
+    parts = [getattr(job, k) if isinstance(job, Job) else job.get(k) for k in ("id", "account", "ref")]
+    return Job(*(None if part is None else str(part) for part in parts))
+
+
+def _counts(listing: JobList) -> Mapping[str, int]:
+    counts: Mapping[Any, Any] = listing.counts  # whatever the annotation asks for
+    for id, number in counts.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise InvalidConfiguration(f"counts of jobs() must be whole numbers; that of {str(id)!r} is not")
+    return {str(id): number for id, number in counts.items()}
+
+
+def _told(error: BalancerError, url: str) -> BalancerError:
+    error.args = (f"GET {url}: {error}",)
+    return error
 
 
 def _raised_here(outcome: T | BalancerError) -> T:

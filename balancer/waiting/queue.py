@@ -189,6 +189,7 @@ class WaitQueue:
         alike = waiter.slot_request.alike
         group = waiter.group = self.plain if alike == ANY else self._group(alike)
         self.waiters[waiter] = None
+        waiter.record.waiter = waiter
         group.put(waiter)
         if group is not self.plain:
             self._order(alike).update(group)
@@ -210,6 +211,7 @@ class WaitQueue:
             waiter.counted = False
             self.counted -= 1
         self.waiters.pop(waiter, None)
+        waiter.record.waiter = None
 
     def count(self, waiter: Waiter) -> None:
         """Count ``waiter`` among those who wait for a slot."""

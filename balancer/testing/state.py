@@ -1,22 +1,213 @@
-"""The book: every account and every job of the stand-in, behind one lock."""
+"""What the stand-in keeps: its sites, their accounts, and every job, behind one lock.
+
+No thread ends a job. A job knows when it ends, and every question first settles what has ended
+since the last one.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import threading
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from balancer.clock import Clock
+from balancer.services import SERVICES, find
 from balancer.services.schema import Service
-from balancer.testing.audit import Violation
-from balancer.testing.jobs import Configured, Job, Lane
-from balancer.testing.sites import Site
+from balancer.testing.audit import AccountAudit, Violation
+from balancer.useapi.following import created_by, takes_no_slot
 
-Name = Callable[[str, int, random.Random], str]
-"""Makes a job's id from the account, a number and a source of randomness."""
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything below one path: ``minimax`` holds the rows ``minimax`` and ``minimax/images``."""
+
+    name: str
+    path: str
+    kinds: Mapping[str, Service]
+    """Last part of a row's key, ``""`` for the site's own row -> the row."""
+
+    @property
+    def row(self) -> Service:
+        """The site's own row."""
+        return self.kinds.get("") or next(iter(self.kinds.values()))
+
+    def kind(self, verb: str) -> Service | None:
+        """Return the row that counts a create at ``verb``, such as ``images/create``; None: it is none.
+
+        Where a row does not say what its creates are, the name of its kind in the path tells, and where
+        no row of the site says so, every path is one.
+        """
+        if row := created_by(self.kinds.values(), verb):
+            return row
+        named = (self.kinds[part] for part in verb.split("/") if part in self.kinds)
+        return next((row for row in named if not row.creates), None if self._told else self.row)
+
+    def slotless(self, verb: str) -> bool:
+        """Return whether a POST to ``verb`` is answered without a slot."""
+        return any(takes_no_slot(row, verb) for row in self.kinds.values())
+
+    @property
+    def _told(self) -> bool:
+        return any(row.creates for row in self.kinds.values())
+
+
+class Sites:
+    """The sites of one stand-in: those of the table, and of rows that are not in it."""
+
+    def __init__(self, rows: Iterable[Service] = ()) -> None:
+        self._rows = {row.key: row for row in rows}
+        self._sites = _sites({**SERVICES, **self._rows}.values())
+
+    def row(self, service: str) -> Service:
+        """Return the row of a service key. An unknown key is a ValueError that lists near ones."""
+        return self._rows.get(service) or find(service)
+
+    def of(self, service: str) -> Site:
+        """Return the site of a service key. An unknown key is a ValueError that lists near ones."""
+        return self._sites[_name(self.row(service))]
+
+    def locate(self, path: str) -> tuple[Site, str] | None:
+        """Return the site that ``path`` belongs to and what follows below it, or None."""
+        for site in self._sites.values():
+            if path.startswith(site.path + "/"):
+                return site, path[len(site.path) + 1 :].strip("/")
+        return None
+
+
+def _name(row: Service) -> str:
+    return row.key.partition("/")[0]
+
+
+def _sites(rows: Iterable[Service]) -> dict[str, Site]:
+    kinds: dict[str, dict[str, Service]] = {}
+    for row in rows:
+        kinds.setdefault(_name(row), {})[row.key.partition("/")[2]] = row
+    sites = [
+        Site(name, next(iter(group.values())).path, MappingProxyType(group)) for name, group in kinds.items()
+    ]
+    # The longest paths first: /v2/pixverse is not a job below /v2.
+    return {site.name: site for site in sorted(sites, key=lambda site: -len(site.path))}
+
+
+@dataclass(slots=True)
+class Job:
+    """One job. Only the state changes it."""
+
+    id: str
+    row: Service
+    """The row that it counts under."""
+    account: str
+    verb: str
+    """Path of its create below the site: ``music/create-prompt``."""
+    request: Mapping[str, Any]
+    started: float
+    ends: float
+    """Clock reading at which its status becomes final."""
+    frees: float
+    """Clock reading at which its slot is free; before ``ends`` if it was struck off the schedule."""
+    outcome: str = "completed"
+    """Its status from then on: ``completed`` or ``failed``."""
+    cancelled: bool = False
+    listed: bool = True
+    """Whether the load endpoints show it."""
+
+    @property
+    def service(self) -> str:
+        """Key of its row."""
+        return self.row.key
+
+    def status(self, now: float) -> str:
+        """Return ``running`` or the outcome."""
+        return "running" if now < self.ends else self.outcome
+
+    def at(self, reading: float) -> bool:
+        """Return whether it held its slot at that clock reading."""
+        return self.started <= reading < self.frees
+
+
+@dataclass(slots=True)
+class Configured:
+    """One account as it is configured now. A change replaces its fields, never the object."""
+
+    id: str
+    own: Mapping[str, Any]
+    """Fields of its entry that were given for it."""
+    slots: int | None = None
+    """Its maximum for the kinds of job for which the service's entries do not state one."""
+    reason: str | None = None
+    """Why it is broken, or None."""
+
+    def limit(self, row: Service) -> int:
+        """Return how many jobs of that kind it may run at once."""
+        if row.capacity is None and self.slots is not None:
+            return self.slots
+        try:
+            return max(0, int(float(self.own[row.capacity or ""])))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return row.default_capacity or 1
+
+
+@dataclass(slots=True)
+class Lane:
+    """The jobs of one kind on one account, and what was counted there."""
+
+    service: str
+    account: str
+    keep: float
+    """Seconds for which an ended job can still be asked for by the lists."""
+    running: dict[str, Job] = field(default_factory=dict)
+    _ended: deque[Job] = field(default_factory=deque)
+    _next_end: float = math.inf
+    _peak: int = 0
+    _peak_limit: int = 0
+    _accepted: int = 0
+    _picked: int = 0
+    refused: int = 0
+
+    def settle(self, now: float) -> int:
+        """Take out what has ended; return how many run."""
+        if now >= self._next_end:
+            for job in [job for job in self.running.values() if job.frees <= now]:
+                del self.running[job.id]
+                self._ended.append(job)
+            self._next_end = min((job.frees for job in self.running.values()), default=math.inf)
+        while self._ended and self._ended[0].frees <= now - self.keep:
+            self._ended.popleft()
+        return len(self.running)
+
+    def add(self, job: Job, limit: int, *, picked: bool = False, stranger: bool = False) -> int:
+        """Let ``job`` run where ``limit`` is the maximum; return how many run now."""
+        self.running[job.id] = job
+        self._next_end = min(self._next_end, job.frees)
+        self._accepted += not stranger
+        self._picked += picked
+        count = len(self.running)
+        if count > self._peak:
+            self._peak, self._peak_limit = count, limit
+        return count
+
+    def hurry(self, job: Job) -> None:
+        """Note that ``job`` now ends earlier than it was to."""
+        self._next_end = min(self._next_end, job.frees)
+
+    def at(self, reading: float) -> list[Job]:
+        """Return the listed jobs that held a slot at that clock reading, not older than ``keep``."""
+        jobs = [*self._ended, *self.running.values()]
+        return [job for job in jobs if job.listed and job.at(reading)]
+
+    def audit(self) -> AccountAudit:
+        """Return what was counted."""
+        return AccountAudit(self._peak, self._peak_limit, self._accepted, self._picked, self.refused)
+
+
+Name = Callable[[str, str, int, random.Random], str]
+"""Makes a job's id from its account, the path of its create, a number and a source of randomness."""
 
 
 class TurnedDownError(Exception):
@@ -37,7 +228,7 @@ class Order:
     verb: str
     fields: Mapping[str, Any]
     account: str | None = None
-    """The account that it names."""
+    """The account that it names, itself or by an asset."""
     limit: int | None = None
     """The maximum that it sets for itself."""
 
@@ -52,7 +243,7 @@ class Standing:
     jobs: tuple[Job, ...]
 
 
-class Book:
+class State:
     """Mutable: the accounts, the jobs, the counts. Every method is atomic."""
 
     def __init__(
@@ -68,11 +259,14 @@ class Book:
         self._clock, self._rng, self._seconds = clock, rng, seconds
         self._failures, self._enforce, self._lag = failures, enforce, lag
         self._lock = threading.Lock()
+        self._ended = threading.Condition()
+        self._closed = False
         self._numbers = itertools.count(1)
         self._sites: dict[str, dict[str, Configured]] = {}
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._jobs: dict[str, Job] = {}
         self._over: list[Violation] = []
+        clock.watch(self._tell)
 
     def configure(self, site: str, account: str, own: Mapping[str, Any], slots: int | None) -> None:
         """Add an account, or replace what is configured for it. Its jobs run on."""
@@ -89,6 +283,11 @@ class Book:
         with self._lock:
             configured = self._sites[site][account]
             self._sites[site][account] = replace(configured, reason=reason)
+
+    def draw(self) -> int:
+        """Return a number for an account or a thing that has no name of its own."""
+        with self._lock:
+            return 100_000 + next(self._numbers)
 
     def accounts(self, site: str) -> tuple[Configured, ...]:
         """Return the accounts of a site in the order of their configuration."""
@@ -145,6 +344,23 @@ class Book:
             if outcome is not None and now < job.ends:
                 job.ends, job.outcome, job.cancelled = now, outcome, cancelled
             self._lane(job.service, job.account).hurry(job)
+        self._tell()
+
+    def wait(self, job: Job) -> str:
+        """Wait until the job has ended, or the server is closed; return its status."""
+        with self._ended:
+            while (status := job.status(self._clock.now())) == "running" and not self._closed:
+                self._ended.wait(self._clock.sleep_for(job.ends))
+        return status
+
+    def close(self) -> None:
+        """Let go whoever waits for a job."""
+        self._closed = True
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._ended:
+            self._ended.notify_all()
 
     def job(self, job_id: str) -> Job | None:
         """Return the job of that id, however long ago it ended."""
@@ -217,7 +433,7 @@ class Book:
         now = self._clock.now()
         ends = now + self._seconds()
         job = Job(
-            id=name(account, next(self._numbers), self._rng),
+            id=name(account, verb, next(self._numbers), self._rng),
             row=row,
             account=account,
             verb=verb,

@@ -1,0 +1,182 @@
+"""How a job is followed from its create to its result, as its service's row says it. Pure.
+
+Whoever polls, takes callbacks or passes requests on asks a row through these functions: which POST starts a
+job, where the job is asked for, what a body says of it, and where its results stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from balancer.services.schema import Service, StatusEndpoint
+from balancer.useapi.json_access import field, first, get_path, identifier
+from balancer.useapi.parsing import final, says
+
+Outcome = Literal["running", "succeeded", "failed", "gone"]
+"""What is known of a job: it runs, it ended well or badly, or the service does not have it any more."""
+
+
+def creates(row: Service, path: str) -> bool:
+    """Return whether a POST to ``path``, below the service's own, starts a job of this kind."""
+    return _fits(path, row.creates)
+
+
+def takes_no_slot(row: Service, path: str) -> bool:
+    """Return whether a POST to ``path`` is known to start no job: an upload, lyrics, and the like."""
+    return _fits(path, row.slotless)
+
+
+def created_by(rows: Iterable[Service], path: str) -> Service | None:
+    """Return which of the kinds of a service a POST to ``path`` starts a job of; None: of none."""
+    return next((row for row in rows if creates(row, path)), None)
+
+
+def outcome(body: object, row: Service, *, status: int = 200, job: str | None = None) -> Outcome:
+    """Return what a status, a callback, or a create's own answer says of a job that was accepted.
+
+    ``status`` is the answer's HTTP status. What a 404 means stands in the row, by the id of the ``job``
+    where that makes a difference; 410 is gone everywhere. Any other answer outside 2xx says nothing of
+    the job, which runs on.
+    """
+    if status == HTTPStatus.NOT_FOUND:
+        return _missing(row, job)
+    if status == HTTPStatus.GONE:
+        return "gone"
+    if not 200 <= status < 300:
+        return "running"
+    if isinstance(body, Mapping) and any(field(body, name) for name in row.inline):
+        return "succeeded"
+    if not final(body, row):
+        return "running"
+    return "succeeded" if all(_went_well(item, row) for item in _items(body)) else "failed"
+
+
+def status_path(row: Service, job: str, account: str | None = None) -> str | None:
+    """Return the path of a job's status below the service's own; None where the row does not tell.
+
+    Without ``account`` the parameter that names it is left out: a service that wants it refuses then.
+    """
+    endpoint = endpoint_of(row, job)
+    if endpoint is None:
+        return None
+    path, mark, query = endpoint.path.partition("?")
+    asked = [part for part in query.split("&") if account is not None or "{account}" not in part]
+    return _filled("".join((path, mark, "&".join(asked))).rstrip("?"), job=job, account=account or "")
+
+
+def endpoint_of(row: Service, job: str) -> StatusEndpoint | None:
+    """Return where a job of that id is asked for."""
+    return next((one for one in row.status if one.only is None or re.search(one.only, job)), None)
+
+
+def job_of_status(row: Service, target: str) -> str | None:
+    """Return the job that a GET of ``target``, path and query below the service's own, asks for.
+
+    None: it is no status of one job. Parameters that the row does not name are passed by. Where the list of
+    running jobs stands at a place for an id, it is the list.
+    """
+    path = target.partition("?")[0].strip("/")
+    is_list = row.load is not None and path == row.load.path.partition("?")[0]
+    for endpoint in row.status:
+        if is_list and "{job}" in endpoint.path.partition("?")[0]:
+            continue
+        job = _job_of(endpoint.path, target)
+        if job and endpoint_of(row, job) is endpoint:
+            return job
+    return None
+
+
+def cancel_request(row: Service, job: str) -> tuple[str, str, Mapping[str, str]] | None:
+    """Return method, path and fields of what calls a job off, or None where nothing does."""
+    if row.cancel is None:
+        return None
+    fields = {row.cancel.field: job} if row.cancel.field else {}
+    return row.cancel.method, _filled(row.cancel.path, job=job), fields
+
+
+def results(body: object, row: Service) -> tuple[str, ...]:
+    """Return where what was made is fetched: URLs, or paths below the service's own.
+
+    A path, and a URL on the API's own host, wants the token.
+    """
+    for path in row.results:
+        places = (value for item in _items(body) for value in _each(item, path.split(".")))
+        found = [text for value in places if (text := identifier(value))]
+        if found:
+            return tuple(_filled(row.download, id=text) if row.download else text for text in found)
+    return ()
+
+
+def asset_accounts(row: Service, fields: Mapping[str, Any]) -> frozenset[str]:
+    """Return the accounts that the asset ids among a create's fields name: none, one, or too many."""
+    named = (value for name, value in fields.items() if _fits(name, row.assets))
+    ids = (id for value in named for id in (value if isinstance(value, list | tuple) else (value,)))
+    accounts = (row.account_of(id) for id in ids if isinstance(id, str))
+    return frozenset(account for account in accounts if account)
+
+
+def account_in(body: object, row: Service, job: str | None = None) -> str | None:
+    """Return the account that a body, or else the id of its job, says that the job runs on."""
+    named = first(body, (row.selector, f"request.{row.selector}"))
+    return named or (row.account_of(job) if job else None)
+
+
+def _fits(path: str, patterns: Iterable[str]) -> bool:
+    # A star stays within a name: fnmatch alone would let it run over the slashes.
+    parts = path.partition("?")[0].strip("/").split("/")
+    return any(
+        len(parts) == len(wanted := pattern.split("/")) and all(map(fnmatchcase, parts, wanted))
+        for pattern in patterns
+    )
+
+
+def _filled(path: str, **ids: str) -> str:
+    # Ids hold ``:`` and ``@``, which must not reach a path as they are.
+    return path.format(**{name: quote(id, safe="") for name, id in ids.items()})
+
+
+def _job_of(pattern: str, target: str) -> str | None:
+    wanted, asked = urlsplit(pattern), urlsplit(target)
+    parts, given = wanted.path.strip("/").split("/"), asked.path.strip("/").split("/")
+    if len(parts) != len(given):
+        return None
+    known = dict(zip(parts, map(unquote, given), strict=True))
+    if any(part != known[part] for part in parts if part != "{job}"):
+        return None
+    names = {value: name for name, value in parse_qsl(wanted.query)}
+    return known.get("{job}") or dict(parse_qsl(asked.query)).get(names.get("{job}", ""))
+
+
+def _items(body: object) -> list[object]:
+    return body if isinstance(body, list) else [body]
+
+
+def _missing(row: Service, job: str | None) -> Outcome:
+    endpoints = row.status if job is None else filter(None, (endpoint_of(row, job),))
+    said: set[Any] = {endpoint.missing for endpoint in endpoints}
+    # Several meanings and no id to choose by: the one that gives nothing up.
+    return said.pop() if len(said) == 1 else "running" if said else "gone"
+
+
+def _went_well(item: object, row: Service) -> bool:
+    told = [get_path(item, path) for path in row.succeeded]
+    if any(value is not None for value in told):
+        return says(item, row.succeeded)
+    return not (isinstance(item, Mapping) and field(item, "error")) and (
+        not row.succeeded or bool(results(item, row))
+    )
+
+
+def _each(value: object, path: list[str]) -> Iterator[Any]:
+    if not path:
+        yield value
+    elif path[0] == "*":
+        for item in value if isinstance(value, list) else ():
+            yield from _each(item, path[1:])
+    elif isinstance(value, Mapping):
+        yield from _each(field(value, path[0]), path[1:])
