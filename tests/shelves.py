@@ -10,7 +10,7 @@ from ledger_backend import Shelf
 from stepping import until
 
 from balancer import AccountPool
-from balancer.stores import asking, keeping, reading, serving, shared
+from balancer.stores import asking, keeping, reading, serving
 
 PATIENCE = 20.0
 
@@ -55,7 +55,7 @@ def often(monkeypatch):
 @pytest.fixture
 def hasty(monkeypatch):
     """Let nobody have much patience with a store that is away."""
-    for module in (asking, keeping, reading, shared):
+    for module in (asking, keeping, reading):
         monkeypatch.setattr(module, "PATIENCE", 0.05)
 
 

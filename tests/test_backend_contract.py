@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from backends import configure, dump, rows, world
 
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.snapshot import only
 
 __all__ = ["world"]

@@ -19,7 +19,7 @@ from balancer import (
     NoAccounts,
     StoreUnavailable,
 )
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 
 
 def test_pools_over_one_store_share_one_count(pools):

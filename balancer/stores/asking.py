@@ -14,10 +14,7 @@ from cachetools import LRUCache
 
 from balancer.errors import StoreUnavailable
 from balancer.rules.ledger import Ledger
-from balancer.rules.records import BOUND, ENDED, HELD, LeaseRecord
-from balancer.stores.base import Store
-from balancer.stores.courier import Courier
-from balancer.stores.operations import (
+from balancer.rules.operations import (
     Backend,
     Configured,
     EndedLease,
@@ -28,6 +25,9 @@ from balancer.stores.operations import (
     Release,
     Reply,
 )
+from balancer.rules.records import BOUND, ENDED, HELD, LeaseRecord
+from balancer.stores.base import Store
+from balancer.stores.courier import Courier
 from balancer.waiting.drivers import BackendCall, Flow, Sleep
 
 PATIENCE = 5.0

@@ -17,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from balancer.errors import BalancerError
-from balancer.stores.operations import Operation
+from balancer.rules.operations import Operation
 from balancer.stores.pulse import Pulse
 from balancer.stores.serving import Serving
 from balancer.waiting.drivers import drive

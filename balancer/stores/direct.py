@@ -13,9 +13,9 @@ from abc import abstractmethod
 from typing import Any
 
 from balancer.errors import StoreUnavailable
+from balancer.rules.operations import Acquire, Granted, Release, Reply, Wanted
 from balancer.rules.records import HELD, LeaseRecord
 from balancer.stores.asking import AT_LEAST
-from balancer.stores.operations import Acquire, Granted, Release, Reply, Wanted
 from balancer.stores.reading import Reading
 from balancer.waiting.drivers import BackendCall, Flow, drive
 

@@ -10,9 +10,9 @@ from random import getrandbits
 from typing import Any
 
 from balancer.errors import LeaseLost, StoreUnavailable
+from balancer.rules.operations import Bind, Cool, EndedLease, Release, Renew, Report, Reset
 from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, LeaseRecord
 from balancer.stores.asking import PATIENCE, Asking
-from balancer.stores.operations import Bind, Cool, EndedLease, Release, Renew, Report, Reset
 from balancer.useapi.verdicts import Verdict, VerdictDetails
 from balancer.waiting.drivers import Flow
 

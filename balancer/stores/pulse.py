@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from balancer.stores.operations import Heartbeat, HeartbeatReply, Register
+from balancer.rules.operations import Heartbeat, HeartbeatReply, Register
 from balancer.waiting.drivers import drive
 
 if TYPE_CHECKING:

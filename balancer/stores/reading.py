@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 from balancer.errors import BalancerError
 from balancer.models import Account, AccountTable, JobList
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.operations import Inspect, ReadAll, ReadSome, State
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import AccountState, SlotRequest
 from balancer.stores.asking import PATIENCE, SEEN_FOR
 from balancer.stores.base import Outlook, next_end
 from balancer.stores.fleet_tasks import FleetTasks
 from balancer.stores.keeping import Keeping
-from balancer.stores.operations import ReadAll, ReadSome, State
 from balancer.stores.snapshot import fill
-from balancer.waiting.drivers import Flow
+from balancer.waiting.drivers import Flow, result_of
 
 T = TypeVar("T")
 
@@ -30,6 +30,8 @@ class Reading(Keeping):
     def __init__(self, *made_with: Any, **state: Any) -> None:
         super().__init__(*made_with, **state)
         self.account_states: dict[str, AccountState] = {}
+        self.replica: bool = getattr(self.backend, "replica", False)
+        """Whether the backend has all of it at hand, so that nothing need be copied to be looked at."""
         self.fleet = self._fleet_tasks()
 
     # -- accounts -----------------------------------------------------------------------------
@@ -41,7 +43,8 @@ class Reading(Keeping):
             self.version += 1
             self.look_afresh()
             for account in changes.put:
-                self._tally(account.id).account = account
+                if (account_state := self.account_states.get(account.id)) is not None:
+                    account_state.account = account  # the others are made when needed
             for waiter in list(self.wait_queue.waiters):
                 self.wait_queue.step_aside(waiter)
             self.wake_all()
@@ -97,11 +100,18 @@ class Reading(Keeping):
     # -- reading ------------------------------------------------------------------------------
 
     def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
-        """Return what ``look`` reads from a copy of what the store holds."""
-        return look((yield from self._look(PATIENCE if patient else 0.0))[1])
+        """Return what ``look`` reads of what the store holds: from the backend's replica, or from a copy."""
+        patience = PATIENCE if patient else 0.0
+        if self.replica:
+            found: T = yield from self.ask(Inspect(look), patience)
+            return found
+        return look((yield from self._look(patience))[1])
 
     def outlook(self, slot_request: SlotRequest, most: int) -> Flow[Outlook]:
         """Return what a caller is told who is turned away: of at most ``most`` accounts that it could use."""
+        if self.replica:
+            seen: Outlook = yield from result_of(super().outlook(slot_request, most))
+            return seen
         known = self.table.accounts if self.table else {}
         ids = tuple(islice(known if slot_request.accounts is None else slot_request.accounts, most))
         state: State = yield from self.ask(ReadSome(ids))

@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from balancer.stores.operations import OFFER_SECONDS
+from balancer.rules.operations import OFFER_SECONDS
 from balancer.waiting.drivers import drive
 from balancer.waiting.queue import Waiter, WaiterGroup
 

@@ -1,6 +1,6 @@
 """A store that other processes share: the queue of this process in front of a database.
 
-The database knows who holds what (see :mod:`balancer.stores.operations`). In this process stand the
+The database knows who holds what (see :mod:`balancer.rules.operations`). In this process stand the
 callers who wait, in the same lines as over memory, and one :class:`balancer.stores.courier.Courier`,
 a thread that takes what is offered to the process and hands it to the first caller who can use it.
 Callers who find a free slot take it themselves, with one operation.
@@ -17,12 +17,21 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from balancer.errors import TooManyWaiting
+from balancer.rules.operations import (
+    Acquire,
+    Granted,
+    Inspect,
+    Owner,
+    Release,
+    Reply,
+    SetWanted,
+    Wanted,
+)
 from balancer.rules.records import ANY, ENDED, HELD, NEW, SlotRequest
-from balancer.stores.asking import PATIENCE, SEEN_FOR, answer_within
+from balancer.stores.asking import SEEN_FOR, answer_within
 from balancer.stores.base import Outcome, Process, WaiterMaker
 from balancer.stores.courier import Courier
 from balancer.stores.direct import Direct
-from balancer.stores.operations import Acquire, Granted, Owner, Release, Reply, SetWanted, Wanted
 from balancer.stores.serving import MOST_WANTED, vague
 from balancer.waiting.drivers import Flow, drive
 from balancer.waiting.queue import Waiter, WaiterGroup
@@ -212,17 +221,26 @@ class SharedStore(Direct):
         whom, until = self._hope_for
         if waiter.slot_request.alike == whom and time.monotonic() <= until:
             return False
+        patience = max(0.0, waiter.deadline - self.now())
+        if self.replica:
+            look = Inspect(lambda ledger: ledger.hopeless(waiter.slot_request))
+            return bool((yield from self.ask(look, patience))) and waiter.record.state is NEW
         seen = self._seen
         if seen is None or time.monotonic() > seen[0] or seen[1].hopeless(waiter.slot_request):
-            seen = yield from self._look(PATIENCE if waiter.hopes else 0.0)
+            seen = yield from self._look(patience)
         return seen[1].hopeless(waiter.slot_request) and waiter.record.state is NEW
 
     def rouse_hopeless(self) -> Flow[None]:
         """Wake the callers for whom, by a look at the store, there is nothing left to wait for."""
-        _, ledger = yield from self._look()
+        with self.lock:
+            requests = {line.alike: line.first.slot_request for line in self.wait_queue.groups()}
+        vain = yield from self.inspect(
+            lambda ledger: {alike for alike, request in requests.items() if ledger.hopeless(request)},
+            patient=False,
+        )
         with self.lock:
             for line in self.wait_queue.groups():
-                if ledger.hopeless(line.first.slot_request):
+                if line.alike in vain:
                     self.to_wake.extend(line.queue)
         self.flush()
 

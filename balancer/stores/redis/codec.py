@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from balancer.models import Account, AccountTable
-from balancer.stores import operations as ops
-from balancer.stores.operations import Operation, Owner, Settings
+from balancer.rules import operations as ops
+from balancer.rules.operations import Operation, Owner, Settings
 from balancer.stores.redis.scripts import KEYS, WITH_JOBS, Script, base_of
 
 Args = Sequence[str | int | float]
