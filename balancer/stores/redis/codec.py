@@ -201,7 +201,7 @@ def _some(result: Any, version: int) -> ops.State:
     records = {id: json.loads(record) for id, record in _pairs(accounts)}
     return replace(
         state,
-        external={id: record["external"] for id, record in records.items()},
+        external={id: record["external"] for id, record in records.items() if record["external"]},
         offers=offers or {},
         detached=detached,
         next_end=None if next_end < 0 else _seconds(next_end),
