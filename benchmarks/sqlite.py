@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from functools import partial
 from itertools import repeat
 from pathlib import Path
 
+from balancer import AccountPool, AcquireTimeout
 from benchmarks.harness import Effort, Loop, Spread, compare, race
 from benchmarks.pair import pairs
 from benchmarks.pools import open_pool
@@ -18,7 +21,9 @@ from benchmarks.report import Section, at_least, at_most, duration
 TEXT = """\
 The yardstick is a pair of empty transactions, `BEGIN IMMEDIATE; COMMIT` twice, on a file with the same
 settings: what SQLite takes for changing nothing. *Processes*: so many do pairs on one file as fast as
-they can, with room for all, against one process alone. *Hand-off*: a process waits for the only slot;
+they can, with room for all, against one process alone. *Refusal*: `timeout=0` while every slot is taken.
+*First acquire*: what a process that begins spends of its processor until it has its first lease, imports
+apart, on accounts that others have read. *Hand-off*: a process waits for the only slot;
 measured is from the release in another process to its having the lease."""
 
 PROCESSES = 4
@@ -42,13 +47,59 @@ def _pairs(section: Section, effort: Effort, place: Path) -> None:
     loops = {f"pair, {n:,} accounts": pairs(pool) for n, pool in pools.items()}
     samples = race(empty, loops, effort, time.perf_counter)
     for name in loops:
-        budget = at_most(12) if "10 " in name else None
+        budget = at_most(10) if "10 " in name else None
         section.add(name, samples.ratio(name), budget=budget, absolute=duration(samples.of(name).median))
     growth = f"pair, {many:,} accounts ÷ 10 accounts"
     samples = race(pairs(pools[10]), {growth: pairs(pools[many])}, effort, time.perf_counter)
-    section.add(growth, samples.ratio(growth), budget=at_most(1.15))
+    section.add(growth, samples.ratio(growth), budget=at_most(1.05))
+    _refusals(section, effort, pools, place)
     for pool in pools.values():
         pool.close()
+    firsts = [_first_acquire(place / f"pool-{many}.db", many) for _ in range(effort.pick(9, 1))]
+    section.add(
+        f"first acquire of a process, {many:,} accounts", Spread.of(firsts), "ms of CPU", at_most(100)
+    )
+
+
+def _refusals(section: Section, effort: Effort, pools: dict[int, AccountPool], place: Path) -> None:
+    """Measure what it costs to be turned away from a full pool, in pairs of one with room."""
+    for number, pool in pools.items():
+        full = open_pool(number, capacity=1, store=f"sqlite://{place / f'full-{number}.db'}")
+        leases = [full.acquire(timeout=60) for _ in range(number)]
+        name = f"refusal, {number:,} accounts ÷ pair"
+        samples = race(pairs(pool), {name: partial(_be_refused, full)}, effort, time.perf_counter)
+        section.add(name, samples.ratio(name), budget=at_most(3))
+        for lease in leases:
+            lease.release()
+        full.close()
+
+
+def _be_refused(pool: AccountPool, times: int) -> None:
+    for _ in range(times):
+        try:
+            pool.acquire(timeout=0)
+        except AcquireTimeout:
+            continue
+        raise AssertionError("it was to be full")
+
+
+_FIRST = """
+import sys, time
+from balancer import AccountPool
+import balancer.stores.sqlite
+accounts = {f"account-{n}": 6 for n in range(int(sys.argv[2]))}
+pool = AccountPool(source=accounts, store=sys.argv[1], ttl=3600.0)
+begun = time.process_time()
+lease = pool.acquire(timeout=60)
+print(1000 * (time.process_time() - begun))
+lease.release()
+"""
+
+
+def _first_acquire(file: Path, number: int) -> float:
+    """Return the milliseconds of processor time that a new process spends until it has its first lease."""
+    command = [sys.executable, "-c", _FIRST, f"sqlite://{file}", str(number)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _transactions(path: Path) -> Loop:

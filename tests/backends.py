@@ -13,9 +13,11 @@ import pytest
 from redis_world import RedisWorld
 
 from balancer.models import Account, AccountTable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
+from balancer.rules.fleet_entries import FleetEntries
+from balancer.rules.fleet_ledger import FleetLedger
 from balancer.stores.sqlite import SqliteBackend
-from balancer.stores.sqlite.glance import keep
+from balancer.stores.sqlite.change_feed import ChangeFeed
 from balancer.testing import ManualClock
 
 
@@ -53,36 +55,22 @@ class SqliteWorld:
 
     def kill(self, backend):
         """Do what the kernel does when the process of an owner dies."""
-        backend._mailbox.drop()
+        backend._pipe.drop()
         backend._database.close()
+        self._opened.remove(backend)
 
     def audit(self):
-        """Check what the file derives from its rows."""
+        """Check that every replica, once it is up to date, is what the file says to whoever reads it anew."""
         with sqlite3.connect(self.path) as file:
-            assert not file.execute(
-                "SELECT id, in_flight, n FROM (SELECT a.id, in_flight, (SELECT count(*) FROM lease"
-                " WHERE lease.pool = a.pool AND lease.account = a.id) AS n FROM account a)"
-                " WHERE in_flight <> n"
-            ).fetchall()
-            assert not file.execute(
-                "SELECT pool, shelf FROM account WHERE place IS NOT NULL GROUP BY pool, shelf"
-                " HAVING min(place) <> 0 OR max(place) <> count(*) - 1 OR count(DISTINCT place) <> count(*)"
-            ).fetchall()
-            assert not file.execute(
-                "SELECT id FROM account AS a WHERE (place IS NOT NULL) <> (NOT broken AND NOT draining"
-                " AND in_flight + external < capacity AND NOT EXISTS (SELECT 1 FROM pause WHERE pool = a.pool"
-                " AND account = a.id AND (cooling OR probe IS NOT NULL)))"
-            ).fetchall()
-            assert not file.execute(
-                "SELECT a.id FROM account AS a JOIN pool ON pool.id = a.pool WHERE shelf <>"
-                " CASE strategy WHEN 'random' THEN 0.0 ELSE CAST(in_flight + external AS REAL) / capacity END"
-            ).fetchall()
-            kept = "SELECT id, due, loose_since, pauses, anybody_waits FROM pool"
-            before = file.execute(kept).fetchall()
-            for (pool,) in file.execute("SELECT id FROM pool").fetchall():
-                keep(file.execute, pool)
-            assert file.execute(kept).fetchall() == before
-            file.rollback()
+            for (namespace,) in file.execute("SELECT namespace FROM pool").fetchall():
+                fresh = told(load(file, namespace))
+                for backend in self._opened:
+                    if backend._feed is not None and backend._settings.namespace == namespace:
+                        assert backend._feed.catch_up()
+                        assert told(backend._feed.fleet) == fresh
+            names = "SELECT name FROM entry_1 WHERE substr(value, 1, 1) NOT IN ('-', '~')"
+            found = [name for (name,) in file.execute(names)]
+            assert len(found) == len(set(found)), "a thing is there twice"
         file.close()
 
     def close(self):
@@ -90,6 +78,44 @@ class SqliteWorld:
         for backend in self._opened:
             backend.close()
         self._folder.cleanup()
+
+
+def load(file, namespace, **changes):
+    """Return what a file says of a pool to somebody who has never read it."""
+    fleet = FleetLedger(settings_for(**changes), own="nobody")
+    feed = ChangeFeed(file, ChangeFeed.find(file, namespace), fleet)
+    assert feed.catch_up()
+    return fleet
+
+
+def in_file(path):
+    """Return what the file of a pool says to somebody who has never read it."""
+    file = sqlite3.connect(path)
+    try:
+        return load(file, settings_for().namespace)
+    finally:
+        file.close()
+
+
+def told(fleet):
+    """Return all that a replica holds, and what it derives from that."""
+    ledger = fleet.ledger
+    room = {id for id, account_state in ledger.account_states.items() if account_state.fits()}
+    drawn = ledger.selector.pick(0.0)
+    assert (drawn is None) == (not room)
+    assert drawn is None or drawn.id in room
+    derived = {
+        id: (len(account_state.held), account_state.left, account_state.external)
+        for id, account_state in ledger.account_states.items()
+    }
+    ends = ledger.timers.next, ledger.detached_since.next, fleet.deadlines.next
+    return (
+        dict(FleetEntries(fleet).entries()),
+        room,
+        derived,
+        ends,
+        {job: row.key for job, row in ledger.jobs.items()},
+    )
 
 
 WORLDS = {"redis": RedisWorld, "sqlite": SqliteWorld}

@@ -8,7 +8,7 @@ import pytest
 from redis_server import BINARIES, RedisServer
 
 from balancer.models import Account, AccountTable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.redis import open_backend
 from balancer.stores.redis.scripts import KEYS, base_of
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from redis_server import RedisServer
 
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.redis import open_backend
 from balancer.stores.redis.scripts import KEYS, base_of
 from balancer.testing import ManualClock

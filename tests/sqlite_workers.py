@@ -17,7 +17,7 @@ import time
 from collections import Counter
 
 from balancer.errors import StoreUnavailable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.sqlite import SqliteBackend
 from balancer.stores.sqlite.database import Session
 
@@ -195,7 +195,7 @@ def crash_at(path, name, last, **options):
         close = connection.close
 
     backend._database._session = Session.of(Fatal())
-    backend._acts = None
+    backend._feed = None
     backend.call(ops.Acquire(key=f"{name}-1", draw=0.5, **options))
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from backends import configure, dump, rows, world
 
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.snapshot import only
 
 __all__ = ["world"]
@@ -351,3 +351,23 @@ def test_of_some_accounts_the_same_is_told_as_of_all(world):
         assert dict(some.offers) == dict(expected.offers)
         assert (some.detached, some.closed) == (2, None)
         assert some.next_end == pytest.approx(90.0)
+
+
+def test_the_settings_rule_of_who_came_first_for_as_long_as_it_lives(world):
+    """P-22: a rolling deploy. One says for all who is chosen, and the others are told what counts."""
+    first = world.open("first", strategy="random")
+    configure(first, {"a": 4, "b": 4})
+    for number in range(2):
+        first.call(ops.Acquire(key=f"first-{number}", accounts=("a",)))
+    second = world.open("second", strategy="least_loaded", job_ttl=60.5)
+    told = second.call(ops.Acquire(key="second-0", accounts=("a", "b"))).ruling
+    assert (told["strategy"], told["job_ttl"]) == ("random", 3600.5)
+    assert rows(second)["second-0"].account == "a"
+    assert first.call(ops.Heartbeat()).ruling is None
+
+    world.kill(first)
+    for seconds in (40, 40, 2):
+        world.clock.advance(seconds)
+        second.call(ops.Heartbeat())
+    granted = second.call(ops.Acquire(key="second-1", accounts=("a", "b")))
+    assert (granted.result, granted.ruling) == (ops.Granted("b"), None)

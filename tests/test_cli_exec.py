@@ -14,6 +14,7 @@ import pytest
 from command_line import BALANCER, Desk
 
 from balancer import AcquireTimeout
+from balancer.rules.entries import unpack
 
 READY = "import os, signal, sys, time; n = []\n"
 SAFETY = 60
@@ -206,6 +207,8 @@ def test_ctrl_c_is_not_passed_on_a_second_time(desk):
 def _until_in_line(desk, process):
     """Return once a process waits for a slot: the store knows whose turn it is."""
     with closing(sqlite3.connect(desk.store.removeprefix("sqlite://"))) as store:
-        while not store.execute("SELECT 1 FROM owner WHERE place IS NOT NULL").fetchone():
+        told = "SELECT value FROM entry_1 WHERE name LIKE 'process:%' AND value NOT LIKE '-%'"
+        # host:pid, when to look after it, place in line
+        while not any(unpack(value)[2] for (value,) in store.execute(told)):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.02)

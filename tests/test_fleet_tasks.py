@@ -6,9 +6,9 @@ import pytest
 
 from balancer.errors import SourceUnavailable, StoreUnavailable, Unauthorized
 from balancer.models import Account, AccountTable, JobList
+from balancer.rules import operations as ops
 from balancer.rules.ledger import Ledger
 from balancer.rules.reconciliation import Plan
-from balancer.stores import operations as ops
 from balancer.stores.fleet_tasks import FleetTasks
 from balancer.stores.snapshot import fill
 

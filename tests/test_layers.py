@@ -27,13 +27,14 @@ ORDERS: Orders = {
             testing cli __main__
         """,
         "rules": """
-            timer_queue records selection ledger reconciliation freshness __init__
+            timer_queue records selection ledger operations entries fleet_ledger fleet_entries
+            reconciliation freshness __init__
         """,
         "waiting": """
             queue threads tasks drivers timekeeper __init__
         """,
         "stores": """
-            operations snapshot redis sqlite
+            snapshot redis sqlite
             base memory_fast_path memory
             outbox held_leases client heartbeat process_queue offers worker fleet_tasks shared
             opening __init__
@@ -45,8 +46,7 @@ ORDERS: Orders = {
             scripts codec connections cluster subscriber backend __init__
         """,
         "stores/sqlite": """
-            mailbox schema shelves forks uptime witness places glance books rebase choice memory line
-            fleet reading leases survey straight database acts backend __init__
+            file_system file_watch forks write_queue notify_pipe database change_feed backend __init__
         """,
     }.items()
 }

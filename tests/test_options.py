@@ -83,6 +83,15 @@ def test_for_ever_is_a_duration(value):
         ({"store": "oracle://x"}, ValueError, "store"),
         ({"store": 5}, ValueError, "store"),
         ({"store": "sqlite://relative.db"}, ValueError, "store"),
+        ({"store": "sqlite:///:memory:"}, ValueError, "memory://"),
+        ({"store": "sqlite://:memory:"}, ValueError, "memory://"),
+        ({"store": "sqlite:///slots.db"}, ValueError, "root folder"),
+        ({"store": "sqlite:///tmp/slots.db?mode=ro"}, ValueError, "no options"),
+        ({"store": "sqlite:///tmp/slots.db#x"}, ValueError, "no options"),
+        ({"store": "sqlite:///~other/slots.db"}, ValueError, "home folder"),
+        ({"store": "sqlite://~"}, ValueError, "home folder"),
+        ({"store": "sqlite:///tmp/folder/"}, ValueError, "absolute path"),
+        ({"store": "sqlite:///"}, ValueError, "absolute path"),
     ],
 )
 def test_wrong_arguments_of_a_pool_are_refused_by_name(options, kind, named):
@@ -264,3 +273,19 @@ def test_the_checks_return_what_they_checked():
     assert check_int("x", None, 1, 5) is None
     with pytest.raises(ValueError, match="from 1 to 5, not 6"):
         check_int("x", 6, 1, 5)
+
+
+@pytest.mark.parametrize("url", ["sqlite://~/s.db", "sqlite:///~/s.db", "sqlite:///%7E/s.db"])
+def test_a_tilde_is_the_home_folder(url, tmp_path, monkeypatch):
+    """As in a shell, and not a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with AccountPool("flowmusic", source={"a": 1}, store=url) as made:
+        made.acquire(timeout=30).release()
+    assert (tmp_path / "s.db").is_file()
+
+
+def test_a_path_is_written_as_in_a_url(tmp_path):
+    """Blanks, question marks and per cent signs are escaped; four slashes are as good as three."""
+    with AccountPool("flowmusic", source={"a": 1}, store=f"sqlite:///{tmp_path}/a%20b%3Fc%25d.db") as made:
+        made.acquire(timeout=30).release()
+    assert (tmp_path / "a b?c%d.db").is_file()

@@ -14,7 +14,7 @@ from redis_backends import backends, commands, configure, granted, name_of, rows
 from redis_server import GROWN
 from stepping import until
 
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.redis import codec
 from balancer.stores.redis.codec import FORMS, Packer
 from balancer.stores.redis.scripts import ALWAYS, KEYS, base_of

@@ -16,7 +16,7 @@ from redis_server import RedisServer, free_port
 from stepping import until
 
 from balancer.errors import StoreUnavailable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 
 __all__ = ["backends", "server"]
 

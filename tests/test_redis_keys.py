@@ -11,7 +11,7 @@ from redis_backends import backends, configure, granted, rows, server, spent, ta
 from structlog.testing import capture_logs
 
 from balancer import AccountPool, AcquireTimeout
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 
 __all__ = ["backends", "server"]
 

@@ -12,7 +12,7 @@ from redis_backends import backends, configure, granted, rows, server, take
 from redis_server import Proxy, RedisServer
 
 from balancer import AccountPool, AsyncAccountPool, RedisStore, StoreUnavailable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.redis import connections
 
 __all__ = ["backends", "server"]

@@ -25,7 +25,7 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer.errors import StoreUnavailable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.redis import RedisStore
 from balancer.stores.redis.codec import FORMS
 from balancer.stores.redis.scripts import KEYS

@@ -10,7 +10,7 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AccountPool, AcquireTimeout
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]

@@ -11,7 +11,7 @@ from shelves import Gate, owner
 from stepping import until
 
 from balancer import AcquireTimeout, Job, SourceUnavailable, Unauthorized
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 
 
 class Played:

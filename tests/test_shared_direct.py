@@ -12,8 +12,8 @@ from stepping import until
 from test_cancel_interrupts import Interrupter
 
 from balancer import AsyncAccountPool, StoreUnavailable
+from balancer.rules import operations as ops
 from balancer.rules.records import HELD
-from balancer.stores import operations as ops
 
 TWO = {"a": 2}
 

@@ -17,7 +17,7 @@ from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores import worker as worker_module
 from balancer.testing import at_rest
 
@@ -327,7 +327,9 @@ def test_a_child_has_nothing_to_say_for_its_parent(pools, shelf):
         shelf.before = None
         worker_module._send_last_words()
         kept = not store.held.held and not lease.release() and len(shelf.calls) == said
-        caller = pool.acquire(timeout=0) if kept and shelf.ledger.account_states["a"].held == {} else None
+        caller = (
+            pool.acquire(timeout=0) if kept and shelf.fleet.ledger.account_states["a"].held == {} else None
+        )
         os._exit(0 if kept and caller is None else 1)
     assert os.waitpid(child, 0)[1] == 0
     gate.open.set()

@@ -11,7 +11,7 @@ from shelves import Gate, owner, waiting
 from stepping import until
 
 from balancer import AcquireTimeout, AsyncAccountPool, NoAccounts, PoolClosed
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.waiting.queue import WaitQueue
 
 ONE = {"a": 1}
@@ -50,7 +50,7 @@ def test_who_speaks_last_does_not_speak_for_those_who_came_since(pools, shelf, n
     gate.open.set()
     with pytest.raises(AcquireTimeout):
         got(trying)
-    until(lambda: shelf.line.get(owner(pool), (0, None))[1] == ("a",))
+    until(lambda: shelf.line.get(owner(pool)) == ("a",))
     lease.release()
     assert got(pinned).account.id == "a"
 
@@ -65,8 +65,7 @@ def test_a_granted_caller_does_not_take_the_others_out_of_line(pools, shelf, nev
     assert gate.reached.wait(10)
     pinned = waiting(pool, account="a", timeout=60)
     with shelf.lock:
-        shelf.line.clear()  # as if its message had come a moment later
-        shelf.offers.clear()
+        shelf.forget_who_waits()  # as if its message had come a moment later
     lease.release()
     gate.open.set()
     got(lucky).release()
@@ -219,7 +218,7 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
     pool.acquire().release()
     store = pool._core.store
     queue, scoped = store.queue, {"scope": "s"}
-    for holder, name, wish in [
+    for target, name, wish in [
         (store, "_account_state", {}),
         (store.held, "add", {}),
         (queue, "_account_state", scoped),
@@ -229,7 +228,7 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
         (queue, "check_wanted", scoped),
     ]:
         with monkeypatch.context() as patch:
-            patch.setattr(holder, name, _interrupted(holder, name))
+            patch.setattr(target, name, _interrupted(target, name))
             with pytest.raises(KeyboardInterrupt):
                 pool.acquire(timeout=0, **wish)
         until(lambda: pool.stats().free == 1)
@@ -237,9 +236,9 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
         assert not store.wait_queue.waiters
 
 
-def _interrupted(holder, name):
+def _interrupted(target, name):
     state = iter([KeyboardInterrupt])
-    usual = getattr(holder, name)
+    usual = getattr(target, name)
 
     def once(*args, **options):
         error = next(state, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sqlite3
@@ -18,10 +17,10 @@ from structlog.testing import capture_logs
 
 from balancer import StoreUnavailable
 from balancer.models import Account, AccountTable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.sqlite import SqliteBackend
-from balancer.stores.sqlite.places import file_system, warn_of_network
-from balancer.stores.sqlite.schema import APPLICATION_ID, LAYOUT
+from balancer.stores.sqlite.database import APPLICATION_ID, LAYOUT
+from balancer.stores.sqlite.file_system import file_system, warn_of_network
 from balancer.testing import ManualClock
 
 
@@ -174,7 +173,7 @@ ON_A_FULL_DISK = """
 import resource, sys
 from balancer import StoreUnavailable
 from balancer.models import Account, AccountTable
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 from balancer.stores.sqlite import SqliteBackend
 backend = SqliteBackend(sys.argv[1], ops.Settings("n", "random", False, 60, 60, 60), ops.Owner("x", "h:1"))
 claim = backend.call(ops.Claim("fetch", 0, 60)).result
@@ -208,21 +207,34 @@ def test_full_disk_is_an_error_and_passes(path):
     assert after == "Granted(account='a')"
 
 
-def test_deleted_file_is_made_anew(connect, path):
-    """Who deletes the file resets the pool, for processes that had it open too."""
+def test_deleted_file_is_made_anew_and_nothing_is_lost(connect, path):
+    """Whoever comes first writes what it knows of all: nobody is granted what somebody holds."""
     backend, other = connect(), connect("two")
-    configure(backend, {"a": 1})
-    assert backend.call(ops.Acquire(key="one-1")).result is not None
-    assert other.call(ops.Acquire(key="two-1")).result is None
+    configure(backend, {"a": 1, "b": 1})
+    assert backend.call(ops.Acquire(key="one-1", accounts=("a",))).result is not None
+    assert other.call(ops.Acquire(key="two-1")).result.account == "b"
+    other.call(ops.Bind("two-1", "job", 60.0))
     path.unlink()
-    configure(other, {"a": 1})
-    assert other.call(ops.Acquire(key="two-2")).result is not None
-    assert backend.call(ops.Acquire(key="one-2")).result is None, "both count in the new file"
-    state = ops.LeaseState(key="one-1", account="a", state="held", age=1.0)
-    assert not backend.call(ops.Heartbeat()).result.known
-    backend.call(ops.Register((state,)))
-    assert set(rows(backend)) == {"one-1", "two-2"}
+    assert other.call(ops.Acquire(key="two-2")).result is None
+    assert backend.call(ops.Acquire(key="one-2")).result is None
+    assert set(rows(backend)) == {"one-1", "two-1"}
     assert backend.call(ops.Heartbeat()).result.known
+    assert other.call(ops.Release(job_id="job")).result.key == "two-1"
+
+
+def test_each_process_brings_back_its_own_to_a_file_that_others_began(connect, path):
+    """A process that knew nothing of the others made the file anew: who comes later adds what it holds."""
+    backend, other = connect(), connect("two")
+    configure(backend, {"a": 2})
+    other.call(ops.ReadAll())
+    assert backend.call(ops.Acquire(key="one-1")).result is not None
+    assert backend.call(ops.Acquire(key="one-2")).result is not None
+    path.unlink()
+    assert other.call(ops.Acquire(key="two-1")).result is not None, "it could not know"
+    assert backend.call(ops.Acquire(key="one-3")).result is None
+    assert set(rows(other)) == {"one-1", "one-2", "two-1"}
+    backend.call(ops.Release(key="one-1"))
+    assert backend.call(ops.Acquire(key="one-3")).result is None, "two of two still"
 
 
 def test_lease_that_comes_back_before_the_table_counts_once_it_is_there(connect):
@@ -258,29 +270,106 @@ def test_accounts_come_back_as_they_were_put(connect):
     assert connect("two").call(ops.ReadTable()).result.table.accounts == {account.id: account}
 
 
-def test_another_start_of_the_machine_keeps_jobs_and_drops_what_processes_held(connect, path):
-    """After a reboot bound leases end when they would have by the time of day; held ones are free."""
-    clock = ManualClock(50_000.0)
-    backend = connect(now=clock)
+class Machine:
+    """A machine that is started again: its uptime, the time of day, and what its owner has it say of that."""
+
+    def __init__(self, connect, monkeypatch):
+        self._connect = connect
+        self.clock, self.wall = ManualClock(50_000.0), 1_000_000.0
+        self.starts = 0
+        monkeypatch.setattr("time.time", lambda: self.wall)
+
+    def open(self, name):
+        backend = self._connect(name, now=self.clock)
+        backend._boot = f"start {self.starts}"
+        return backend
+
+    def later(self, seconds):
+        self.clock.advance(seconds)
+        self.wall += seconds
+
+    def restart(self, backend, *, off, wrong=0.0):
+        """Be off for some seconds; then the clock is ahead of the time of day by ``wrong``."""
+        backend._pipe.drop()
+        backend._database.close()
+        self.starts += 1
+        self.clock = ManualClock(20.0)
+        self.wall += off + 20.0 + wrong
+
+
+@pytest.fixture
+def machine(connect, monkeypatch):
+    """Return a machine that can be started again."""
+    return Machine(connect, monkeypatch)
+
+
+def held_bound_cooling(machine):
+    """Return a backend with a lease that is bound for 1000 s, one that is held, and a cooldown of 500 s."""
+    backend = machine.open("one")
     configure(backend, {"a": 1, "b": 1, "c": 1})
-    for number in range(3):
-        assert backend.call(ops.Acquire(key=f"one-{number}", else_wants=())).result is not None
-    assert backend.call(ops.Acquire(key="one-3", else_wants=())).result is None
+    for number, id in enumerate("abc"):
+        assert (
+            backend.call(ops.Acquire(key=f"one-{number}", accounts=(id,), else_wants=())).result is not None
+        )
     backend.call(ops.Bind("one-0", "job", 1000.0))
-    on_a = rows(backend)["one-1"].account
-    backend.call(ops.Cool(account=on_a, seconds=500.0))
-    before = path.parent / "pool.db"
-    backend.close()
-    with sqlite3.connect(before) as file:
-        file.execute("UPDATE clock SET boot = 'an earlier one', wall_offset = wall_offset + 100")
-    file.close()
-    after = connect("later", now=clock)
+    backend.call(ops.Cool(account="b", seconds=500.0))
+    return backend
+
+
+def test_another_start_of_the_machine_keeps_jobs_and_drops_what_processes_held(machine):
+    """After a reboot bound leases end when they would have by the time of day; held ones are free."""
+    machine.restart(held_bound_cooling(machine), off=100.0)
+    after = machine.open("later")
     state = dump(after)
-    assert [row.key for row in state.rows] == ["one-0"]
-    assert state.rows[0].expires_in == pytest.approx(1100.0, abs=5.0)
-    assert [pause.left for pause in state.cooldowns] == [pytest.approx(600.0, abs=5.0)]
-    assert after.call(ops.Acquire(key="later-1")).result is not None
+    assert {row.key: row.expires_in for row in state.rows} == {"one-0": pytest.approx(880.0)}
+    assert {pause.account: pause.left for pause in state.cooldowns} == {"b": pytest.approx(380.0)}
+    assert after.call(ops.Acquire(key="later-1")).result.account == "c"
     assert after.call(ops.Acquire(key="later-2")).result is None
+
+
+@pytest.mark.parametrize("wrong", [-365 * 86_400.0, -7200.0, -150.0])
+def test_a_clock_that_is_behind_after_a_start_keeps_nothing_longer_than_it_was_given(machine, wrong):
+    """No time is taken to have gone backward, and all is right again when the clock is."""
+    machine.restart(held_bound_cooling(machine), off=100.0, wrong=wrong)
+    after = machine.open("later")
+    state = dump(after)
+    assert state.rows[0].expires_in <= 1000.0
+    assert state.cooldowns[0].left <= 500.0
+    machine.wall -= wrong
+    assert dump(machine.open("third")).rows[0].expires_in == pytest.approx(880.0)
+
+
+def test_a_clock_that_is_ahead_after_a_start_ends_nothing_at_once(machine):
+    """A wrong clock is set right soon after a start: until then jobs keep their slots."""
+    machine.restart(held_bound_cooling(machine), off=100.0, wrong=7200.0)
+    after = machine.open("later")
+    assert dump(after).rows[0].expires_in == pytest.approx(600.0)
+    machine.later(60.0)
+    machine.wall -= 7200.0
+    after.call(ops.SetWanted(None))
+    assert dump(machine.open("third")).rows[0].expires_in == pytest.approx(820.0)
+
+
+def test_a_machine_that_was_off_for_long_frees_what_has_ended(machine):
+    """If the clock says so still after a while, it is believed."""
+    machine.restart(held_bound_cooling(machine), off=7200.0)
+    after = machine.open("later")
+    assert after.call(ops.Acquire(key="later-1", accounts=("a",))).result is None
+    machine.later(601.0)
+    assert after.call(ops.Acquire(key="later-2", accounts=("a",))).result is not None
+
+
+def test_processes_that_name_the_start_of_the_machine_differently_share_what_they_hold(connect):
+    """Containers of one kernel have boot ids of their own: a living process tells that there was no start."""
+    one, two = connect(), connect("two")
+    two._boot = "another name"
+    configure(one, {"a": 2})
+    assert one.call(ops.Acquire(key="one-1")).result is not None
+    assert set(rows(two)) == {"one-1"}
+    assert two.call(ops.Acquire(key="two-1")).result is not None
+    assert one.call(ops.Acquire(key="one-2")).result is None
+    third = connect("three")
+    assert set(rows(third)) == {"one-1", "two-1"}
 
 
 def test_wall_clock_has_no_part_in_anything(connect, monkeypatch):
@@ -334,8 +423,8 @@ def test_file_holds_plain_values_for_an_operator(connect, path):
     configure(backend, {"a": 1})
     backend.call(ops.Acquire(key="one-1", label="nightly"))
     with sqlite3.connect(path) as file:
-        found = file.execute("SELECT account, state, process, label FROM lease").fetchall()
-        entry = file.execute("SELECT entry FROM account").fetchone()[0]
+        entries = dict(file.execute("SELECT name, value FROM entry_1").fetchall())
     file.close()
-    assert found == [("a", "held", "host:one", "nightly")]
-    assert json.loads(entry) == {"fields": {}, "broken": None, "note": None}
+    state, account, _, process, label = entries["lease:one-1"].split("\t")
+    assert (state, account, process, label) == ("held", "a", "host:one", "nightly")
+    assert entries["account:a"].split("\t")[0] == "1"

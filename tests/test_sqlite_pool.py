@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 
 import pytest
+from backends import settings_for
 from fleet_processes import *  # noqa: F403  # fixtures
 from stepping import until
 from structlog.testing import capture_logs
 
 from balancer import AccountPool, AcquireTimeout, StoreUnavailable
-from balancer.stores.sqlite import backend
+from balancer.rules.fleet_ledger import FleetLedger
+from balancer.stores.sqlite import notify_pipe
+from balancer.stores.sqlite.change_feed import ChangeFeed
 from balancer.testing import FakeUseapi
 
 
@@ -74,11 +78,12 @@ def test_a_killed_waiter_blocks_nobody_behind_it(worker, pool, path):
 
 def in_line(path):
     """Return how many processes wait."""
-    import sqlite3
-
     file = sqlite3.connect(path)
     try:
-        return file.execute("SELECT count(*) FROM owner WHERE place IS NOT NULL").fetchone()[0]
+        ((number,),) = file.execute("SELECT number FROM pool").fetchall()
+        fleet = FleetLedger(settings_for())
+        ChangeFeed(file, number, fleet).catch_up()
+        return len(fleet.waiting)
     finally:
         file.close()
 
@@ -91,7 +96,7 @@ def test_a_lost_message_strands_nobody(worker, pool, path, monkeypatch):
     assert waiting.hear() == ["waiting"]
     until(lambda: in_line(path) == 1)
     lost = []
-    monkeypatch.setattr(backend, "post", lambda *message: lost.append(message))
+    monkeypatch.setattr(notify_pipe, "post", lambda *message: lost.append(message))
     lease.release()
     assert waiting.hear() == ["a"]
     assert lost
@@ -200,3 +205,52 @@ def test_no_secret_reaches_the_file(path, store):
     assert b"user:4321" in everything
     for secret in (b"s3cr3t", b"jwt-c4nary", b"c00kie-canary"):
         assert secret not in everything
+
+
+def test_pools_that_are_set_differently_are_told_and_never_over(pool, store):
+    """A rolling deploy: strategies and ttls differ for a while; what an account takes does not."""
+    first = pool({"a": 2, "b": 2}, strategy="random")
+    held = [first.acquire(timeout=30) for _ in range(2)]
+    with capture_logs() as logs:
+        second = pool({"a": 2, "b": 2}, strategy="least_loaded", job_ttl=60.0)
+        held += [second.acquire(timeout=30) for _ in range(2)]
+    (told,) = [entry for entry in logs if entry["event"] == "settings_differ"]
+    assert (told["strategy"], told["job_ttl"]) == ("random", 3600.0)
+    for each in (first, second):
+        with pytest.raises(AcquireTimeout):
+            each.acquire(timeout=0)
+        with pytest.raises(AcquireTimeout):
+            each.acquire(timeout=0, max_jobs=2)
+    assert sorted(lease.account.id for lease in held) == ["a", "a", "b", "b"]
+
+
+def spy(monkeypatch, backend):
+    """Return a list in which the operations are noted that a backend is asked from now on."""
+    asked, call = [], backend.call
+    monkeypatch.setattr(backend, "call", lambda operation, _=None: asked.append(operation) or call(operation))
+    return asked
+
+
+def test_a_refusal_costs_no_more_the_more_accounts_there_are(pool, store, monkeypatch):
+    """Nothing is worked out that is not shown: a refused caller holds up nobody."""
+    cost = {}
+    for number in (20, 4000):
+        here = pool(dict.fromkeys([f"{number}-{n}" for n in range(number)], 1), store=f"{store}-{number}")
+        leases = [here.acquire(timeout=30) for _ in range(number)]
+
+        def refuse(here=here):
+            with pytest.raises(AcquireTimeout) as caught:
+                here.acquire(timeout=0)
+            return caught.value
+
+        assert len(refuse().accounts) == 20
+        asked = spy(monkeypatch, here._core.store.backend)
+        refuse()
+        assert len(asked) == 2, "one try, one look at why"
+        begun = time.process_time()
+        for _ in range(20):
+            refuse()
+        cost[number] = time.process_time() - begun
+        for lease in leases:
+            lease.release()
+    assert cost[4000] < 3 * cost[20], cost

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import time
+from collections import Counter
 
 import pytest
-from backends import configure, dump
+from backends import configure, dump, in_file, told
 from sqlite_workers import Log, connect, processes, until
 
-from balancer.stores import operations as ops
+from balancer.rules import operations as ops
 
 CAPACITIES = {"a": 1, "b": 2, "c": 3}
 SLOTS = sum(CAPACITIES.values())
@@ -42,19 +42,16 @@ def start(path, log):
 def watcher(path):
     """Return a backend of this process, with the accounts in force."""
     backend = connect(path, "watcher", lease_ttl=TTL)
+    backend._now = backend._machine_now  # so that no instant is rounded on its way
     configure(backend, CAPACITIES)
     yield backend
     backend.close()
 
 
-def audit(path):
-    """Check that what the file derives from its rows is right."""
-    with sqlite3.connect(path) as file:
-        counted = file.execute(
-            "SELECT id, in_flight, (SELECT count(*) FROM lease WHERE account = account.id) FROM account"
-        ).fetchall()
-    file.close()
-    assert all(derived == real for _, derived, real in counted), counted
+def audit(watcher, path):
+    """Check that a replica that followed everything is what the file says to whoever reads it anew."""
+    watcher.call(ops.Heartbeat())
+    assert told(watcher._feed.fleet) == told(in_file(path))
 
 
 def take_all(backend):
@@ -76,7 +73,7 @@ def test_processes_that_hammer_never_exceed_a_capacity_and_are_served_alike(star
     assert len(served) == 8
     assert min(served.values()) >= 0.6 * max(served.values()), served
     assert not dump(watcher).rows
-    audit(path)
+    audit(watcher, path)
 
 
 def test_slots_of_killed_processes_come_back_once(start, watcher, log, path):
@@ -105,7 +102,7 @@ def test_slots_of_killed_processes_come_back_once(start, watcher, log, path):
     ended = [key for key, _ in log.find("x")]
     assert ended
     assert len(ended) == len(set(ended)), "a lease ended twice"
-    audit(path)
+    audit(watcher, path)
     assert take_all(watcher) == SLOTS
 
 
@@ -167,3 +164,33 @@ def test_a_freed_slot_is_won_by_exactly_one_of_two(start, watcher, log):
     peaks, served = log.peaks()
     assert peaks == {"a": 1}
     assert min(served.values()) > 50, "they took turns all the time"
+
+
+def test_a_hundred_kills_and_stops_lose_nothing(start, watcher, log, path):
+    """P-5, P-38: killed or stopped at any point: the others go on, and every slot comes back."""
+    chance, number = random.Random(11), 0
+    workers = []
+    for _ in range(100):
+        while len(workers) < 6:
+            workers.append(start("hammer", f"c{number}", 60.0, lease_ttl=TTL))
+            number += 1
+        victim = chance.choice(workers)
+        os.kill(victim.pid, signal.SIGSTOP)
+        time.sleep(chance.random() * 0.05)
+        os.kill(victim.pid, signal.SIGCONT)
+        time.sleep(chance.random() * 0.03)
+        victim = chance.choice(workers)
+        victim.kill()
+        victim.join()
+        workers.remove(victim)
+        state = dump(watcher)
+        live = Counter(row.account for row in state.rows) + Counter(state.offers)
+        assert all(live[id] <= most for id, most in CAPACITIES.items()), live
+    assert all(worker.is_alive() for worker in workers), "the others went on"
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    until(lambda: not dump(watcher).rows and not dump(watcher).offers)
+    assert len(log.find("+")) > 100
+    audit(watcher, path)
+    assert take_all(watcher) == SLOTS

@@ -1,1 +1,1 @@
-"""Every decision: no lock, no clock, no thread and no I/O in here."""
+"""Every decision of the library: no lock, no clock, no thread, no I/O in here."""

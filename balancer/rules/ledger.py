@@ -246,25 +246,29 @@ class Ledger:
 
     def update_cooldowns(self, account_state: AccountState) -> None:
         """Follow a change of the account's cooldowns, or of whether it can be used."""
+        self.update_hope(account_state)
+        self.update_selector(account_state)
+
+    def update_hope(self, account_state: AccountState) -> None:
+        """Count what can be expected of the account now, for all jobs and for those of one scope."""
         cooldowns = account_state.cooldowns
         scoped = cooldowns and not (None in cooldowns and cooldowns[None].cooling)
         (self.scoped.add if scoped else self.scoped.discard)(account_state)
         self._count_hope(account_state, account_state.compute_hope())
-        self.update_selector(account_state)
 
     def update_selector(self, account_state: AccountState) -> None:
         """Have the account stand among those with room exactly if it has room."""
         simple = not account_state.cooldowns and account_state.kept_for is None
         self.selector.update(account_state, account_state.left > 0 and (simple or account_state.fits()))
-        if account_state.draining and not account_state.held:
-            self._forget_drained(account_state)
+        if account_state.draining and not account_state.held and not account_state.cooling:
+            self.forget(account_state)
 
-    def _forget_drained(self, account_state: AccountState) -> None:
-        if not any(each.cooling for each in account_state.cooldowns.values()):
-            self.account_states.pop(account_state.id, None)
-            self.selector.forget(account_state)
-            self.scoped.discard(account_state)
-            self._count_hope(account_state, None)
+    def forget(self, account_state: AccountState) -> None:
+        """Take an account that has no room out for good."""
+        self.account_states.pop(account_state.id, None)
+        self.selector.forget(account_state)
+        self.scoped.discard(account_state)
+        self._count_hope(account_state, None)
 
     def recount_cooldowns(self, account_state: AccountState) -> None:
         """Enter the account's cooldowns in the timers again."""

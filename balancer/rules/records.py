@@ -175,6 +175,11 @@ class AccountState:
         return not self.draining and self.account.broken is None
 
     @property
+    def cooling(self) -> bool:
+        """Whether a cooldown of it goes on, be it for some scope only."""
+        return any(cooldown.cooling for cooldown in self.cooldowns.values())
+
+    @property
     def load(self) -> float:
         """Share of the capacity that is in use."""
         return (len(self.held) + self.external) / self.account.capacity
@@ -253,7 +258,7 @@ class AccountState:
             return "draining"
         if self.account.broken is not None:
             return "broken"
-        if any(cooldown.cooling for cooldown in self.cooldowns.values()):
+        if self.cooling:
             return "cooldown"
         return "ready" if self.fits() else "full"
 

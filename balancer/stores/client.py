@@ -9,9 +9,9 @@ from threading import RLock
 from typing import Any
 
 from balancer.errors import StoreUnavailable
+from balancer.rules.operations import Backend, Operation, Register, Reply
 from balancer.rules.records import LeaseRecord
 from balancer.stores.held_leases import HeldLeases
-from balancer.stores.operations import Backend, Operation, Register, Reply
 from balancer.stores.outbox import Outbox
 from balancer.waiting.drivers import BackendCall, Flow, Sleep
 

@@ -18,10 +18,7 @@ from balancer.errors import BalancerError, SourceError, SourceUnavailable, Store
 from balancer.models import AccountTable, JobList
 from balancer.rules.freshness import BELIEVED, FETCH_DEADLINE, RECONCILE_DEADLINE
 from balancer.rules.ledger import Changes, Ledger
-from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
-from balancer.rules.records import BOUND
-from balancer.stores.client import PATIENCE
-from balancer.stores.operations import (
+from balancer.rules.operations import (
     Apply,
     Claim,
     Claimed,
@@ -33,6 +30,9 @@ from balancer.stores.operations import (
     ReadTable,
     State,
 )
+from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
+from balancer.rules.records import BOUND
+from balancer.stores.client import PATIENCE
 
 _ASK_AGAIN = 0.1
 """Seconds after which to ask whether somebody else has finished."""

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from balancer.rules.operations import Backend, Heartbeat, HeartbeatReply, Operation, Register
 from balancer.stores.held_leases import HeldLeases
-from balancer.stores.operations import Backend, Heartbeat, HeartbeatReply, Operation, Register
 from balancer.stores.outbox import Outbox
 
 _ASKED_FOR = 2.5

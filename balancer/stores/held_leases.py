@@ -10,9 +10,9 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from balancer.rules.operations import EndedLease, LeaseState, Release
 from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD, AccountState, Key, LeaseRecord
 from balancer.stores.base import Totals
-from balancer.stores.operations import EndedLease, LeaseState, Release
 
 _REMEMBERED = 10_000
 

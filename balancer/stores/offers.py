@@ -8,8 +8,8 @@ from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
+from balancer.rules.operations import Operation
 from balancer.stores.client import BackendClient
-from balancer.stores.operations import Operation
 from balancer.stores.outbox import Outbox
 from balancer.stores.process_queue import ProcessQueue, needs_more_than_an_account
 from balancer.waiting.drivers import drive

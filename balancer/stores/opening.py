@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from balancer.config import PoolConfig
 from balancer.rules.ledger import Ledger
+from balancer.rules.operations import Backend, Owner, Settings
 from balancer.services import GENERIC
 from balancer.stores.base import Process
-from balancer.stores.operations import Backend, Owner, Settings
 from balancer.stores.shared import SharedStore
 from balancer.useapi.sources import DEFAULT_BASE_URL
 
@@ -42,9 +43,7 @@ def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], flo
     if scheme == "sqlite":
         from balancer.stores.sqlite import SqliteBackend
 
-        if not rest.startswith("/") or not rest.strip("/"):
-            raise ValueError("store must name a file by its absolute path: sqlite:///path/to/file")
-        return SqliteBackend("/" + rest.lstrip("/"), settings, owner, now)  # some write four slashes
+        return SqliteBackend(_path(rest), settings, owner, now)
     if scheme in ("redis", "rediss", "unix"):
         from balancer.stores.redis import open_backend
 
@@ -53,6 +52,30 @@ def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], flo
         backend: Backend = store.open(settings, owner, now)
         return backend
     raise ValueError("store must be 'memory://', 'sqlite:///path', 'redis://…' or a RedisStore")
+
+
+def _path(rest: str) -> Path:
+    """Return the file that a URL names after its ``sqlite://``: what cannot be meant is refused."""
+    if "?" in rest or "#" in rest:
+        raise ValueError(
+            "store: sqlite:// takes no options after '?' or '#'; write %3F or %23 if a path has one"
+        )
+    path = unquote(rest)
+    if path.lstrip("/") == ":memory:":
+        raise ValueError("store: sqlite:// is for a file that processes share; in one process use memory://")
+    if path.lstrip("/").startswith("~"):
+        user, _, inside = path.lstrip("/").partition("/")
+        if user != "~" or not inside:
+            raise ValueError("store: of '~' only sqlite://~/path/to/file is meant, in your own home folder")
+        return Path.home() / inside
+    if not path.startswith("/") or not path.strip("/") or path.endswith("/"):
+        raise ValueError("store must name a file by its absolute path: sqlite:///path/to/file")
+    if path.count("/") == 1:
+        raise ValueError(
+            f"store: sqlite://{path} is the file {path} in the root folder, and relative paths cannot be told"
+            f" from it; write the whole path, or sqlite:////{path[1:]} if that is what you mean"
+        )
+    return Path("/" + path.lstrip("/"))  # some write four slashes
 
 
 def _settings(options: PoolConfig) -> Settings:

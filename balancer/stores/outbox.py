@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from balancer.rules.operations import Operation
 from balancer.rules.records import LeaseRecord
-from balancer.stores.operations import Operation
 
 
 class Outbox:

@@ -11,21 +11,30 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from threading import RLock
+from typing import Protocol, TypeVar
 
 from balancer.rules.ledger import Ledger
+from balancer.rules.operations import OFFER_SECONDS, Acquire, Granted, Release, Wanted
 from balancer.rules.records import ANY, HELD, NEW, AccountState
 from balancer.stores.base import Totals
-from balancer.stores.client import PATIENCE, SEEN_FOR, BackendClient, answer_within
+from balancer.stores.client import SEEN_FOR, BackendClient, answer_within
 from balancer.stores.held_leases import HeldLeases
-from balancer.stores.operations import OFFER_SECONDS, Acquire, Granted, Release, Wanted
 from balancer.stores.outbox import Outbox
 from balancer.waiting.drivers import Flow
 from balancer.waiting.queue import Waiter, WaiterGroup, WaitQueue
 
+T = TypeVar("T")
 MOST_WANTED = 32
 """More accounts than these are told to the store as any."""
 _PER_ACCOUNT = 0.0002
 """Seconds, at most, that a store takes to look at one account."""
+
+
+class Inspect(Protocol):
+    """Reads of what the store holds."""
+
+    def __call__(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
+        """Return what ``look`` returns."""
 
 
 class ProcessQueue:
@@ -41,7 +50,7 @@ class ProcessQueue:
         lock: Guards all that changes in the pool within this process.
         draw: Returns [0, 1).
         account_state: Account id -> what this process knows of the account (under the lock).
-        look: Returns what the store holds, seen a moment ago at most, or now.
+        inspect: Returns what a function reads of what the store holds.
         totals: What this process has done.
         to_wake: Callers to be woken by ``flush``.
         flush: Wakes and logs what was noted.
@@ -57,14 +66,14 @@ class ProcessQueue:
         lock: RLock,
         draw: Callable[[], float],
         account_state: Callable[[str], AccountState],
-        look: Callable[[float], Flow[Ledger]],
+        inspect: Inspect,
         totals: Totals,
         to_wake: deque[Waiter],
         flush: Callable[[], None],
     ) -> None:
         self.wait_queue = wait_queue
         self._client, self._held, self._outbox, self._lock, self._draw = client, held, outbox, lock, draw
-        self._account_state, self._look = account_state, look
+        self._account_state, self._inspect = account_state, inspect
         self._totals, self._to_wake, self._flush = totals, to_wake, flush
         self.full = False
         """The last try without the queue found no room, and nobody has had or freed a slot since."""
@@ -242,22 +251,28 @@ class ProcessQueue:
         whom, until = self._hope_for
         if request.alike == whom and now <= until:
             return False
-        if self._seen is None or now > self._seen[0] or self._seen[1].hopeless(request):
-            ledger = yield from self._look(PATIENCE if waiter.hopes else 0.0)
-            self._seen = time.monotonic() + SEEN_FOR, ledger
-        else:
-            ledger = self._seen[1]
-        return ledger.hopeless(request) and waiter.record.state is NEW
+        if self._seen is not None and now <= self._seen[0] and not self._seen[1].hopeless(request):
+            return False
+        hopeless = yield from self._inspect(lambda ledger: ledger.hopeless(request), patient=waiter.hopes)
+        return hopeless and waiter.record.state is NEW
 
     def wake_hopeless(self) -> Flow[None]:
         """Wake the callers for whom, by a look at the store, there is nothing left to wait for."""
-        ledger = yield from self._look(0.0)
-        self._seen = time.monotonic() + SEEN_FOR, ledger
+        with self._lock:
+            requests = {group.alike: group.first.slot_request for group in self.wait_queue.groups()}
+        vain = yield from self._inspect(
+            lambda ledger: {alike for alike, request in requests.items() if ledger.hopeless(request)},
+            patient=False,
+        )
         with self._lock:
             for group in self.wait_queue.groups():
-                if ledger.hopeless(group.first.slot_request):
+                if group.alike in vain:
                     self._to_wake.extend(group.queue)
         self._flush()
+
+    def on_seen(self, ledger: Ledger) -> None:
+        """Take note of what the store held a moment ago."""
+        self._seen = time.monotonic() + SEEN_FOR, ledger
 
     def look_afresh(self) -> None:
         """Forget what was seen: it may be different now."""

@@ -1,6 +1,6 @@
 """A store that other processes share: one process in front of a database.
 
-The database knows who holds what (see :mod:`balancer.stores.operations`). What this process has beside it
+The database knows who holds what (see :mod:`balancer.rules.operations`). What this process has beside it
 are six parts, none of which knows the store: the :class:`BackendClient` asks the database and takes in
 what every reply tells; :class:`HeldLeases` is what this process keeps alive; the :class:`ProcessQueue`
 is who waits here; the :class:`Worker` is the thread that sends what is left in the :class:`Outbox`, says
@@ -25,21 +25,14 @@ from typing import Any, Literal, TypeVar
 from balancer.errors import BalancerError, LeaseLost, StoreUnavailable, TooManyWaiting
 from balancer.models import Account, AccountTable, JobList
 from balancer.rules.ledger import Changes, Ledger
-from balancer.rules.reconciliation import Plan
-from balancer.rules.records import BOUND, ENDED, HELD, AccountState, Key, LeaseRecord, SlotRequest
-from balancer.stores.base import Outcome, Outlook, Process, Store, next_end
-from balancer.stores.client import AT_LEAST, PATIENCE, BackendClient
-from balancer.stores.fleet_tasks import FleetTasks
-from balancer.stores.heartbeat import Heart
-from balancer.stores.held_leases import HeldLeases
-from balancer.stores.offers import Offers
-from balancer.stores.operations import (
+from balancer.rules.operations import (
     Acquire,
     Backend,
     Bind,
     Configured,
     Cool,
     EndedLease,
+    Inspect,
     Operation,
     Owner,
     ReadAll,
@@ -53,12 +46,20 @@ from balancer.stores.operations import (
     SetWanted,
     State,
 )
+from balancer.rules.reconciliation import Plan
+from balancer.rules.records import BOUND, ENDED, HELD, AccountState, Key, LeaseRecord, SlotRequest
+from balancer.stores.base import Outcome, Outlook, Process, Store, next_end
+from balancer.stores.client import AT_LEAST, PATIENCE, BackendClient
+from balancer.stores.fleet_tasks import FleetTasks
+from balancer.stores.heartbeat import Heart
+from balancer.stores.held_leases import HeldLeases
+from balancer.stores.offers import Offers
 from balancer.stores.outbox import Outbox
 from balancer.stores.process_queue import ProcessQueue
 from balancer.stores.snapshot import fill
 from balancer.stores.worker import Worker
 from balancer.useapi.verdicts import Verdict, VerdictDetails
-from balancer.waiting.drivers import BackendCall, Flow, drive
+from balancer.waiting.drivers import BackendCall, Flow, drive, result_of
 from balancer.waiting.queue import Waiter
 
 T = TypeVar("T")
@@ -90,6 +91,8 @@ class SharedStore(Store):
         super().__init__(**state)
         self.backend, self.lease_ttl = backend, lease_ttl
         self._new_ledger, self._draw = new_ledger, draw
+        self._replica: bool = getattr(backend, "replica", False)
+        """Whether the backend has all of it at hand, so that nothing need be copied to be looked at."""
         self._worker_limit = min(PATIENCE, max(AT_LEAST, lease_ttl / 6))
         """Seconds that the worker waits for an answer: so that it is back in time after an outage."""
         self._make_parts()
@@ -121,7 +124,7 @@ class SharedStore(Store):
             lock=lock,
             draw=self._draw,
             account_state=self._account_state,
-            look=self._look,
+            inspect=self.inspect,
             totals=self.totals,
             to_wake=self.to_wake,
             flush=flush,
@@ -553,11 +556,20 @@ class SharedStore(Store):
     # -- reading ------------------------------------------------------------------------------------------
 
     def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
-        """Return what ``look`` reads from a copy of what the store holds."""
-        return look((yield from self._look(PATIENCE if patient else 0.0)))
+        """Return what ``look`` reads of what the store holds: from the backend's replica, or from a copy."""
+        patience = PATIENCE if patient else 0.0
+        if self._replica:
+            found: T = yield from self.client.ask(Inspect(look), patience)
+            return found
+        ledger = yield from self._copy(patience)
+        self.queue.on_seen(ledger)
+        return look(ledger)
 
     def outlook(self, slot_request: SlotRequest, most: int) -> Flow[Outlook]:
         """Return what a caller is told who is turned away: of at most ``most`` accounts that it could use."""
+        if self._replica:
+            seen: Outlook = yield from result_of(super().outlook(slot_request, most))
+            return seen
         known = self.table.accounts if self.table else {}
         ids = tuple(islice(known if slot_request.accounts is None else slot_request.accounts, most))
         state: State = yield from self.client.ask(ReadSome(ids))
@@ -573,7 +585,7 @@ class SharedStore(Store):
             closed_until=-math.inf if state.closed is None else now + state.closed,
         )
 
-    def _look(self, patience: float) -> Flow[Ledger]:
+    def _copy(self, patience: float) -> Flow[Ledger]:
         state: State = yield from self.client.ask(ReadAll(), patience)
         if state.table is None and self.table is not None:
             # It had lost its memory, and another process has filled it since: nobody is judged by that.

@@ -7,8 +7,8 @@ from sys import intern
 
 from balancer.models import AccountTable
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.operations import CooldownState, LeaseState, State
 from balancer.rules.records import HELD, AccountState, Cooldown, LeaseRecord
-from balancer.stores.operations import CooldownState, LeaseState, State
 
 
 def fill(ledger: Ledger, state: State, now: float) -> Ledger:

@@ -15,10 +15,10 @@ import weakref
 from collections.abc import Callable
 
 from balancer.errors import BalancerError
+from balancer.rules.operations import Backend, Operation
 from balancer.rules.records import LeaseRecord
 from balancer.stores.heartbeat import Heart
 from balancer.stores.offers import Offers
-from balancer.stores.operations import Backend, Operation
 from balancer.stores.outbox import Outbox
 
 _LINGER = 5.0

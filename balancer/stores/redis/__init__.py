@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # whoever needs no store of this kind starts faster
-    from balancer.stores.operations import Owner, Settings
+    from balancer.rules.operations import Owner, Settings
     from balancer.stores.redis.backend import RedisBackend
 
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from balancer import events
 from balancer.errors import ForeignError, StoreUnavailable
 from balancer.redaction import clean
-from balancer.stores.operations import Operation, Owner, Reply, Settings
+from balancer.rules.operations import Operation, Owner, Reply, Settings
 from balancer.stores.redis.cluster import ClusterConnections
 from balancer.stores.redis.codec import Packer, reply, text
 from balancer.stores.redis.connections import ConnectionModel, Connections
@@ -20,7 +20,7 @@ from balancer.stores.redis.subscriber import Subscriber
 
 
 class RedisBackend:
-    """Carries out each operation in one script call; see :class:`balancer.stores.operations.Backend`.
+    """Carries out each operation in one script call; see :class:`balancer.rules.operations.Backend`.
 
     Args:
         client: A URL (``redis://``, ``rediss://``, ``unix://``), or a client of redis-py.

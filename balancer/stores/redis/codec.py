@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from balancer.models import Account, AccountTable
-from balancer.stores import operations as ops
-from balancer.stores.operations import Operation, Owner, Settings
+from balancer.rules import operations as ops
+from balancer.rules.operations import Operation, Owner, Settings
 from balancer.stores.redis.scripts import KEYS, WITH_JOBS, Script, base_of
 
 Args = Sequence[str | int | float]
@@ -201,7 +201,7 @@ def _some(result: Any, version: int) -> ops.State:
     records = {id: json.loads(record) for id, record in _pairs(accounts)}
     return replace(
         state,
-        external={id: record["external"] for id, record in records.items()},
+        external={id: record["external"] for id, record in records.items() if record["external"]},
         offers=offers or {},
         detached=detached,
         next_end=None if next_end < 0 else _seconds(next_end),

@@ -1,32 +1,46 @@
-"""The backend: one owner's way to the file."""
+"""The backend: one process's way to the file."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from balancer.errors import StoreUnavailable, sanitized
-from balancer.stores.operations import Operation, Owner, Reply, Settings
-from balancer.stores.sqlite.acts import Acts
-from balancer.stores.sqlite.database import Database
-from balancer.stores.sqlite.line import Messages
-from balancer.stores.sqlite.mailbox import Mailbox, post
-from balancer.stores.sqlite.uptime import boot_id, machine_now
+from balancer.rules.fleet_ledger import FleetLedger
+from balancer.rules.operations import Inspect, Operation, Owner, Reply, Settings
+from balancer.stores.sqlite import notify_pipe
+from balancer.stores.sqlite.change_feed import ChangeFeed
+from balancer.stores.sqlite.database import Database, Session, in_transaction
+from balancer.stores.sqlite.file_system import boot_id, machine_now, process_lives
+from balancer.stores.sqlite.notify_pipe import NotifyPipe
 
+A = TypeVar("A")
+T = TypeVar("T")
+_LEAP = 0.05
+"""Seconds by which two clocks go apart if the machine was suspended."""
+_SAME_START = 5.0
+"""Seconds by which what connects the machine's clock and the time of day may differ within one start."""
 _GIVEN = "given"
 """Name of the start of a clock that the caller brought."""
+_AWAY = 0.5
+"""Seconds after which so much may have changed that it is read before our turn comes."""
 
 
 class SqliteBackend:
-    """Carries out each operation in one transaction; see :class:`balancer.stores.operations.Backend`.
+    """Carries out each operation in one transaction; see :class:`balancer.rules.operations.Backend`.
 
     Args:
-        path: The file; it is made at the first operation, for its user alone (mode 0600).
+        path: The file; it is made at the first operation, for all who may use its folder.
         settings: What to count for.
         owner: Whose operations these are.
         now: Seconds, the same for all processes that use the file, instead of the machine's uptime.
@@ -35,6 +49,7 @@ class SqliteBackend:
     beats = False
     roll_calls = 0
     """The kernel tells who lives."""
+    replica = True
 
     def __init__(
         self, path: str | Path, settings: Settings, owner: Owner, now: Callable[[], float] | None = None
@@ -42,102 +57,258 @@ class SqliteBackend:
         # Resolved, so that all who mean the same file queue at the same place; "//x" is "/x".
         self._path = Path("/" + os.path.realpath(path).lstrip("/"))
         self._settings = settings
-        self._now = now or machine_now
-        self._database = Database(self._path, self._now, boot_id() if now is None else _GIVEN)
+        self._now = now or time.monotonic
+        self._machine_now = now or machine_now
+        self._boot = boot_id() if now is None else _GIVEN
+        self._database = Database(self._path)
         self._folder = Path(f"{self._path}-owners")
         self._open(owner)
 
     def _open(self, owner: Owner) -> None:
         self._owner = owner
-        self._mailbox = Mailbox(self._folder, owner.name)
+        self._pipe = NotifyPipe(self._folder, owner.name)
         self._executor: ThreadPoolExecutor | None = None
-        self._acts: Acts | None = None
-        self._met = False
-        self._show_life_at = -math.inf
+        self._feed: ChangeFeed | None = None
+        self._identity: object = None
+        """Of the file that the replica follows."""
+        self._lost: FleetLedger | None = None
+        """What was in a file that is no longer there, until it is written to the one that is."""
+        self._met = self._decides = False
+        self._show_life_at = self._read_at = -math.inf
 
     def __repr__(self) -> str:
         return f"SqliteBackend({str(self._path)!r}, namespace={self._settings.namespace!r})"
 
-    def call(self, operation: Operation, _: float | None = None) -> Reply:
-        """Carry out one operation. Raises StoreUnavailable."""
-        try:
-            reply, messages = self._database.transact(self._carry_out, operation)
-        except BaseException:
-            self._acts = None  # the pool that they know may have been undone with the rest
-            raise
+    # -- operations ---------------------------------------------------------------------------------
+
+    def call(self, operation: Operation, limit: float | None = None) -> Reply:
+        """Carry out one operation. Raises StoreUnavailable, within ``limit`` seconds if there is one."""
+        if self._feed is None or time.monotonic() >= self._read_at + _AWAY:
+            self._database.read(self._read_ahead, limit)
+        if isinstance(operation, Inspect):
+            return self._inspect(operation.look, limit)
+        reply = self._transact(self._carry_out, operation, limit)
         self._met = True
-        for name, account in messages:
-            post(self._folder, name, account)
+        self._tell()
         return reply
 
-    def _carry_out(self, connection: sqlite3.Connection, operation: Operation) -> tuple[Reply, Messages]:
-        now = self._now()
+    def _transact(self, act: Callable[[sqlite3.Connection, A], T], about: A, limit: float | None = None) -> T:
+        database = self._database
+        return database.alone(database.in_turn, partial(self._as_a_whole, act=act, about=about), limit)
+
+    def _as_a_whole(self, session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
+        """Do something all or nothing: a replica that knows of what is undone is done with as well."""
+        self._decides = False
+        try:
+            return in_transaction(session, act, about)
+        except BaseException:
+            if self._decides:
+                self._feed = None
+            raise
+
+    def _carry_out(self, connection: sqlite3.Connection, operation: Operation) -> Reply:
+        self._decides, now = True, self._now()
         if now >= self._show_life_at:
             self._show_life(now)
-        acts = self._acts
-        if acts is None or acts.connection is not connection:
-            acts = self._acts_on(connection)
-        return acts.carry_out(operation, now, met=self._met)
+        feed = self._feed
+        if feed is None or not feed.checked or not self._follows(feed, connection):
+            feed = self._followed(connection)
+        reply = feed.fleet.carry_out(self._owner, operation, now, random.random, met=self._met)
+        feed.write()
+        self._read_at = time.monotonic()
+        return reply
 
-    async def acall(self, operation: Operation, _: float | None = None) -> Reply:
+    def _inspect(self, look: Callable[[Any], Any], limit: float | None) -> Reply:
+        """Have something read from the replica, once it is up to date; others go on meanwhile."""
+        return self._database.alone(self._inspect_alone, look, limit)
+
+    def _inspect_alone(self, look: Callable[[Any], Any]) -> Reply:
+        reply = self._database.in_turn(partial(self._as_a_whole, act=self._carry_out, about=_LOOK))
+        feed = self._feed
+        if feed is None:
+            raise StoreUnavailable(f"the store {self._path} cannot be used: the process was forked")
+        try:
+            return reply._replace(result=feed.fleet.inspect(look))
+        except BaseException:
+            self._feed = None  # an interruption may have come in its middle
+            raise
+
+    def _tell(self) -> None:
+        feed = self._feed
+        if feed is not None and feed.fleet.messages:
+            messages, feed.fleet.messages = feed.fleet.messages, []
+            for name, account in messages:
+                notify_pipe.post(self._folder, name, account)
+
+    async def acall(self, operation: Operation, limit: float | None = None) -> Reply:
         """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
         executor = self._executor
         if executor is None:  # our own: the loop's default one may be full of those who wait for us
             executor = self._executor = ThreadPoolExecutor(1, "balancer-sqlite")
-        return await asyncio.get_running_loop().run_in_executor(executor, self.call, operation)
+        return await asyncio.get_running_loop().run_in_executor(executor, self.call, operation, limit)
+
+    # -- the replica --------------------------------------------------------------------------------
+
+    def _read_ahead(self, connection: sqlite3.Connection) -> None:
+        """Bring the replica up to date before our turn comes, so that the others need not wait for it."""
+        number = ChangeFeed.find(connection, self._settings.namespace)
+        if number is not None:
+            self._follow(connection, number)
+
+    def _followed(self, connection: sqlite3.Connection) -> ChangeFeed:
+        """Return the feed in our turn: up to date, and nothing is missing in the file that we know of."""
+        feed = self._feed
+        if feed is None or not self._follows(feed, connection):
+            number = ChangeFeed.find(connection, self._settings.namespace)
+            feed = self._follow(connection, number or ChangeFeed.make(connection, self._settings.namespace))
+        if not feed.checked:
+            self._check(feed)
+        return feed
+
+    def _follow(self, connection: sqlite3.Connection, number: int) -> ChangeFeed:
+        """Return a feed whose replica is up to date."""
+        feed = self._feed
+        if feed is not None and self._follows(feed, connection):
+            return feed
+        if feed is not None and self._identity == self._database.identity and self._resumes(feed, connection):
+            return feed
+        self._feed = new = ChangeFeed(connection, number, self._new_fleet(), self._ahead())
+        new.catch_up()
+        if feed is not None:
+            new.fleet.remember(feed.fleet)
+            if self._identity != self._database.identity:
+                self._lost = feed.fleet
+        self._identity = self._database.identity
+        return new
+
+    def _follows(self, feed: ChangeFeed, connection: sqlite3.Connection) -> bool:
+        """Bring a feed up to date. False: it cannot be, as the connection or the clock is another one."""
+        if feed.connection is not connection or abs(self._ahead() - feed.entries.offset) > _LEAP:
+            return False
+        return feed.catch_up()
+
+    def _resumes(self, feed: ChangeFeed, connection: sqlite3.Connection) -> bool:
+        """Have a feed go on over another connection to the same file. False: something is not as it was."""
+        return feed.resume(connection) and self._follows(feed, connection)
+
+    def _ahead(self) -> float:
+        """Return by how much the clock that the file goes by is ahead of ours."""
+        return 0.0 if self._machine_now is self._now else self._machine_now() - self._now()
+
+    def _check(self, feed: ChangeFeed) -> None:
+        """See to it that the file holds what we know, by the clock of this start of the machine."""
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            self._bring_back(feed, lost)
+        self._set_clock(feed)
+        feed.checked = True
+
+    def _bring_back(self, feed: ChangeFeed, lost: FleetLedger) -> None:
+        """Write what was in a file that is gone: all, if nobody has begun anew; our own leases, if so."""
+        if not feed.last:
+            feed.replace(lost)
+        else:
+            feed.fleet.take_back(self._owner, lost, self._now())
+            feed.write()
+
+    def _set_clock(self, feed: ChangeFeed) -> None:
+        fleet, wall_offset = feed.fleet, time.time() - self._now()
+        if fleet.boot is None or self._boot == fleet.boot:
+            fleet.set_clock(self._boot, wall_offset)
+        elif not self._same_start(fleet, wall_offset):
+            fleet.restart(self._boot, wall_offset, self._now())
+            feed.write_all()
+
+    def _same_start(self, fleet: FleetLedger, wall_offset: float) -> bool:
+        """Whether a file is of this start of the machine, though that is named differently in here.
+
+        Containers of one machine may have names of their own for it. But locks of the kernel are common, and
+        so is the clock that nobody can set.
+        """
+        with suppress(PermissionError):
+            if any(notify_pipe.lives(self._folder, name) for name in fleet.processes):
+                return True
+        return abs(fleet.wall_offset - wall_offset) < _SAME_START and fleet.last_seen <= self._now()
+
+    def _new_fleet(self) -> FleetLedger:
+        return FleetLedger(
+            self._settings,
+            lives=self._lives,
+            own=self._owner.name,
+            above=int(time.time() * 1000),
+        )
+
+    def _lives(self, name: str) -> bool:
+        """Whether a process lives, as the kernel knows."""
+        if name == self._owner.name:
+            return True
+        try:
+            lives = notify_pipe.lives(self._folder, name)
+        except PermissionError:
+            return self._lives_by_its_id(name) is not False
+        return bool(self._lives_by_its_id(name) if lives is None else lives)
+
+    def _lives_by_its_id(self, name: str) -> bool | None:
+        if self._feed is None or name not in self._feed.fleet.processes:
+            return None
+        host_pid = self._feed.fleet.processes[name].host_pid
+        return process_lives(host_pid, self._owner.host_pid.rpartition(":")[0])
+
+    # -- life ---------------------------------------------------------------------------------------
 
     def listen(self, seconds: float) -> tuple[str, ...]:
         """Wait for offers to this process. Raises StoreUnavailable."""
         try:
-            return self._mailbox.wait(seconds)
+            return self._pipe.wait(seconds)
         except OSError as error:
             raise StoreUnavailable(f"the store {self._path} cannot be used: {error}") from sanitized(error)
 
     def poke(self) -> None:
         """Have :meth:`listen` return."""
-        self._mailbox.poke()
+        self._pipe.poke()
 
     def leave_loops(self) -> None:
         """Do nothing: the file is no loop's."""
 
     def after_fork(self, owner: Owner) -> None:
         """Let go of what is the parent's."""
-        self._mailbox.drop()
+        self._pipe.drop()
         self._open(owner)
 
     def close(self) -> None:
         """Close the connection; a later call opens another one.
 
-        The mailbox stays while leases are out: it is what shows that their process lives.
+        The pipe stays while leases are out: it is what shows that their process lives.
         """
         try:
-            if self._met:
-                self._leave()
+            if self._met and self._transact(self._say_goodbye, None):
+                self._pipe.remove()
+                self._met, self._show_life_at = False, -math.inf
+            self._tell()
         except StoreUnavailable:
             pass  # others will find us dead, or alive with leases, as it is
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
-        self._acts = None
+        self._feed = None
         self._database.close()
 
-    def _leave(self) -> None:
+    def _say_goodbye(self, connection: sqlite3.Connection, _: None) -> bool:
         """Have the file forget us, unless we hold leases."""
-        forgotten, messages = self._database.transact(
-            lambda connection, now: self._acts_on(connection).say_goodbye(now), self._now()
-        )
-        for name, account in messages:
-            post(self._folder, name, account)
-        if forgotten:
-            self._mailbox.remove()
-            self._met, self._show_life_at = False, -math.inf
-
-    def _acts_on(self, connection: sqlite3.Connection) -> Acts:
-        acts = self._acts = Acts(connection, self._settings, self._owner, self._folder)
-        return acts
+        self._decides = True
+        feed = self._followed(connection)
+        forgotten = feed.fleet.say_goodbye(self._owner, self._now(), random.random)
+        feed.write()
+        return forgotten
 
     def _show_life(self, now: float) -> None:
         """Be seen to live, before anything is written that depends on it."""
-        self._mailbox.open()
-        self._mailbox.keep()
+        self._pipe.open()
+        self._pipe.keep()
         self._show_life_at = now + self._settings.lease_ttl / 2
+        if self._feed is not None:
+            self._feed.checked = False  # the time of day may have been set
+
+
+_LOOK = Inspect(lambda _: None)
+"""Carried out as an operation: settle, offer, and answer nothing."""

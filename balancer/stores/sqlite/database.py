@@ -1,13 +1,9 @@
-"""The file: how it is made, checked and opened, and whose turn it is to change it.
-
-SQLite alone would let writers starve (who finds it locked sleeps and tries again), so they queue on an
-``flock`` of a file beside it, which the kernel hands on in order and takes back from the dead.
-"""
+"""The file: how it is made, checked and opened, and how it is changed."""
 
 from __future__ import annotations
 
-import fcntl
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -19,19 +15,29 @@ from urllib.parse import quote
 
 from balancer.errors import StoreUnavailable, sanitized
 from balancer.stores.sqlite import forks
-from balancer.stores.sqlite.places import warn_of_network
-from balancer.stores.sqlite.rebase import rebase
-from balancer.stores.sqlite.schema import APPLICATION_ID, LAYOUT, TABLES
-from balancer.stores.sqlite.witness import Witness
+from balancer.stores.sqlite.file_system import holders, make, mounted_alone, warn_of_network
+from balancer.stores.sqlite.file_watch import FileWatch
+from balancer.stores.sqlite.write_queue import MOST, NoTurn, WriteQueue
 
 A = TypeVar("A")
 T = TypeVar("T")
-_BUSY = 5.0
-"""Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell."""
-_PAGE = 1024
+APPLICATION_ID = 0x62616C61
+"""Marks a file as ours ("bala")."""
+LAYOUT = 3
+"""Of the tables; kept as ``user_version``."""
+_BUSY, _BUSY_AGAIN = 1.0, 0.02
+"""Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell; and while
+that is known to be in the way."""
+_PAGE = 2048
 """Bytes: each operation writes a few whole pages, and rows are short."""
 _CHECKPOINT = 10_000
 """Pages of the log after which they are moved to the file."""
+_MOST_LOG = 16 << 20
+"""Bytes that the log keeps once it was moved, however long somebody's reading had held that up."""
+_TABLES = (
+    "CREATE TABLE pool (number INTEGER PRIMARY KEY, namespace TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE file (name TEXT NOT NULL)",  # tells it from others that were, or will be, at its path
+)
 
 
 class Session(NamedTuple):
@@ -51,47 +57,70 @@ class Database:
 
     Args:
         path: The file; made if it is not there.
-        now: The clock that the file's instants are told by.
-        boot: Names what ``now`` counts from.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float], boot: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = str(path)
         self._folder = path.parent
-        self._now, self._boot = now, boot
-        self._threads = threading.RLock()
+        self.threads = threading.RLock()
         self._busy = False
-        self._queue: int | None = None
+        self._queue = WriteQueue(path)
         self._session: Session | None = None
-        self._witness = Witness(self.path)
+        self._waits = _BUSY
+        self.identity: object = None
+        """Names the file that was opened last, among all that were at its path."""
+        self._watch = FileWatch(self.path)
         forks.register(self)
 
-    def transact(self, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
-        """Wait for our turn, and do something in a transaction. What it did is undone if it raises.
+    def read(self, act: Callable[[sqlite3.Connection], T], limit: float | None = None) -> T:
+        """Read something in one piece, out of turn: others go on meanwhile. Raises StoreUnavailable."""
+        return self.alone(self._read, act, limit)
+
+    def alone(self, act: Callable[[A], T], about: A, limit: float | None = None) -> T:
+        """Do something while no other thread of this process uses the connection.
+
+        Args:
+            act: What to do.
+            about: What it is given.
+            limit: Seconds to wait at most, for the other threads and then for our turn.
 
         Raises:
-            StoreUnavailable: the file cannot be used.
+            StoreUnavailable: it could not be done, or not in time.
         """
-        with self._threads:
+        threads, end = self.threads, time.monotonic() + min(MOST, MOST if limit is None else limit)
+        if not threads.acquire(blocking=False) and not self._queue.wait(
+            lambda seconds: threads.acquire(timeout=seconds), end
+        ):
+            raise self._unavailable(self._who_is_in_the_way())
+        try:
             if self._busy:
                 raise self._unavailable("a signal handler asks in the middle of an operation")
-            self._busy = True
+            self._busy, self._queue.end = True, end
             try:
-                return self._first_in_queue(act, about)
+                return act(about)
+            except NoTurn:
+                raise self._unavailable(self._who_is_in_the_way()) from None
             except (sqlite3.Error, OSError) as error:
+                if getattr(error, "sqlite_errorcode", 0) in _IN_USE:
+                    self._queue.stand_still()
+                    raise self._unavailable(self._who_is_in_the_way()) from sanitized(error)
                 self.close()
                 raise self._unavailable(str(error)) from sanitized(error)
             finally:
                 self._busy = False
+        finally:
+            threads.release()
+
+    def _who_is_in_the_way(self) -> str:
+        who = holders(self.path, f"{self.path}-shm", f"{self.path}-lock")
+        return f"{who or 'another process'} has it locked, and does not get on"
 
     def close(self) -> None:
         """Close the connection; the next turn opens another one."""
-        with self._threads:
+        with self.threads:
             with forks.gate:
                 self.before_fork()
-            queue, self._queue = self._queue, None
-            if queue is not None:
-                os.close(queue)
+            self._queue.close()
 
     def before_fork(self) -> None:
         """Close the connection (under the gate)."""
@@ -99,45 +128,71 @@ class Database:
         if session is not None:
             with suppress(sqlite3.Error):
                 session.connection.close()
-        self._witness.end()
+        self._watch.end()
 
     def in_child(self) -> None:
         """Let go of what is the parent's: locks that its threads held, its place in the queue."""
-        self._threads, self._busy = threading.RLock(), False
-        queue, self._queue = self._queue, None
-        if queue is not None:
-            os.close(queue)  # it is the parent's as well, and stays locked if it is
+        self.threads, self._busy = threading.RLock(), False
+        self._queue.in_child()
 
     # -- in turn ------------------------------------------------------------------------------------
 
-    def _first_in_queue(self, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
-        queue = self._queue
-        if queue is None:
-            queue = self._queue = self._open_queue()
-        moved = self._witness.moved()  # before our turn: the others wait while it lasts
-        fcntl.flock(queue, fcntl.LOCK_EX)
-        try:
-            with forks.gate:
-                session = self._session
-                if session is None or moved:
-                    session = self._connect()
-                return _in_transaction(session, act, about)
-        finally:
-            fcntl.flock(queue, fcntl.LOCK_UN)
-
-    def _open_queue(self) -> int:
-        if not self._folder.is_dir():
+    def in_turn(self, act: Callable[[Session], T]) -> T:
+        """Do something in our turn, alone. Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable."""
+        moved = self._watch.moved()  # before our turn: the others wait while it lasts
+        if self._session is None and not self._folder.is_dir():
             raise self._unavailable("its folder does not exist")
-        return os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT, 0o600)
+        for _ in range(3):
+            try:
+                return self._queue.in_turn(self._turn, act, moved)
+            except _WrongQueue:
+                self._queue.reopen()
+        raise NoTurn
+
+    def _turn(self, act: Callable[[Session], T], moved: bool) -> T:
+        with forks.gate:
+            session = self._session
+            if session is None or moved:
+                session = self._connect()
+            if self._waits != _BUSY or self._queue.stuck_at is not None:
+                self._mind_others(session)
+            return act(session)
+
+    def _mind_others(self, session: Session) -> None:
+        """Wait less for who uses the file without queueing, if it was in the way before, and is still."""
+        busy = _BUSY_AGAIN if self._queue.stands_still() else _BUSY
+        if busy != self._waits:
+            session.run(f"PRAGMA busy_timeout = {round(1000 * busy)}")
+            self._waits = busy
+
+    def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        if self._session is None or self._watch.moved():
+            self.in_turn(lambda _: None)
+        with forks.gate:
+            session = self._session
+            if session is None:
+                raise self._unavailable("the process was forked meanwhile")
+            session.run("BEGIN")
+            try:
+                return act(session.connection)
+            finally:
+                session.run("COMMIT")
 
     def _connect(self) -> Session:
         """Open the file that is there now; it is made if there is none."""
+        if not self._queue.is_at_its_path():
+            raise _WrongQueue
         self.before_fork()
         # Looked at before it is opened: closing a file takes away the locks that SQLite has on it.
         if not Path(self.path).exists():
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        self._witness.begin()
+            for rest in ("-wal", "-shm"):  # of a file that was here, and that somebody may still have open
+                Path(self.path + rest).unlink(missing_ok=True)
+            os.close(make(Path(self.path), exclusive=True))
+        self._watch.begin()
+        self._waits = _BUSY
         session = self._session = Session.of(self._open())
+        name = session.connection.execute("SELECT name FROM file").fetchone()
+        self.identity = name, self._watch.identity
         return session
 
     def _open(self) -> sqlite3.Connection:
@@ -145,6 +200,10 @@ class Database:
             raise self._unavailable("it is a folder")
         if not os.access(self.path, os.R_OK | os.W_OK):
             raise self._unavailable("this user must be allowed to read and to write it")
+        if mounted_alone(self.path):
+            raise self._unavailable(
+                "it is mounted by itself, so that its lock and its log are not shared: mount its folder"
+            )
         warn_of_network(self.path)
         connection = sqlite3.connect(
             f"file:{quote(self.path)}?mode=rw",
@@ -168,12 +227,9 @@ class Database:
         # A power cut may then cost the last moments, but not the file. Nothing is lost by a killed process.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-        _in_transaction(Session.of(connection), self._begin, time.time() - self._now())
-
-    def _begin(self, connection: sqlite3.Connection, offset: float) -> None:
+        connection.execute(f"PRAGMA journal_size_limit = {_MOST_LOG}")
         if not _value(connection, "SELECT count(*) FROM sqlite_master"):
-            _create(connection, self._boot, offset)
-        rebase(connection, self._boot, offset)
+            in_transaction(Session.of(connection), _create, None)
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Raise StoreUnavailable unless the file is empty, or ours and of the present layout."""
@@ -192,7 +248,14 @@ class Database:
         return StoreUnavailable(f"the store {self.path} cannot be used: {why}")
 
 
-def _in_transaction(session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
+class _WrongQueue(Exception):
+    """The lock that we queued at is no longer the one that others queue at."""
+
+
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def in_transaction(session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
     """Do something, all or nothing."""
     connection, run = session
     run("BEGIN IMMEDIATE")
@@ -206,14 +269,16 @@ def _in_transaction(session: Session, act: Callable[[sqlite3.Connection, A], T],
     return result
 
 
-def _create(connection: sqlite3.Connection, boot: str, offset: float) -> None:
-    for statement in TABLES:
-        connection.execute(statement)
-    connection.execute("INSERT INTO clock VALUES (?, ?)", (boot, offset))
+def _create(connection: sqlite3.Connection, _: None) -> None:
+    if _value(connection, "SELECT count(*) FROM sqlite_master"):
+        return  # somebody was quicker
+    for table in _TABLES:
+        connection.execute(table)
+    connection.execute("INSERT INTO file VALUES (?)", (secrets.token_hex(8),))
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {LAYOUT}")
 
 
-def _value(connection: sqlite3.Connection, statement: str) -> int:
-    value: int = connection.execute(statement).fetchone()[0]
+def _value(connection: sqlite3.Connection, question: str) -> int:
+    value: int = connection.execute(question).fetchone()[0]
     return value

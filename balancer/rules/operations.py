@@ -22,7 +22,7 @@ What nearly every call is made of is a tuple: to make a frozen dataclass costs f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -90,7 +90,7 @@ class Acquire(NamedTuple):
 
 
 class Release(NamedTuple):
-    """End a lease by key or by job id; its key gets a tombstone. Answer: an :class:`EndedLease` or None.
+    """End a lease by key or job id, leaving a tombstone for its key. Answer: an :class:`EndedLease` or None.
 
     A key that is unknown leaves a tombstone too: the grant may still be on its way. A job that no
     lease is bound to, nor was when it was released before, is remembered as an early release for 600 s
@@ -267,6 +267,13 @@ class SetWanted:
     wants: Wanted | None
 
 
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Have ``look`` read the store's ledger. Answer: what it returns. Of backends with a ``replica`` only."""
+
+    look: Callable[[Any], Any]
+
+
 Operation = (
     Acquire
     | Release
@@ -285,6 +292,7 @@ Operation = (
     | Heartbeat
     | Register
     | SetWanted
+    | Inspect
 )
 
 

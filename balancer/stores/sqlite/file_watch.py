@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import weakref
 
 _O_PATH: int | None = getattr(os, "O_PATH", None)
 """Opens a file to be looked at only. To close any other descriptor takes away the locks SQLite has on it."""
@@ -20,36 +21,42 @@ _TICK = 0.02
 """Seconds within which two changes may bear the same time."""
 
 
-class Witness:
+class FileWatch:
     """Watches which file is at ``path``. Mutable: which one it was, and what was seen of it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file: int | None = None
+        self._files: list[int] = []
+        """A descriptor of the file, where one may be had without harm."""
         self._at: tuple[int, int] | None = None
         """Device and number of the file that was there at the beginning."""
         self._seen: tuple[int, int] | None = None
         self._settled_at = self._look_at = -math.inf
+        closing = weakref.finalize(self, _close, self._files)
+        closing.atexit = False  # until then somebody may still have a last word
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Device and number of the file that is watched."""
+        return self._at
 
     def begin(self) -> None:
         """Watch the file that is there now. To be called before that is opened, so as to miss nothing."""
         self.end()
         if _O_PATH is not None:
-            self._file = os.open(self._path, _O_PATH)
+            self._files.append(os.open(self._path, _O_PATH))
         self._at, self._look_at = self._now_there(), -math.inf
 
     def end(self) -> None:
         """Watch no more."""
-        file, self._file = self._file, None
         self._at = None
-        if file is not None:
-            os.close(file)
+        _close(self._files)
 
     def moved(self) -> bool:
         """Whether another file is at the path than at the beginning, or none. Raises OSError."""
-        if self._file is None:
+        if not self._files:
             return self._at is None or self._now_there() != self._at
-        state, now = os.fstat(self._file), time.monotonic()
+        state, now = os.fstat(self._files[0]), time.monotonic()
         seen = state.st_ctime_ns, state.st_nlink
         if seen != self._seen:
             self._seen, self._settled_at = seen, now + _TICK
@@ -64,3 +71,8 @@ class Witness:
         except FileNotFoundError:
             return None
         return state.st_dev, state.st_ino
+
+
+def _close(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())
