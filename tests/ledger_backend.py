@@ -146,7 +146,7 @@ class LedgerBackend:
             shelf.offers.pop(name, None)
             for row in [r for r in ledger.records.values() if r.state is HELD and _owner(r.key) == name]:
                 gone.append(self._gone(row, now, HELD))
-                ledger.end(row)
+                ledger.end(row, self.shelf.now())
         for name, (_, until) in list(shelf.offers.items()):
             if until <= now:
                 self._unreserve(name)
@@ -178,7 +178,7 @@ class LedgerBackend:
     def _unreserve(self, name):
         held = self.shelf.offers.pop(name, None)
         if held is not None:
-            self.shelf.ledger.end(held[0])
+            self.shelf.ledger.end(held[0], self.shelf.now())
 
     def _to_the_back(self, name):
         if name in self.shelf.line:
@@ -239,7 +239,7 @@ class LedgerBackend:
         self.shelf.tombs.add(row.key)
         if row.state is HELD and _owner(row.key) != self.owner.name:
             self.shelf.notices.setdefault(_owner(row.key), []).append(row.key)
-        ledger.end(row, now)
+        ledger.end(row, now, released=True)
         return gone
 
     def _bind(self, bind, now):
@@ -265,7 +265,7 @@ class LedgerBackend:
         if row is None:
             return False
         if judge.accepted:
-            ledger.accept(row)
+            ledger.accept(row, self.shelf.now())
         if judge.doubt:
             ledger.doubt(row, now + self.settings.ambiguous_ttl, now)
         row.adverse = row.adverse or judge.adverse
@@ -348,7 +348,7 @@ class LedgerBackend:
                 row.missed = count
         ended = [*rows(plan.reclaim, BOUND), *rows(plan.resolve, AMBIGUOUS)]
         for row in ended:
-            ledger.end(row)
+            ledger.end(row, self.shelf.now())
             self.shelf.tombs.add(row.key)
         return tuple(row.key for row in ended)
 

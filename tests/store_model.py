@@ -113,13 +113,13 @@ class StoreModel:
                 claim.owner = claim.void_at = None
         gone = [self.gone(row, HELD) for row in held]
         for row in held:
-            self.ledger.end(row)
+            self.ledger.end(row, self.now)
         return gone
 
     def end_offer(self, name):
         offered = self.offers.pop(name, None)
         if offered is not None:
-            self.ledger.end(offered[0])
+            self.ledger.end(offered[0], self.now)
 
     def to_the_back(self, name):
         last = max((place for place, _ in self.line.values()), default=0)
@@ -185,7 +185,7 @@ class StoreModel:
         if owner != name and row.state is not BOUND and owner in self.look_at:
             self.unheard.setdefault(owner, {})[row.key] = self.now
         self.tombs[row.key] = self.now
-        self.ledger.end(row, self.now)
+        self.ledger.end(row, self.now, released=True)
         return gone
 
     def bind(self, bind):
@@ -214,7 +214,7 @@ class StoreModel:
         if row is None:
             return False
         if judge.accepted:
-            self.ledger.accept(row)
+            self.ledger.accept(row, self.now)
         if judge.doubt:
             self.ledger.doubt(row, self.now + self.settings.ambiguous_ttl, self.now)
         row.adverse = row.adverse or judge.adverse
@@ -300,7 +300,7 @@ class StoreModel:
         for row in [*rows(plan.reclaim, BOUND), *rows(plan.resolve, AMBIGUOUS)]:
             self.tombs[row.key] = self.now
             ended.add(row.key)
-            ledger.end(row)
+            ledger.end(row, self.now)
         return ended
 
     def beat(self, name):

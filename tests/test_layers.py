@@ -27,7 +27,7 @@ ORDERS: Orders = {
             testing cli __main__
         """,
         "rules": """
-            timer_queue records selection ledger reconciliation freshness __init__
+            limits timer_queue records selection ledger reconciliation freshness __init__
         """,
         "waiting": """
             queue threads tasks drivers timekeeper __init__

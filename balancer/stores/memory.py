@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 
 from balancer.errors import BalancerError, LeaseLost, SourceUnavailable, TooManyWaiting
 from balancer.models import AccountTable, JobList
+from balancer.rules import limits
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.limits import Limit
 from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
 from balancer.rules.records import (
     AMBIGUOUS,
@@ -351,9 +353,11 @@ class MemoryStore(Store):
     def _end(self, now: float, record: LeaseRecord | None) -> bool:
         if record is None or self.ledger.records.get(record.key) is not record:
             return False
-        state = self.ledger.end(record, now)
+        state = self.ledger.end(record, now, released=True)
         if self.wait_queue.waiters:
             self._serve_from(state, now)
+            if state.limit is not None:
+                self._look_ahead(now)  # should it have been a trial, the time of the next is known now
         return True
 
     def _end_abandoned(self, now: float, record: LeaseRecord) -> None:
@@ -361,7 +365,7 @@ class MemoryStore(Store):
             self._withdraw(now, record.waiter)
         elif record.state is HELD and self.ledger.records.get(record.key) is record:
             self.note("warning", "lease_abandoned", **self.facts(record))
-            self._serve([self.ledger.end(record)], now)
+            self._serve([self.ledger.end(record, now)], now)
 
     def bind(self, key: Key, job_id: str, ttl: float) -> bool:
         """Tie a lease to its job for ``ttl`` seconds. False: the job was over already, the slot is free.
@@ -375,7 +379,9 @@ class MemoryStore(Store):
         record = self.ledger.records.get(key)
         if record is None:
             raise LeaseLost("the lease has ended", lease_id=self.lease_id(key))
+        limit = record.account_state.limit
         bound = self.ledger.bind(record, job_id, now + ttl, now)
+        self._note_limit(record.account_state, limit)
         self._serve([record.account_state], now)
         self._look_ahead(now)
         return bound
@@ -403,17 +409,34 @@ class MemoryStore(Store):
             self._later(self._report, record, details)
 
     def _report(self, now: float, record: LeaseRecord, details: VerdictDetails) -> None:
-        if self.ledger.records.get(record.key) is record:
+        ledger = self.ledger
+        state = ledger.account_states.get(record.account_state.id)
+        limit = None if state is None else state.limit
+        only_full = details.teaches and state is not None and ledger.learn(record, state, now)
+        if ledger.records.get(record.key) is record:
             if details.verdict is Verdict.ACCEPTED:
-                self.ledger.accept(record)
+                ledger.accept(record, now)
                 self._serve([record.account_state], now)
-            if details.verdict is Verdict.AMBIGUOUS:
-                self.ledger.doubt(record, now + self.ttls[AMBIGUOUS], now)
+            elif details.verdict is Verdict.AMBIGUOUS:
+                ledger.doubt(record, now + self.ttls[AMBIGUOUS], now)
+            else:
+                ledger.decline(record, now)
             record.adverse = record.adverse or details.verdict.adverse
-        state = self.ledger.account_states.get(record.account_state.id)
         if state is not None:  # though the lease may have ended, what was said of the account holds
-            self._cool(now, state, details, record.scope if details.scoped else None)
+            self._note_limit(state, limit)
+            if details.named or not only_full:
+                self._cool(now, state, details, record.scope if details.scoped else None)
         self._look_ahead(now)
+
+    def _note_limit(self, state: AccountState, before: Limit | None) -> None:
+        """Have it logged if it is known by now that an account bears more or fewer jobs than was thought."""
+        capacity = state.account.capacity
+        was = limits.bound(capacity, before, may_try=False)
+        bears = limits.bound(capacity, state.limit, may_try=False)
+        if bears < was:
+            self.note("info", "limit_learned", account=state.id, limit=bears, capacity=capacity)
+        elif bears > was:
+            self.note("info", "limit_raised", account=state.id, limit=bears, capacity=capacity)
 
     def mark_ambiguous(self, key: Key) -> None:
         """Keep the slot of a lease whose job may run, without a verdict on its account."""
@@ -527,7 +550,7 @@ class MemoryStore(Store):
         for record in plan.prolong:
             self.ledger.prolong(record, now + self.ttls[BOUND])
         for record in (*plan.reclaim, *plan.resolve):
-            changed.append(self.ledger.end(record))
+            changed.append(self.ledger.end(record, now))
         self.totals.reclaimed += len(plan.reclaim) + len(plan.resolve)
         for record in plan.reclaim:
             self.note("warning", "lease_reclaimed", **{**self.facts(record), "state": BOUND})
