@@ -27,6 +27,7 @@ class PoolOptions(TypedDict, total=False):
     ambiguous_ttl: float
     reconcile_every: float | None
     max_waiting: int | None
+    learn_limits: bool
     random: Callable[[], float] | None
     clock: Callable[[], float] | None
 
@@ -54,6 +55,7 @@ class BasePool:
         ambiguous_ttl: float = 600.0,
         reconcile_every: float | None = 30.0,
         max_waiting: int | None = None,
+        learn_limits: bool = True,
         random: Callable[[], float] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class BasePool:
             ambiguous_ttl=ambiguous_ttl,
             reconcile_every=reconcile_every,
             max_waiting=max_waiting,
+            learn_limits=learn_limits,
             random=random,
             clock=clock,
         )

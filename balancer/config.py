@@ -43,6 +43,7 @@ class PoolConfig(NamedTuple):
     ambiguous_ttl: float
     reconcile_every: float | None
     max_waiting: int | None
+    learn_limits: bool
     draw: Callable[[], float]
     clock: Clock
 
@@ -59,6 +60,7 @@ class PoolConfig(NamedTuple):
         strategy: str,
         default_capacity: int | None,
         max_waiting: int | None,
+        learn_limits: bool,
         reconcile_every: float | None,
         **durations: float,
     ) -> PoolConfig:
@@ -72,6 +74,8 @@ class PoolConfig(NamedTuple):
         secret = _token(token, source)
         if strategy not in tuple(STRATEGIES):
             raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+        if not isinstance(learn_limits, bool):
+            raise TypeError(f"learn_limits must be True or False, not {type(learn_limits).__name__}")
         if random is not None and not callable(random):
             raise TypeError("random must be a callable that returns a number in [0, 1)")
         return PoolConfig(
@@ -86,6 +90,7 @@ class PoolConfig(NamedTuple):
             if reconcile_every is None
             else seconds("reconcile_every", reconcile_every, above=True),
             max_waiting=check_int("max_waiting", max_waiting, 0, None),
+            learn_limits=learn_limits,
             draw=_random.random if random is None else _checked(random),
             clock=Clock(clock),
             **{name: seconds(name, value, above=name != "ttl") for name, value in durations.items()},

@@ -104,7 +104,7 @@ class BaseLease:
     def _report(self, answer: object) -> Flow[VerdictDetails]:
         """Put what an answer says into effect."""
         core, record = self._core, self._record
-        details = judge(answer, core.service, draw=core.draw, wall=core.clock.time())
+        details = core.judge(answer)
         if record.inherited:
             return details
         if details.verdict is Verdict.ACCEPTED and not details.final:
@@ -151,8 +151,7 @@ class BaseLease:
         if error is None or verdict_on(error, self._core) is not Verdict.AMBIGUOUS:
             return self._release()
         core = self._core
-        details = judge(error, core.service, draw=core.draw, wall=core.clock.time())
-        return core.store.report_on_leaving(record, details)
+        return core.store.report_on_leaving(record, core.judge(error))
 
     def _enter(self) -> None:
         """Begin the block. Raises LeaseLost."""

@@ -131,6 +131,8 @@ class AccountStats:
     reason: str | None = None
     until: datetime | None = None
     """End of its cooldown (UTC), if it is in one."""
+    limit: int | None = None
+    """Jobs that it has been seen to bear, fewer than its capacity; None: no refusal has taught any."""
 
 
 @dataclass(frozen=True, slots=True)

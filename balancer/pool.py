@@ -43,6 +43,7 @@ class AccountPool(BasePool):
         ambiguous_ttl: Seconds for which a slot is kept whose job may run.
         reconcile_every: Seconds between comparisons with the server's list of jobs; None: never.
         max_waiting: Callers that may wait at once; None: any number.
+        learn_limits: Whether refusals teach how many jobs an account bears. False: it cools down instead.
         random: Returns numbers in [0, 1); default ``random.random``.
         clock: Returns monotonic seconds; default ``time.monotonic``.
 

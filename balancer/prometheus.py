@@ -138,6 +138,16 @@ def _accounts(there: _There) -> Iterator[Metric]:
             for account in stats.accounts.values():
                 slots.add_metric((*labels, account.id), getattr(account, name))
         yield slots
+    limits = GaugeMetricFamily(
+        "balancer_account_limit_slots",
+        "Jobs that the account has been seen to bear, if fewer than its capacity.",
+        labels=(*_POOL, "account"),
+    )
+    for labels, stats in there:
+        for account in stats.accounts.values():
+            if account.limit is not None:
+                limits.add_metric((*labels, account.id), account.limit)
+    yield limits
     states = GaugeMetricFamily(
         "balancer_account_state",
         "1 for the state that the account is in.",

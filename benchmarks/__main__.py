@@ -28,6 +28,7 @@ QUESTIONS = (
     "sqlite",
     "redis",
     "end_to_end",
+    "limits",
     "peers",
 )
 RESULTS = Path(__file__).with_name("results.md")

@@ -68,6 +68,15 @@ def _end_to_end(axes: Any, section: Section) -> None:
     axes.legend(frameon=False, loc="lower right")
 
 
+def _limits(axes: Any, section: Section) -> None:
+    for (name, points), colour in zip(section.series.items(), [OURS, *OTHERS], strict=False):
+        hours, refused = zip(*points, strict=True)
+        label = f"{name}: {refused[-1]:,} refused"
+        axes.step(hours, refused, where="post", color=colour, label=label)
+    axes.set(xlabel="hours", ylabel="calls refused until then", yscale="log", xlim=(0, None), ylim=(1, None))
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
+
+
 def _peers(axes: Any, section: Section) -> None:
     shown = [figure for figure in section.figures if "edis" not in figure.name]
     names = [figure.name for figure in shown][::-1]
@@ -84,5 +93,6 @@ PICTURES: dict[str, Callable[[Any, Section], None]] = {
     "pair": _pair,
     "threads": _threads,
     "end_to_end": _end_to_end,
+    "limits": _limits,
     "peers": _peers,
 }

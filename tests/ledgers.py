@@ -59,7 +59,7 @@ class Desk:
         return self.ledger.bind(row, job, self.now + ttl, self.now)
 
     def release(self, row):
-        self.ledger.end(row, self.now)
+        self.ledger.end(row, self.now, released=True)
 
     def release_job(self, job):
         row = self.ledger.forget_job(job)
@@ -91,7 +91,7 @@ class Matching(Desk):
         for row in plan.prolong:
             self.ledger.prolong(row, self.now + TTL)
         for row in (*plan.reclaim, *plan.resolve):
-            self.ledger.end(row)
+            self.ledger.end(row, self.now)
 
     def bound(self, job, account="a"):
         row = self.take(account)

@@ -257,11 +257,11 @@ def test_account_comes_back_one_lease_at_a_time(world, one, two):
     assert take(two, "two-1") == "a"
     assert take(one, "one-1") is None
     assert cooldowns(one) == [("a", False, "two-1")]
-    two.call(ops.Report(key="two-1", adverse=True))
+    two.call(ops.Report(key="two-1", account="a", adverse=True))
     two.call(ops.Release(key="two-1"))
     assert cooldowns(one) == [("a", False, None)]
     assert take(one, "one-2") == "a"
-    one.call(ops.Report(key="one-2", accepted=True))
+    one.call(ops.Report(key="one-2", account="a", accepted=True))
     assert cooldowns(one) == []
     assert take(two, "two-2") == take(two, "two-3") == "a"
 
@@ -272,7 +272,7 @@ def test_cooldown_that_begins_while_a_lease_tries_the_account_out_stays(world, o
     one.call(ops.Cool(account="a", seconds=10.0))
     world.clock.advance(10.0)
     assert take(one, "one-1", scope="s") == "a"
-    one.call(ops.Report(key="one-1", seconds=50.0, reason="again"))
+    one.call(ops.Report(key="one-1", account="a", seconds=50.0, reason="again"))
     one.call(ops.Release(key="one-1"))
     assert cooldowns(one) == [("a", True, None)]
     assert one.call(ops.Cool(account="a", seconds=5.0)).result is True
@@ -336,7 +336,7 @@ def test_of_some_accounts_the_same_is_told_as_of_all(world):
         key = f"one-{number:x}"
         assert backend.call(ops.Acquire(key=key, accounts=(account,))).result == ops.Granted(account)
     backend.call(ops.Bind("one-1", "job", 120.0))
-    backend.call(ops.Report(key="one-2", doubt=True))
+    backend.call(ops.Report(key="one-2", account="a", doubt=True))
     backend.call(ops.Cool(account="b", seconds=90.0, scope="m", reason="busy"))
     waiting = world.open("two")
     backend.call(ops.Release(key="one-3"))

@@ -135,6 +135,7 @@ class Lockstep(RuleBasedStateMachine):
         assert sorted(reply.expired, key=repr) == sorted(expected.expired, key=repr)
         assert (reply.due, reply.loose) == (expected.due, expected.loose)
         assert (reply.version, reply.ruling) == (expected.version, expected.ruling)
+        assert reply.limits == expected.limits
         if isinstance(operation, ops.Acquire):
             self.same_hope(operation, reply.hope, expected.hope)
         self.ended += [gone.key for gone in reply.expired]
@@ -222,12 +223,17 @@ class Lockstep(RuleBasedStateMachine):
 
     @rule(
         number=pick, accepted=st.booleans(), doubt=st.booleans(), adverse=st.booleans(),
-        seconds=st.none() | lengths, scope=scopes,
+        seconds=st.none() | lengths, scope=scopes, other=ids, named=st.booleans(), teaches=st.booleans(),
     )  # fmt: skip
-    def judge(self, number, seconds, **said):
-        length = None if seconds is None else self.until(seconds)
-        judge = ops.Report(key=self.some_key(number), seconds=length, reason="because", **said)
-        self.ask(self.someone(number), judge)
+    def judge(self, number, seconds, other, teaches, **said):
+        length, key = None if seconds is None else self.until(seconds), self.some_key(number)
+        record = self.model.ledger.records.get(key)
+        account = other if record is None else record.account_state.id
+        teaches = teaches and not (said["accepted"] or said["doubt"]) and length is not None
+        report = ops.Report(
+            key=key, account=account, seconds=length, reason="because", teaches=teaches, **said
+        )
+        self.ask(self.someone(number), report)
 
     @rule(account=ids, seconds=lengths, scope=scopes, worth_waiting=st.booleans())
     def cool(self, account, seconds, scope, worth_waiting):

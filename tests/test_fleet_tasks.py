@@ -105,14 +105,14 @@ def test_a_store_that_is_away_is_an_answer_and_no_exception():
     away = StoreUnavailable("gone")
     store = Store(Claim=[away, away])
     assert store.tasks.fetch(pytest.fail, 60.0) == (away, 0.0)
-    assert store.tasks.survey(pytest.fail, lambda: True, 30.0, 0.0) is away
+    assert store.tasks.reconcile(pytest.fail, lambda: True, 30.0, 0.0) is away
 
 
 def test_a_list_of_jobs_is_compared_with_what_the_store_holds_and_told():
     """What is not ours counts as external, and whoever is told hears of the ends that the store confirmed."""
     state = ops.State(version=1, table=TABLE)
     store = Store(Claim=[ops.Claimed(True, 9)], ReadAll=[state, state], Apply=[("gone-1",)])
-    plan = store.tasks.survey(JobList, lambda: True, 30.0, 0.0)
+    plan = store.tasks.reconcile(JobList, lambda: True, 30.0, 0.0)
     assert isinstance(plan, Plan)
     assert store.asked[-1].number == 9
     assert store.reconciled == [(plan, frozenset({"gone-1"}))]
@@ -122,7 +122,7 @@ def test_a_list_that_nobody_wants_any_more_changes_nothing():
     """The claim is given back, and the store is not told of the list."""
     state = ops.State(version=1, table=TABLE)
     store = Store(Claim=[ops.Claimed(True, 9)], ReadAll=[state], Fail=[None])
-    outcome = store.tasks.survey(JobList, lambda: False, 30.0, 0.0)
+    outcome = store.tasks.reconcile(JobList, lambda: False, 30.0, 0.0)
     assert isinstance(outcome, SourceUnavailable)
     assert store.kinds == ["Claim", "ReadAll", "Fail"]
     assert store.reconciled == []

@@ -27,7 +27,7 @@ ORDERS: Orders = {
             testing cli __main__
         """,
         "rules": """
-            timer_queue records selection ledger operations entries fleet_ledger fleet_entries
+            limits timer_queue records selection operations ledger entries fleet_ledger fleet_entries
             reconciliation freshness __init__
         """,
         "waiting": """

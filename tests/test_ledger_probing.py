@@ -38,11 +38,11 @@ def test_after_a_cooldown_one_lease_is_out_at_a_time():
 @pytest.mark.parametrize(
     "prove",
     [
-        lambda desk, probe: desk.ledger.accept(probe),
+        lambda desk, probe: desk.ledger.accept(probe, desk.now),
         lambda desk, probe: desk.bind(probe, "job"),
         lambda desk, probe: desk.release(probe),
         lambda desk, probe: (desk.release_job("job"), desk.bind(probe, "job")),
-        lambda desk, probe: desk.ledger.end(probe),
+        lambda desk, probe: desk.ledger.end(probe, desk.now),
         lambda desk, probe: desk.ledger.reset(probe.account_state),
     ],
     ids=["accepted", "bound", "released", "bound when over", "abandoned", "reset"],
@@ -131,7 +131,7 @@ def test_a_job_without_scope_probes_every_cooldown_at_once():
     desk.at(10)
     probe = desk.take()
     assert [desk.take(scope=scope) for scope in (None, "veo", "imagen", "other")] == [None] * 4
-    desk.ledger.accept(probe)
+    desk.ledger.accept(probe, desk.now)
     assert desk.ledger.account_states["a"].cooldowns == {}
 
 

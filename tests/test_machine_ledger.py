@@ -88,10 +88,10 @@ class LedgerMachine(InStep):
         row = self.row(number)
         lease = self.model.lease(row.key)
         if abandoned:
-            self.ledger.end(row)
+            self.ledger.end(row, self.now)
             self.model.end(lease)
         else:
-            self.ledger.end(row, self.now)
+            self.ledger.end(row, self.now, released=True)
             self.model.release(lease)
         assert row.state == "ended"
 
@@ -101,7 +101,7 @@ class LedgerMachine(InStep):
         lease = self.model.release_job(job)
         assert (row.key if row else None) == (lease.key if lease else None)
         if row:
-            self.ledger.end(row, self.now)
+            self.ledger.end(row, self.now, released=True)
 
     @precondition(lambda self: self.model.leases)
     @rule(number=pick, job=jobs, ttl=lengths)
@@ -139,7 +139,7 @@ class LedgerMachine(InStep):
         row = self.row(number)
         lease = self.model.lease(row.key)
         if accepted:
-            self.ledger.accept(row)
+            self.ledger.accept(row, self.now)
             self.model.conclude(lease, well=True)
         else:
             row.adverse = lease.adverse = True

@@ -51,7 +51,7 @@ def test_a_lease_that_ended_during_the_request_still_explains_its_job():
     desk = Matching(a=5)
     row = desk.take("a")
     before = desk.snapshot()
-    desk.ledger.end(row)
+    desk.ledger.end(row, desk.now)
     assert desk.compare(ours("job"), before=before).external == {}
 
 

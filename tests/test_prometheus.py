@@ -155,6 +155,7 @@ def test_the_documentation_lists_every_metric(pool):
     """No name is missing, none is invented."""
     text = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text("utf-8")
     told = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
-    pool.acquire().release()
+    with pool.acquire(), pool.acquire() as lease:
+        lease.report((429, {}, ""))
     names = {re.sub(r"_(bucket|count|sum)$", "", name) for name, *_ in samples(pool)}
     assert told == names

@@ -23,6 +23,7 @@ from balancer.stores import open_store
 from balancer.stores.base import Process
 from balancer.stores.memory_fast_path import never
 from balancer.useapi.sources import describe, lists_jobs
+from balancer.useapi.verdicts import VerdictDetails, judge
 from balancer.waiting.drivers import Flow, Step, result_of
 from balancer.waiting.timekeeper import Timekeeper
 
@@ -107,6 +108,11 @@ class PoolCore:
             return self.store.release_job(job_text(job_id))
         key = self.key(lease_id)
         return False if key is None else self.store.release(key)
+
+    def judge(self, answer: object) -> VerdictDetails:
+        """Return what an answer means here."""
+        details = judge(answer, self.service, draw=self.draw, wall=self.clock.time())
+        return details if self.options.learn_limits else details._replace(teaches=False)
 
     def renew(self, lease_id: object, job_id: object, ttl: float | None) -> Flow[None]:
         """Move the end of a lease. Raises LeaseLost if there is none."""

@@ -153,6 +153,7 @@ def _account(core: PoolCore, account_state: AccountState) -> AccountStats:
         state=account_state.state,
         reason=_reason(account_state),
         until=None if last is None else core.clock.instant(last.until),
+        limit=None if account_state.limit is None else account_state.limit.jobs,
     )
 
 
@@ -164,7 +165,11 @@ def _reason(account_state: AccountState) -> str | None:
     for cooldown in account_state.cooldowns.values():
         if cooldown.cooling:
             return cooldown.reason if cooldown.scope is None else f"{cooldown.scope}: {cooldown.reason}"
-    return "probing after a cooldown" if account_state.cooldowns else account_state.account.note
+    if account_state.cooldowns:
+        return "probing after a cooldown"
+    if account_state.limit is not None:
+        return f"limited to {account_state.limit.jobs} of {account_state.account.capacity} by a 429"
+    return account_state.account.note
 
 
 def _holder(core: PoolCore, record: LeaseRecord, now: float) -> Holder:

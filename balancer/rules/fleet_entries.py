@@ -11,10 +11,13 @@ of its end. Instants are told by a clock that is ahead of the ledger's by ``offs
 ``pool:``                   version of the table in force, when it was fetched
 ``account:<id>``            capacity, draining, broken, note, fields (JSON)
 ``lease:<key>``             state, account, since, host:pid, label, scope, job, state since, end, ttl given,
-                            adverse, lists missed, time of day of its end, latest end; when it is over by
+                            adverse, lists missed, time of day of its end, latest end, accepted, declined;
+                            when it is over by
                             whom (``own``, ``other``, ``told`` once its process has heard of that;
                             ``unknown``: before anybody had heard of it), or ``expired``: it may come back
 ``cooldown:<id, scope>``    whether it cools still, until, worth waiting, reason, key of the lease that probes
+``limit:<id>``              jobs, when the next trial comes, seconds from one to the next, key of the lease
+                            that is a trial, whether one is due
 ``external:``               id, jobs of others, id, jobs …
 ``process:<name>``          host:pid, when to look after it, place in line, forgotten, what is offered to it,
                             until when, the accounts that it wants
@@ -36,6 +39,7 @@ from balancer.models import Account, FrozenDict
 from balancer.rules import operations as ops
 from balancer.rules.entries import escaped, pack, unpack
 from balancer.rules.fleet_ledger import Claim, FleetLease, FleetLedger, Process, owner_of
+from balancer.rules.limits import FIRST_WAIT, Limit
 from balancer.rules.records import AMBIGUOUS, BOUND, HELD, AccountState, Cooldown, LeaseRecord
 
 OVER, REMEMBERED = "-", "~"
@@ -54,6 +58,8 @@ class FleetEntries:
         self._ledger = fleet.ledger
         self._told_cooldowns: dict[str, dict[str, str]] = {}
         """By account: its cooldowns as they were told last."""
+        self._told_limits: dict[str, str] = {}
+        """By account: its limit as it was told last."""
         self._gone: set[str] = set()
         """Accounts that are over, though something is on them still, as far as was read."""
 
@@ -62,6 +68,7 @@ class FleetEntries:
             "process": self._process,
             "account": self._account,
             "cooldown": self._cooldown_named,
+            "limit": lambda id: self._limit(self._ledger.account_states[id]) or "",
             "claim": self._claim,
             "external": self._external,
             "clock": self._clock,
@@ -73,6 +80,7 @@ class FleetEntries:
             "account": self._apply_account,
             "cooldown": self._apply_cooldown,
             "process": self._apply_process,
+            "limit": self._apply_limit,
             "claim": self._apply_claim,
             "external": self._apply_external,
             "job": self._apply_job,
@@ -90,6 +98,8 @@ class FleetEntries:
             for account_state in touched:
                 if account_state.cooldowns or account_state.draining or self._told_cooldowns:
                     self._note_touched(account_state)
+                if account_state.limit is not None or self._told_limits:
+                    self._note_limit(account_state)
             touched.clear()
         changed, self.fleet.changed = self.fleet.changed, {}
         return [(name, self._told(name) if end is None else self._end(*end)) for name, end in changed.items()]
@@ -112,6 +122,21 @@ class FleetEntries:
             changed.update({name: None for name, text in after.items() if before.get(name) != text})
             if after:
                 self._told_cooldowns[id] = after
+
+    def _note_limit(self, account_state: AccountState) -> None:
+        id = account_state.id
+        here = self._ledger.account_states.get(id) is account_state
+        before, after = self._told_limits.pop(id, None), self._limit(account_state) if here else None
+        if after is not None:
+            self._told_limits[id] = after
+        if after != before:
+            self.fleet.changed["limit:" + id] = (self.fleet.now, "over") if after is None else None
+
+    def _limit(self, account_state: AccountState) -> str | None:
+        limit = account_state.limit
+        if limit is None:
+            return None
+        return pack(limit.jobs, limit.next_trial_at + self.offset, limit.wait, limit.trial, limit.due)
 
     def _cooldowns(self, account_state: AccountState) -> dict[str, str]:
         cooldowns = account_state.cooldowns.values()
@@ -137,7 +162,9 @@ class FleetEntries:
         """Return the text of a live lease."""
         held = record.state is HELD
         if (
-            held and record.label is record.scope is None and not record.adverse
+            held
+            and record.label is record.scope is None
+            and not (record.adverse or record.accepted or record.declined)
         ):  # as most are: it need not be slow
             id, owner = escaped(record.account_state.id), escaped(record.owner or "")
             return f"{record.state}\t{id}\t{record.held_since + self.offset!r}\t{owner}"
@@ -156,6 +183,8 @@ class FleetEntries:
             record.missed or None,
             getattr(record, "wall_end", None),
             None if (latest := getattr(record, "latest", None)) is None else latest + self.offset,
+            record.accepted or None,
+            record.declined or None,
         )
 
     def _process(self, name: str) -> str:
@@ -212,9 +241,8 @@ class FleetEntries:
             yield "settings:", self._told("settings:")
         if self.fleet.version:
             yield "pool:", self._told("pool:")
-        for id, account_state in self._ledger.account_states.items():
-            yield "account:" + id, self._account(id)
-            yield from self._cooldowns(account_state).items()
+        for account_state in self._ledger.account_states.values():
+            yield from self._of_account(account_state)
         for record in self.fleet.leases:
             yield f"lease:{record.key}", self.lease(record)
         if self._ledger.external:
@@ -224,6 +252,13 @@ class FleetEntries:
         for what, claim in self.fleet.claims.items():
             if claim.number:
                 yield "claim:" + what, self._claim(what)
+
+    def _of_account(self, account_state: AccountState) -> Iterator[tuple[str, str]]:
+        id = account_state.id
+        yield "account:" + id, self._account(id)
+        yield from self._cooldowns(account_state).items()
+        if (limit := self._limit(account_state)) is not None:
+            yield "limit:" + id, limit
 
     def memories(self) -> Iterator[tuple[str, str]]:
         """Return the jobs that were released, as entries."""
@@ -263,6 +298,7 @@ class FleetEntries:
                 ledger.place(account_state)
                 ledger.forget(account_state)
                 self._told_cooldowns.pop(id, None)
+                self._told_limits.pop(id, None)
 
     def _apply_lease(self, key: str, fields: Fields, over: bool) -> None:
         record = self._ledger.records.get(key)
@@ -279,8 +315,8 @@ class FleetEntries:
                 self.fleet.unheard.get(owner_of(key), {}).pop(key, None)
 
     def _add_told(self, key: str, fields: Fields) -> None:
-        state, account, since, host_pid, label, scope, job_id, *more = _filled(fields, 14)
-        state_since, end, given, adverse, missed, wall_end, latest = more[:7]
+        state, account, since, host_pid, label, scope, job_id, *more = _filled(fields, 16)
+        state_since, end, given, adverse, missed, wall_end, latest, accepted, declined = more[:9]
         record = FleetLease(key, label, scope)
         record.owner, record.held_since, record.state = host_pid, self._instant(since), _STATES[state or ""]
         if job_id is not None:
@@ -290,6 +326,10 @@ class FleetEntries:
             record.given = None if given is None else float(given)
         if adverse is not None:
             record.adverse = True
+        if accepted is not None:
+            record.accepted = True
+        if declined is not None:
+            record.declined = True
         if missed is not None:
             record.missed = int(missed)
         if wall_end is not None:
@@ -349,6 +389,22 @@ class FleetEntries:
             del self._told_cooldowns[account_state.id]
         ledger.place_anew(account_state)
 
+    def _apply_limit(self, id: str, fields: Fields, over: bool) -> None:
+        if over and id not in self._ledger.account_states:
+            return  # it went with its account
+        ledger, account_state = self._ledger, self.fleet.make_sure_of(id)
+        if over:
+            self._told_limits.pop(id, None)
+            ledger.take_over_limit(account_state, None)
+        else:
+            jobs, next_at, wait, trial, due = _filled(fields, 5)[:5]
+            limit = Limit(
+                int(jobs or 1), self._instant(next_at), float(wait or FIRST_WAIT), trial, due == "1"
+            )
+            ledger.take_over_limit(account_state, limit)
+            self._told_limits[id] = self._limit(account_state) or ""
+        ledger.place(account_state)
+
     def _apply_process(self, name: str, fields: Fields, over: bool) -> None:
         process = self.fleet.processes.get(name)
         self.fleet.line = None
@@ -370,6 +426,7 @@ class FleetEntries:
         self.fleet.deadlines.set(("look", name), process.look_at)
         if account is not None:
             record = FleetLease(f"{name}-offer")
+            record.reserves = True
             record.adverse, record.held_since, record.state = (
                 True,
                 self._instant(until) - ops.OFFER_SECONDS,

@@ -134,8 +134,8 @@ class _Accounts(Ledger):
 
     def place(self, account_state: AccountState) -> None:
         """Put an account where its room says, and forget none: so it is with what another ledger decided."""
-        left = account_state.left > 0
-        self.selector.update(account_state, left and (not account_state.cooldowns or account_state.fits()))
+        account_state.plain = not account_state.cooldowns and account_state.limit is None
+        self.selector.update(account_state, account_state.left > 0 and account_state.fits())
 
     def place_anew(self, account_state: AccountState) -> None:
         """The same for one whose cooldowns or configuration have changed."""
@@ -242,6 +242,7 @@ class FleetLedger:
         if self.line is None or self.line:
             expired += self._offer_all(draw)
         hope = self._hope(operation) if result is None and isinstance(operation, ops.Acquire) else None
+        learned, self.ledger.limit_changes = tuple(self.ledger.limit_changes), []
         due = self.next_end = min(self.ledger.timers.next, self.deadlines.next)
         since = self.ledger.detached_since.next
         return ops.Reply(
@@ -251,6 +252,7 @@ class FleetLedger:
             None if since == math.inf else now - since,
             tuple(expired),
             hope,
+            learned,
             None if self.ruling is self.settings else _told_of(self.ruling),
         )
 
@@ -344,7 +346,7 @@ class FleetLedger:
         ]
         gone = [self._gone(record, HELD) for record in held]
         for record in held:
-            self.ledger.end(record)
+            self.ledger.end(record, self.now)
             self._note_end(record.key, "expired")
         return gone
 
@@ -405,7 +407,7 @@ class FleetLedger:
         record, process.offer = process.offer, None
         if record is not None:
             self.deadlines.drop(("offer", process.name))
-            self.ledger.end(record)
+            self.ledger.end(record, self.now)
             self._note_process(process.name)
 
     def _offer_all(self, draw: Callable[[], float]) -> list[ops.EndedLease]:
@@ -440,7 +442,7 @@ class FleetLedger:
 
     def _reserve(self, process: Process, id: str) -> None:
         record = FleetLease(f"{process.name}-offer")
-        record.adverse = True  # that an offer ends says nothing about its account
+        record.reserves = record.adverse = True  # that it ends says nothing about its account
         self.ledger.take(SlotRequest(record, accounts=frozenset({id})), self.now)
         process.offer, process.offer_until = record, self.now + ops.OFFER_SECONDS
         self.deadlines.set(("offer", process.name), process.offer_until)
@@ -461,6 +463,8 @@ class FleetLedger:
 
     def _grant(self, owner: ops.Owner, take: ops.Acquire) -> LeaseRecord | None:
         record = FleetLease(take.key, take.label, take.scope)
+        if take.max_jobs is not None:
+            record.max_jobs = take.max_jobs
         request = SlotRequest(record, take.draw, None, take.max_jobs)
         if take.accounts is not None:
             id = self._first_that_fits(request, take.accounts)
@@ -510,7 +514,7 @@ class FleetLedger:
         self._bar(key, by)
         if record.job_id is not None:
             self._note_job(record.job_id, "done")
-        self.ledger.end(record, self.now)
+        self.ledger.end(record, self.now, released=True)
 
     def _bar(self, key: str, by: str) -> None:
         """Have nothing bring a lease back that was ended on purpose."""
@@ -567,23 +571,13 @@ class FleetLedger:
 
     # -- verdicts -----------------------------------------------------------------------------------
 
-    def _report(self, _: ops.Owner, report: ops.Report) -> bool:
-        ledger, record = self.ledger, self.ledger.records.get(report.key)
-        if record is None:
-            return False
-        if report.accepted:
-            ledger.accept(record)
-        if report.doubt and record.state is not BOUND:
-            ttl = self.settings.ambiguous_ttl
-            ledger.doubt(record, self.now + ttl, self.now)
+    def _report(self, _: ops.Owner, report: ops.Report) -> ops.Reported:
+        record, ttl = self.ledger.records.get(report.key), self.settings.ambiguous_ttl
+        if record is not None and report.doubt and record.state is not BOUND:
             self._give(record, ttl)
-        if report.adverse and not record.adverse:
-            record.adverse = True
-            self.changed["lease:" + report.key] = None
-        if report.seconds is not None:
-            until = self.now + report.seconds
-            ledger.cool(record.account_state, report.scope, until, report.reason, report.worth_waiting)
-        return True
+        elif record is not None:
+            self.changed[f"lease:{report.key}"] = None
+        return ops.Reported(record is not None, self.ledger.report(report, self.now, self.now + ttl))
 
     def _cool(self, _: ops.Owner, cool: ops.Cool) -> bool:
         account_state = self.ledger.account_states.get(cool.account)
@@ -693,7 +687,7 @@ class FleetLedger:
             self.changed[f"lease:{record.key}"] = None
         for record in [*self._in_state(plan.reclaim, BOUND), *self._in_state(plan.resolve, AMBIGUOUS)]:
             self._bar(str(record.key), "own")
-            ledger.end(record)
+            ledger.end(record, self.now)
             ended.append(str(record.key))
         return tuple(ended)
 
@@ -796,7 +790,7 @@ class FleetLedger:
         shift = min(by_wall, now - seen)
         for record in [record for record in ledger.records.values() if record.state is HELD]:
             record.adverse = True  # its account is no better for that
-            ledger.end(record)
+            ledger.end(record, now)
         for process in list(self.processes.values()):
             self.deadlines.drop(("look", process.name))
             self.deadlines.drop(("offer", process.name))
@@ -809,6 +803,9 @@ class FleetLedger:
             for cooldown in account_state.cooldowns.values()
         ):
             cooldown.until += shift
+        for account_state in ledger.account_states.values():
+            if (limit := account_state.limit) is not None:
+                account_state.limit = limit._replace(next_trial_at=limit.next_trial_at + shift)
         self._shift_memories(shift)
         ledger.recount()
         self.boot, self.wall_offset, self.restarted_at = boot, wall_offset, now

@@ -18,6 +18,9 @@ from typing import NamedTuple
 from cachetools import TTLCache
 
 from balancer.models import Account, AccountTable
+from balancer.rules import limits
+from balancer.rules.limits import Limit
+from balancer.rules.operations import LimitChange, Report
 from balancer.rules.records import (
     AMBIGUOUS,
     BOUND,
@@ -63,8 +66,8 @@ class Ledger:
         self.selector: Selector = STRATEGIES[strategy]()
         self.lower_only = lower_only
         """A request's ``max_jobs`` can lower an account's capacity but not raise it."""
-        self.timers: TimerQueue[LeaseRecord | Cooldown] = TimerQueue()
-        """What ends by itself: bound and ambiguous leases, and accounts that are cooling."""
+        self.timers: TimerQueue[LeaseRecord | Cooldown | AccountState] = TimerQueue()
+        """What changes by itself: bound and ambiguous leases and cooldowns end, an account is to be tried."""
         self.detached_since: TimerQueue[LeaseRecord] = TimerQueue()
         """Bound and ambiguous leases by since when: no block of code will end them."""
         self.jobs: dict[str, LeaseRecord] = {}
@@ -75,6 +78,8 @@ class Ledger:
         """Jobs that were released, and when: the server's list may lag behind."""
         self.external: Mapping[str, int] = {}
         """Jobs of others on each account, as last listed; accounts that are not here have none."""
+        self.limit_changes: list[LimitChange] = []
+        """What was learned, to be told."""
         self.scoped: set[AccountState] = set()
         """Accounts that do not cool down as a whole: some scopes find no room there, others may."""
         self._hopes = 0
@@ -85,7 +90,7 @@ class Ledger:
 
     def fits(self, request: SlotRequest, account_state: AccountState) -> bool:
         """Whether ``request`` may be served by ``account_state`` now, its constraints apart."""
-        if request.max_jobs is None and not account_state.cooldowns and account_state.kept_for is None:
+        if request.max_jobs is None and account_state.plain:
             return account_state.left > 0
         return account_state.fits(self.capacity_for(request, account_state), request.scope, request.record)
 
@@ -168,8 +173,14 @@ class Ledger:
 
     # -- cooldowns and probing ----------------------------------------------------------------
 
-    def accept(self, record: LeaseRecord) -> None:
-        """The account took the job: if this lease probes, the probing is over."""
+    def accept(self, record: LeaseRecord, now: float) -> None:
+        """The account took the job: if this lease is a probe or a trial, it went well."""
+        record.accepted, record.declined = True, False
+        account_state = record.account_state
+        limit, capacity = account_state.limit, account_state.account.capacity
+        if limit is not None and limit.trial == record.key:
+            self.set_limit(account_state, limits.trial_accepted(limit, capacity, now))
+            self._note_limit(account_state, limit)
         self.conclude(record, well=True)
 
     def cool(
@@ -191,6 +202,7 @@ class Ledger:
         for cooldown in account_state.cooldowns.values():
             self.timers.drop(cooldown)
         account_state.cooldowns = NO_COOLDOWNS
+        self.set_limit(account_state, None)
         self.update_cooldowns(account_state)
 
     def conclude(self, record: LeaseRecord, *, well: bool) -> None:
@@ -202,6 +214,83 @@ class Ledger:
                 if well and not cooldown.cooling:
                     account_state.drop_cooldown(scope)
         self.update_cooldowns(account_state)
+
+    # -- learned limits -----------------------------------------------------------------------
+
+    def report(self, report: Report, now: float, doubt_until: float) -> bool:
+        """Put what an answer said into effect. True: the account cools for it."""
+        record, account_state = self.records.get(report.key), self.account_states.get(report.account)
+        only_full = (
+            report.teaches and account_state is not None and self._learn(report.key, account_state, now)
+        )
+        if record is not None:
+            if report.accepted:
+                self.accept(record, now)
+            if report.doubt:
+                self.doubt(record, doubt_until, now)
+            elif not report.accepted:
+                self.decline(record, now)
+            record.adverse = record.adverse or report.adverse
+        if account_state is None or report.seconds is None or (only_full and not report.named):
+            return False
+        until = now + report.seconds
+        self.cool(account_state, report.scope, until, report.reason, report.worth_waiting)
+        return True
+
+    def _learn(self, key: Key, account_state: AccountState, now: float) -> bool:
+        """Learn from the refusal of a job how many its account bears.
+
+        True: other jobs run there, so that the account is only full, and need not cool.
+        A lease whose job was taken before teaches nothing, as the refusal is of something else.
+        """
+        record = self.records.get(key)
+        if record is not None and record.accepted:
+            return False
+        limit, others = account_state.limit, account_state.jobs_beside(key)
+        if limit is not None and limit.trial == key:
+            after: Limit | None = limits.trial_refused(limit, now)
+        else:
+            after = limits.refused(limit, account_state.account.capacity, others, now)
+        self.set_limit(account_state, after)
+        self._note_limit(account_state, limit)
+        return others > 0
+
+    def _note_limit(self, account_state: AccountState, before: Limit | None) -> None:
+        """Note it if it is known by now that an account bears more or fewer jobs than was thought."""
+        capacity = account_state.account.capacity
+        was = limits.bound(capacity, before, may_try=False)
+        bears = limits.bound(capacity, account_state.limit, may_try=False)
+        if bears != was:
+            self.limit_changes.append(LimitChange(account_state.id, bears, capacity, bears > was))
+
+    def decline(self, record: LeaseRecord, now: float) -> None:
+        """No job was taken: nothing runs on the lease's slot, and nothing is learned if it is a trial."""
+        record.declined = not record.accepted
+        self._end_trial(record, now)
+
+    def set_limit(self, account_state: AccountState, limit: Limit | None) -> None:
+        """Have ``limit`` in force for the account; None: none."""
+        self.take_over_limit(account_state, limit)
+        self.update_selector(account_state)
+
+    def take_over_limit(self, account_state: AccountState, limit: Limit | None) -> None:
+        """Do so without a look at where the account stands."""
+        account_state.limit = limit
+        self._time_trial(account_state)
+        account_state.compute_left()
+
+    def _time_trial(self, account_state: AccountState) -> None:
+        at = limits.due_at(account_state.limit)
+        if at is None:
+            self.timers.drop(account_state)
+        else:
+            self.timers.set(account_state, at)
+
+    def _end_trial(self, record: LeaseRecord, now: float) -> None:
+        """If the lease is a trial, it has ended without an answer to its question."""
+        limit = record.account_state.limit
+        if limit is not None and limit.trial == record.key:
+            self.set_limit(record.account_state, limits.trial_over(limit, now))
 
     # -- the configuration and the server's list ----------------------------------------------
 
@@ -230,6 +319,9 @@ class Ledger:
         if account_state is None:
             account_state = self.account_states[account.id] = AccountState(account)
         healed = account_state.account.broken is not None and account.broken is None
+        if healed or account_state.account.capacity != account.capacity:
+            account_state.limit = None
+            self.timers.drop(account_state)
         account_state.account, account_state.draining = account, False
         if healed:
             for cooldown in account_state.cooldowns.values():
@@ -259,6 +351,7 @@ class Ledger:
     def update_selector(self, account_state: AccountState) -> None:
         """Have the account stand among those with room exactly if it has room."""
         simple = not account_state.cooldowns and account_state.kept_for is None
+        account_state.plain = simple and account_state.limit is None
         self.selector.update(account_state, account_state.left > 0 and (simple or account_state.fits()))
         if account_state.draining and not account_state.held and not account_state.cooling:
             self.forget(account_state)
@@ -266,6 +359,7 @@ class Ledger:
     def forget(self, account_state: AccountState) -> None:
         """Take an account that has no room out for good."""
         self.account_states.pop(account_state.id, None)
+        self.timers.drop(account_state)
         self.selector.forget(account_state)
         self.scoped.discard(account_state)
         self._count_hope(account_state, None)
@@ -293,10 +387,15 @@ class Ledger:
         expired: list[LeaseRecord] = []
         changed: list[AccountState] = []
         for thing in self.timers.due(now):
+            if isinstance(thing, AccountState):
+                changed.append(thing)
+                if thing.limit is not None:
+                    self.set_limit(thing, limits.time_passed(thing.limit, now))
+                continue
             changed.append(thing.account_state)
             if isinstance(thing, LeaseRecord):
                 expired.append(thing)
-                self.end(thing)
+                self.end(thing, now)
             else:
                 thing.cooling = False
                 self.update_cooldowns(thing.account_state)
@@ -336,24 +435,30 @@ class Ledger:
         if account_state.cooldowns:
             for cooldown in account_state.cooldowns_for(record.scope):
                 cooldown.probe = record.key
+        limit, running = account_state.limit, account_state.running
         self.records[record.key] = account_state.held[record.key] = record
         account_state.left -= 1
+        if limit is not None and record.max_jobs is None and not record.reserves:
+            account_state.limit = limits.granted(limit, record.key, running)
+            account_state.compute_left()
         record.state = HELD
         self.update_selector(account_state)
 
-    def end(self, record: LeaseRecord, released_at: float | None = None) -> AccountState:
+    def end(self, record: LeaseRecord, now: float, *, released: bool = False) -> AccountState:
         """End a live lease, whatever its state, and return its account.
 
-        ``released_at``: its user says so then; None: it ends by itself, and may end another time.
+        ``released``: its user says so; if not, it ends by itself, and its job may end another time.
         """
         account_state = record.account_state
+        if account_state.limit is not None:
+            self._end_trial(record, now)
         record.state = ENDED
         del self.records[record.key], account_state.held[record.key]
         account_state.left += 1
         if record.job_id is not None:
             self.jobs.pop(record.job_id, None)
-            if released_at is not None:
-                self.done[record.job_id] = released_at
+            if released:
+                self.done[record.job_id] = now
         if record.end is not None:
             self.timers.drop(record)
             self.detached_since.drop(record)
@@ -374,19 +479,20 @@ class Ledger:
             raise ValueError(f"job_id {job_id!r}: the lease is bound to {record.job_id!r} already")
         if job_id in self.early:
             record.job_id = job_id
-            self.conclude(record, well=True)
-            self.end(record, now)
+            self.accept(record, now)
+            self.end(record, now, released=True)
             self.early.pop(job_id, None)
             return False
         record.job_id, record.missed = job_id, 0
         self.jobs[job_id] = record
         self._loosen(record, BOUND, end, now)
-        self.conclude(record, well=True)
+        self.accept(record, now)
         return True
 
     def doubt(self, record: LeaseRecord, end: float, now: float) -> None:
         """Keep the slot of a lease of which nobody knows whether its job runs, until ``end``."""
         if record.state != BOUND:
+            self._end_trial(record, now)
             self._loosen(record, AMBIGUOUS, end, now)
 
     def _loosen(self, record: LeaseRecord, state: str, end: float, now: float) -> None:
@@ -433,7 +539,14 @@ class Ledger:
             self._recount_row(record)
         for account_state in list(self.account_states.values()):
             self.recount_cooldowns(account_state)
+            self._recount_limit(account_state)
             self.recompute(account_state)
+
+    def _recount_limit(self, account_state: AccountState) -> None:
+        limit = account_state.limit
+        if limit is not None and limit.trial not in account_state.held:
+            account_state.limit = limit._replace(trial=None)
+        self._time_trial(account_state)
 
     def _recount_row(self, record: LeaseRecord) -> None:
         record.account_state.held[record.key] = record

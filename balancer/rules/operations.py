@@ -22,7 +22,7 @@ What nearly every call is made of is a tuple: to make a frozen dataclass costs f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -129,13 +129,20 @@ class Renew:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Put into effect what an answer said about a lease and its account. Answer: whether it is live."""
+    """Put into effect what an answer said about a lease and its account. Answer: a :class:`Reported`.
 
-    key: str
+    Though the lease may have ended, what was said of the account holds.
+    """
+
+    key: Hashable
+    account: str
     accepted: bool = False
-    """The account took the job: if this lease probes, the probing is over."""
+    """The account took the job: if this lease probes, or is a trial, that went well."""
     doubt: bool = False
-    """Nobody knows whether the job runs: the lease becomes ambiguous, unless it is bound."""
+    """Nobody knows whether the job runs: the lease becomes ambiguous, unless it is bound.
+
+    With neither of the two no job was taken.
+    """
     adverse: bool = False
     """The end of this lease will not prove the account well."""
     seconds: float | None = None
@@ -143,6 +150,10 @@ class Report:
     scope: str | None = None
     reason: str = ""
     worth_waiting: bool = True
+    named: bool = False
+    """The answer said how long the cooldown is, so that it holds whatever else is learned."""
+    teaches: bool = False
+    """A refusal that tells how many jobs the account bears, unless this lease was accepted before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +310,24 @@ Operation = (
 # -- answers --------------------------------------------------------------------------------------------
 
 
+class Reported(NamedTuple):
+    """What became of a report."""
+
+    live: bool
+    """The lease is there."""
+    cooling: bool
+    """The account cools for what was said."""
+
+
+class LimitChange(NamedTuple):
+    """It is known by now that an account bears fewer jobs than was thought, or more."""
+
+    account: str
+    limit: int
+    capacity: int
+    raised: bool
+
+
 class Granted(NamedTuple):
     """A lease was granted."""
 
@@ -426,6 +455,8 @@ class Reply(NamedTuple):
     """Leases that this operation found ended by themselves."""
     hope: bool | None = None
     """Whether waiting may help, told to an :class:`Acquire` that got nothing. None: nobody looked."""
+    limits: tuple[LimitChange, ...] = ()
+    """What this operation has taught about accounts."""
     ruling: Mapping[str, Any] | None = None
     """Name -> value of the settings that count, if they are not those of this pool. Told now and then."""
 

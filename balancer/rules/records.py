@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from balancer.models import Account
+from balancer.rules import limits
+from balancer.rules.limits import Limit
 
 OUT = -1
 """Place of an account that stands in no list of a selector."""
@@ -38,6 +40,12 @@ class LeaseRecord:
     """When it ends by itself; None while its process keeps it."""
     adverse: bool = False
     """An answer spoke against the account: its end does not prove the account well."""
+    accepted: bool = False
+    """Its job was taken, as an answer or a bind has said: what comes later is about something else."""
+    declined: bool = False
+    """Its last answer proves that no job was taken: nothing runs on its slot."""
+    reserves: bool = False
+    """It is no lease: it stands for a slot that is offered to a process."""
     owner: str | None = None
     """``host:pid`` of its process where that may be another one."""
     missed: int = 0
@@ -148,7 +156,9 @@ class AccountState:
         "id",
         "kept_for",
         "left",
+        "limit",
         "place",
+        "plain",
     )
 
     def __init__(self, account: Account) -> None:
@@ -159,9 +169,13 @@ class AccountState:
         self.cooldowns: Mapping[str | None, Cooldown] = NO_COOLDOWNS
         """By scope; the account's own under None."""
         self.draining = False
+        self.limit: Limit | None = None
+        """What refusals have taught about it."""
         self.left = 0
-        """Leases that unconstrained jobs may still take: capacity, none if not usable, less external
-        jobs and ``held``. Below 0: it is over its capacity."""
+        """Leases that unconstrained jobs may still take: its bound, none if not usable, less external
+        jobs and ``held``. Below 0: it is over its bound."""
+        self.plain = True
+        """``left`` is all that decides. Follows from the rest in :meth:`Ledger.update_selector`."""
         self.place = OUT
         self.kept_for: LeaseRecord | None = None
         """The one lease that may be granted on it: its caller needs it emptier than others leave it."""
@@ -180,14 +194,27 @@ class AccountState:
         return any(cooldown.cooling for cooldown in self.cooldowns.values())
 
     @property
+    def running(self) -> int:
+        """Jobs that count against its bound."""
+        return len(self.held) + self.external
+
+    def jobs_beside(self, key: Key) -> int:
+        """Return how many jobs are known to run there beside that of the lease ``key``."""
+        return self.external + sum(
+            not each.declined and not each.reserves and each.state is not AMBIGUOUS
+            for each in self.held.values()
+            if each.key != key
+        )
+
+    @property
     def load(self) -> float:
         """Share of the capacity that is in use."""
-        return (len(self.held) + self.external) / self.account.capacity
+        return self.running / self.account.capacity
 
     def compute_left(self) -> None:
         """Work ``left`` out again, from the whole state: differences would let it drift."""
-        limit = max(0, self.account.capacity - self.external) if self.usable else 0
-        self.left = limit - len(self.held)
+        bound = limits.bound(self.account.capacity, self.limit)
+        self.left = (max(0, bound - self.external) if self.usable else 0) - len(self.held)
 
     def put_cooldown(self, cooldown: Cooldown) -> None:
         """Have ``cooldown`` in force for its scope."""
@@ -217,7 +244,7 @@ class AccountState:
         if capacity is None:
             if self.left <= 0:
                 return False
-        elif not self.usable or len(self.held) + self.external >= capacity:
+        elif not self.usable or self.running >= limits.bound(capacity, self.limit, may_try=False):
             return False
         return not self.cooldowns or not any(cooldown.blocks for cooldown in self.cooldowns_for(scope))
 
@@ -248,8 +275,15 @@ class AccountState:
                 return "full: probing after a cooldown, one lease at a time"
         if self.kept_for is not None:
             return "full: kept for a caller who needs it emptier than others leave it"
+        return self._why_full(capacity)
+
+    def _why_full(self, capacity: int | None) -> str:
         allowed = self.account.capacity if capacity is None else capacity
-        return f"full: {len(self.held)} in flight and {self.external} external of {allowed}"
+        bound = limits.bound(allowed, self.limit, may_try=capacity is None)
+        if bound == allowed:
+            return f"full: {len(self.held)} in flight and {self.external} external of {allowed}"
+        external = f" and {self.external} external" if self.external else ""
+        return f"full: {len(self.held)} in flight{external}, limited to {bound} of {allowed} by a 429"
 
     @property
     def state(self) -> str:

@@ -31,8 +31,12 @@ _GOOGLE_FLOW = Service(
             until="utc-midnight",
         ),
         VerdictRule(status=429, verdict="EXHAUSTED", match=r"USER_QUOTA_REACHED", seconds=1800),
-        VerdictRule(status=429, verdict="BUSY", match=r"USER_REQUESTS_THROTTLED", seconds=1800),
-        VerdictRule(status=429, verdict="BUSY", match=r"UNUSUAL_ACTIVITY_TOO_MUCH_TRAFFIC", seconds=60),
+        VerdictRule(
+            status=429, verdict="BUSY", match=r"USER_REQUESTS_THROTTLED", seconds=1800, teaches=False
+        ),
+        VerdictRule(
+            status=429, verdict="BUSY", match=r"UNUSUAL_ACTIVITY_TOO_MUCH_TRAFFIC", seconds=60, teaches=False
+        ),
         *CREDITS,
         VerdictRule(status=403, verdict="BUSY", match=r"captcha_quality"),
         VerdictRule(status=403, verdict="EXHAUSTED", match=r"MODEL_ACCESS_DENIED", scoped=True),
@@ -76,7 +80,7 @@ _GOOGLE_VIDS = Service(
     final=DONE,
     rules=(
         VerdictRule(status=429, verdict="EXHAUSTED", match=r"left this month|resets at|allowance"),
-        VerdictRule(status=429, verdict="BUSY", seconds=60),
+        VerdictRule(status=429, verdict="BUSY", seconds=60, teaches=False),
         VerdictRule(status=403, verdict="EXHAUSTED", match=r"allowance|\bplan\b", scoped=True),
         VerdictRule(status=596, verdict="BROKEN", match=r"re-?add"),
         VerdictRule(status=596, verdict="BROKEN", seconds=60),

@@ -72,6 +72,9 @@ class VerdictRule:
     """Says nothing about this account: no cooldown is put on it."""
     refresh: bool = False
     """The configuration has changed under us: a refresh is due."""
+    teaches: bool = True
+    """A 429 that is BUSY by this rule tells how many jobs the account bears. False: it is about how fast or
+    what was asked, or about the service; the account cools down and keeps the limit that it has."""
 
     def __post_init__(self) -> None:
         freeze(self)

@@ -22,7 +22,7 @@ import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,9 +31,11 @@ from balancer.errors import BalancerError
 from balancer.models import AccountTable, JobList
 from balancer.rules.freshness import Schedule
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.limits import due_at
+from balancer.rules.operations import Cool, LimitChange, Report
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import Key, LeaseRecord, SlotRequest
-from balancer.useapi.verdicts import VerdictDetails
+from balancer.useapi.verdicts import Verdict, VerdictDetails
 from balancer.waiting.drivers import Step
 from balancer.waiting.queue import Waiter, WaitQueue
 
@@ -105,6 +107,24 @@ class Totals:
         self.waited += seconds
 
 
+def report_of(record: LeaseRecord, details: VerdictDetails) -> Report:
+    """Return what a verdict has the store do."""
+    return Report(
+        key=record.key,
+        account=record.account_state.id,
+        accepted=details.verdict is Verdict.ACCEPTED,
+        doubt=details.verdict is Verdict.AMBIGUOUS,
+        adverse=details.verdict.adverse,
+        seconds=None if details.pool_wide else details.seconds,
+        scope=record.scope if details.scoped else None,
+        reason=details.reason,
+        worth_waiting=details.worth_waiting,
+        named=details.named,
+        # With a capacity of its own the server went by that; and after its job was taken, by something else.
+        teaches=details.teaches and record.max_jobs is None and not record.accepted,
+    )
+
+
 class Outlook(NamedTuple):
     """What a caller is told who is turned away. Instants are the pool's clock's; infinity: never."""
 
@@ -133,6 +153,8 @@ def next_end(ledger: Ledger, slot_request: SlotRequest, most: int) -> float:
         if account_state.usable:
             cooling = [each.until for each in account_state.cooldowns_for(slot_request.scope) if each.cooling]
             records = [record.end for record in account_state.held.values() if record.end is not None]
+            if slot_request.max_jobs is None and (trial := due_at(account_state.limit)) is not None:
+                records.append(trial)
             ends.append(max(cooling) if cooling else min(records, default=math.inf))
     return min(ends, default=math.inf)
 
@@ -209,6 +231,23 @@ class Store(ABC):
     def note(self, level: str, event: str, **keys: Any) -> None:
         """Have an event logged once the lock is free."""
         self.events.append((level, event, {"service": self.service, **keys}))
+
+    def note_cooling(self, account: str, cause: Report | Cool) -> None:
+        """Have it logged that an account cools down."""
+        self.note(
+            "info",
+            "account_cooling",
+            account=account,
+            scope=cause.scope,
+            seconds=cause.seconds,
+            reason=cause.reason,
+        )
+
+    def note_limits(self, changes: Iterable[LimitChange]) -> None:
+        """Have it logged what was learned about how many jobs accounts bear."""
+        for change in changes:
+            event = "limit_raised" if change.raised else "limit_learned"
+            self.note("info", event, account=change.account, limit=change.limit, capacity=change.capacity)
 
     def facts(self, record: LeaseRecord) -> dict[str, Any]:
         """Return what an event says about a lease."""

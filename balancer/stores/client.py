@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import RLock
 from typing import Any
 
 from balancer.errors import StoreUnavailable
-from balancer.rules.operations import Backend, Operation, Register, Reply
+from balancer.rules.operations import Backend, LimitChange, Operation, Register, Reply, Reported
 from balancer.rules.records import LeaseRecord
 from balancer.stores.held_leases import HeldLeases
 from balancer.stores.outbox import Outbox
 from balancer.waiting.drivers import BackendCall, Flow, Sleep
+from balancer.waiting.queue import WaitQueue
 
 PATIENCE = 5.0
 """Seconds for which an operation is tried again while the store is away."""
@@ -36,13 +37,13 @@ class BackendClient:
         backend: Carries out operations.
         held: The leases of this process, which replies may end.
         outbox: Of the worker, which is woken if a lease that lives was missed.
+        wait_queue: Who waits in this process, and may be served earlier than was known.
         lock: Guards the store's state in this process.
         now: The pool's clock.
-        table_version: Returns the version of the table that this process goes by; None: it has none yet.
         catch_up: Reads the table that another process has put in force.
-        on_told: Takes in, under the lock, for how many seconds the oldest bound or ambiguous lease has been
-            so; None: there is none. Returns whether somebody waits.
+        reschedule: Has the timekeeper know when the source is to be asked next (under the lock).
         note: Notes an event, to be logged once the lock is free.
+        note_limits: Notes what was learned about accounts.
         flush: Logs and wakes what was noted.
     """
 
@@ -51,19 +52,24 @@ class BackendClient:
         backend: Backend,
         held: HeldLeases,
         outbox: Outbox,
+        wait_queue: WaitQueue,
         *,
         lock: RLock,
         now: Callable[[], float],
-        table_version: Callable[[], int | None],
         catch_up: Callable[[], Flow[None]],
-        on_told: Callable[[float | None], bool],
+        reschedule: Callable[[], None],
         note: Callable[..., None],
+        note_limits: Callable[[Iterable[LimitChange]], None],
         flush: Callable[[], None],
     ) -> None:
         self.backend = backend
         self._held, self._outbox, self._lock, self._now = held, outbox, lock, now
-        self._table_version, self._catch_up, self._on_told = table_version, catch_up, on_told
-        self._note, self._flush = note, flush
+        self._wait_queue, self._catch_up, self._reschedule = wait_queue, catch_up, reschedule
+        self._note, self._note_limits, self._flush = note, note_limits, flush
+        self.version: int | None = None
+        """Of the table that this process goes by; None: it has none yet."""
+        self.detached_since = math.inf
+        """Since when the oldest bound or ambiguous lease has been so."""
         self.due_at = math.inf
         """When something in the store ends by itself, as far as is known."""
         self.hope_until = -math.inf
@@ -129,7 +135,7 @@ class BackendClient:
         Everything that this process holds is brought back with it: once told, the store counts us as known.
         """
         said = yield from self.ask(operation, patience, limit)
-        if record is None or said not in ("lost", False):
+        if record is None or not _is_lost(said):
             return said
         ended = yield from self.ask(Register(self._held.states(record)), patience, limit)
         self._held.on_ended_elsewhere(ended)
@@ -156,19 +162,25 @@ class BackendClient:
 
     def take_in(self, reply: Reply) -> bool:
         """Take in what every reply tells. True: another table is in force than this process knows."""
-        _, version, due, detached, expired, hope, settings = reply
+        _, version, due, detached, expired, hope, learned, settings = reply
+        waits = bool(self._wait_queue.waiters)
         with self._lock:
-            self.due_at = math.inf if due is None else self._now() + due
-            waited_for = self._on_told(detached)
+            now = self._now()
+            self.due_at = math.inf if due is None else now + due
+            if detached is not None or waits or self.detached_since != math.inf:
+                self.detached_since = math.inf if detached is None else now - detached
+                self._reschedule()
             # One of ours: we were missed while the store was away, or we were stopped. But we live.
             missed = [gone for gone in expired if not self._held.on_expired(gone)]
             if hope:
                 self.hope_until = time.monotonic() + SEEN_FOR
-            known = self._table_version()
+            behind = self.version is not None and version != self.version
         if missed:
             self._outbox.request_heartbeat()
-        if waited_for:
+        if waits:
             self._outbox.hasten()  # who waits may be served earlier than was known
+        if learned:
+            self._note_limits(learned)
         if settings is not None and not self._settings_differ:
             self._settings_differ = True
             self._note(
@@ -179,7 +191,7 @@ class BackendClient:
                 job_ttl=settings["job_ttl"],
                 ambiguous_ttl=settings["ambiguous_ttl"],
             )
-        return known is not None and version != known
+        return behind
 
     # -- leases whose object is gone ---------------------------------------------------------------------
 
@@ -192,6 +204,11 @@ class BackendClient:
                 except StoreUnavailable:
                     self._outbox.send(end)
             self._held.strike_off(record)
+
+
+def _is_lost(said: object) -> bool:
+    """Whether an answer says that the lease is not there."""
+    return said in ("lost", False) or (isinstance(said, Reported) and not said.live)
 
 
 def answer_within(patience: float) -> float:

@@ -62,6 +62,7 @@ class HeldLeases:
             record = self.held.pop(key, None) or self.detached.pop(key, None)
             if record is not None:
                 record.job_id, record.state = job_id or record.job_id, state
+                record.accepted = record.accepted or job_id is not None
                 if state is not ENDED:
                     self.detached[key] = record
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from balancer.errors import BalancerError, LeaseLost, SourceUnavailable, TooManyWaiting
 from balancer.models import AccountTable, JobList
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.operations import Cool, Report
 from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
 from balancer.rules.records import (
     AMBIGUOUS,
@@ -28,9 +29,9 @@ from balancer.rules.records import (
     LeaseRecord,
     SlotRequest,
 )
-from balancer.stores.base import Outcome, Process, ReentrantCall, Store, WaiterMaker
+from balancer.stores.base import Outcome, Process, ReentrantCall, Store, WaiterMaker, report_of
 from balancer.stores.memory_fast_path import FastPath, open_fast_path
-from balancer.useapi.verdicts import Verdict, VerdictDetails
+from balancer.useapi.verdicts import VerdictDetails
 from balancer.waiting.queue import KEEP_AFTER, Waiter
 
 T = TypeVar("T")
@@ -162,7 +163,10 @@ class MemoryStore(Store):
         self.wake_all()
 
     def _look_ahead(self, now: float) -> None:
-        """See when something is due next."""
+        """See when something is due next, and have it told what was learned."""
+        if self.ledger.limit_changes:
+            self.note_limits(self.ledger.limit_changes)
+            self.ledger.limit_changes.clear()
         waiting = bool(self.wait_queue.counted)
         due = self.schedule.next_due(now, waiting, self.ledger.detached_since.next)
         first = self.wait_queue.first_to_keep_for() if self.wait_queue.own_capacity else None
@@ -357,9 +361,11 @@ class MemoryStore(Store):
     def _end(self, now: float, record: LeaseRecord | None) -> bool:
         if record is None or self.ledger.records.get(record.key) is not record:
             return False
-        state = self.ledger.end(record, now)
+        state = self.ledger.end(record, now, released=True)
         if self.wait_queue.waiters:
             self._serve_from(state, now)
+            if state.limit is not None:
+                self._look_ahead(now)  # should it have been a trial, the time of the next is known now
         return True
 
     def abandon(self, record: LeaseRecord) -> None:
@@ -373,7 +379,7 @@ class MemoryStore(Store):
             self._withdraw(now, record.waiter)
         elif record.state is HELD and self.ledger.records.get(record.key) is record:
             self.note("warning", "lease_abandoned", **self.facts(record))
-            self._serve([self.ledger.end(record)], now)
+            self._serve([self.ledger.end(record, now)], now)
 
     def bind(self, key: Key, job_id: str, ttl: float) -> bool:
         """Tie a lease to its job for ``ttl`` seconds. False: the job was over already, the slot is free.
@@ -415,16 +421,11 @@ class MemoryStore(Store):
             self._later(self._report, record, details)
 
     def _report(self, now: float, record: LeaseRecord, details: VerdictDetails) -> None:
-        if self.ledger.records.get(record.key) is record:
-            if details.verdict is Verdict.ACCEPTED:
-                self.ledger.accept(record)
-                self._serve([record.account_state], now)
-            if details.verdict is Verdict.AMBIGUOUS:
-                self.ledger.doubt(record, now + self.ttls[AMBIGUOUS], now)
-            record.adverse = record.adverse or details.verdict.adverse
-        state = self.ledger.account_states.get(record.account_state.id)
-        if state is not None:  # though the lease may have ended, what was said of the account holds
-            self._cool(now, state, details, record.scope if details.scoped else None)
+        report, state = report_of(record, details), record.account_state
+        if self.ledger.report(report, now, now + self.ttls[AMBIGUOUS]):
+            self._on_cooling(now, state, report)
+        elif report.accepted:
+            self._serve([state], now)
         self._look_ahead(now)
 
     def mark_ambiguous(self, key: Key) -> None:
@@ -444,30 +445,20 @@ class MemoryStore(Store):
 
     def cool(self, account_id: str, seconds: float, reason: str) -> bool:
         """Put an account in a cooldown by hand. False: there is no such account."""
-        details = VerdictDetails(Verdict.BUSY, seconds=seconds, reason=reason, worth_waiting=True)
-        return self._step(self._cool_by_hand, account_id, details)
+        return self._step(self._cool, Cool(account=account_id, seconds=seconds, reason=reason))
 
-    def _cool_by_hand(self, now: float, account_id: str, details: VerdictDetails) -> bool:
-        state = self.ledger.account_states.get(account_id)
-        if state is not None:
-            self._cool(now, state, details, None)
-            self._look_ahead(now)
-        return state is not None
+    def _cool(self, now: float, cool: Cool) -> bool:
+        state = self.ledger.account_states.get(cool.account)
+        if state is None:
+            return False
+        self.ledger.cool(state, cool.scope, now + cool.seconds, cool.reason, cool.worth_waiting)
+        self._on_cooling(now, state, cool)
+        self._look_ahead(now)
+        return True
 
-    def _cool(self, now: float, state: AccountState, details: VerdictDetails, scope: str | None) -> None:
-        if details.seconds is None or details.pool_wide:
-            return
-        until = now + details.seconds
-        self.ledger.cool(state, scope, until, details.reason, details.worth_waiting)
-        self.note(
-            "info",
-            "account_cooling",
-            account=state.id,
-            scope=scope,
-            seconds=details.seconds,
-            reason=details.reason,
-        )
-        if not details.worth_waiting:
+    def _on_cooling(self, now: float, state: AccountState, cause: Report | Cool) -> None:
+        self.note_cooling(state.id, cause)
+        if not cause.worth_waiting:
             self._wake_hopeless(state)
         self._keep_an_account(now)
 
@@ -539,7 +530,7 @@ class MemoryStore(Store):
         for record in plan.prolong:
             self.ledger.prolong(record, now + self.ttls[BOUND])
         for record in (*plan.reclaim, *plan.resolve):
-            changed.append(self.ledger.end(record))
+            changed.append(self.ledger.end(record, now))
         self.totals.reclaimed += len(plan.reclaim) + len(plan.resolve)
         for record in plan.reclaim:
             self.note("warning", "lease_reclaimed", **{**self.facts(record), "state": BOUND})

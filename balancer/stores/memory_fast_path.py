@@ -153,7 +153,7 @@ def _take(  # noqa: PLR0917  # what it closes over, each by its name
             if not place < size == selector.size:
                 return False
             state = states[place]
-            if state.cooldowns:
+            if not state.plain:
                 return False
             record.account_state, record.state = state, HELD
             records[key] = state.held[key] = record
@@ -196,7 +196,7 @@ def _give_back(
                 left > 0
                 and record.state is HELD
                 and record.accepted_job is None
-                and not (busy or fast.closed or waiters or state.cooldowns)
+                and not (busy or fast.closed or waiters or not state.plain)
             ):
                 del records[key], state.held[key]
                 record.state = ENDED

@@ -9,8 +9,7 @@ that the process lives and takes offers; :class:`FleetTasks` fetches and reconci
 While the store is away nothing is refused that can be made up for later: what a user says of a lease is
 noted here at once, and the worker tells the store when it is back.
 
-Mutable, all under the lock: the accounts by id, since when the oldest detached lease has been so, and what
-the parts keep.
+Mutable, all under the lock: the accounts by id, and what the parts keep.
 """
 
 from __future__ import annotations
@@ -42,13 +41,14 @@ from balancer.rules.operations import (
     Renew,
     Reply,
     Report,
+    Reported,
     Reset,
     SetWanted,
     State,
 )
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import BOUND, ENDED, HELD, AccountState, Key, LeaseRecord, SlotRequest
-from balancer.stores.base import Outcome, Outlook, Process, Store, next_end
+from balancer.stores.base import Outcome, Outlook, Process, Store, next_end, report_of
 from balancer.stores.client import AT_LEAST, PATIENCE, BackendClient
 from balancer.stores.fleet_tasks import FleetTasks
 from balancer.stores.heartbeat import Heart
@@ -58,7 +58,7 @@ from balancer.stores.outbox import Outbox
 from balancer.stores.process_queue import ProcessQueue
 from balancer.stores.snapshot import fill
 from balancer.stores.worker import Worker
-from balancer.useapi.verdicts import Verdict, VerdictDetails
+from balancer.useapi.verdicts import VerdictDetails
 from balancer.waiting.drivers import BackendCall, Flow, drive, result_of
 from balancer.waiting.queue import Waiter
 
@@ -100,7 +100,6 @@ class SharedStore(Store):
     def _make_parts(self) -> None:
         """Begin with nothing: at first, and in a forked child."""
         self.account_states: dict[str, AccountState] = {}
-        self._detached_since = math.inf
         lock, now, note, flush = self.lock, self.now, self.note, self.flush
         self.outbox = Outbox()
         self.held = HeldLeases(lock=lock, now=now, totals=self.totals, facts=self.facts, note=note)
@@ -108,12 +107,13 @@ class SharedStore(Store):
             self.backend,
             self.held,
             self.outbox,
+            self.wait_queue,
             lock=lock,
             now=now,
-            table_version=self._table_version,
             catch_up=self._catch_up,
-            on_told=self._on_told,
+            reschedule=self._reschedule,
             note=note,
+            note_limits=self.note_limits,
             flush=flush,
         )
         self.queue = ProcessQueue(
@@ -168,20 +168,10 @@ class SharedStore(Store):
 
     # -- what the parts are given -------------------------------------------------------------------
 
-    def _table_version(self) -> int | None:
-        return None if self.table is None else self.table.version
-
-    def _on_told(self, detached: float | None) -> bool:
-        waits = bool(self.wait_queue.waiters)
-        if detached is not None or waits or self._detached_since != math.inf:
-            self._detached_since = math.inf if detached is None else self.now() - detached
-            self._reschedule()
-        return waits
-
     def _reschedule(self) -> None:
         """Have the timekeeper know when the source is to be asked next (under the lock)."""
         waits = bool(self.wait_queue.counted)
-        self.look_again_at(self.schedule.next_due(self.now(), waits, self._detached_since))
+        self.look_again_at(self.schedule.next_due(self.now(), waits, self.client.detached_since))
 
     def _catch_up(self) -> Flow[None]:
         """Read the table that another process has put in force."""
@@ -223,7 +213,8 @@ class SharedStore(Store):
         if self._is_busy():
             return False
         try:
-            reply: Reply = yield BackendCall(self.backend, _acquire(record, draw), AT_LEAST)
+            operation = Acquire(str(record.key), draw, label=record.label)
+            reply: Reply = yield BackendCall(self.backend, operation, AT_LEAST)
             if self.client.take_in(reply):
                 yield from self._catch_up()
             return self._is_granted(record, reply)
@@ -240,7 +231,8 @@ class SharedStore(Store):
         record = LeaseRecord(self.new_key(), label)
         lease._core, lease._record = core, record  # noqa: SLF001  # before the grant: a finalizer gives it back
         try:
-            reply = self.backend.call(_acquire(record, self._draw()), AT_LEAST)
+            operation = Acquire(str(record.key), self._draw(), label=label)
+            reply = self.backend.call(operation, AT_LEAST)
             if self.client.take_in(reply):
                 drive(self._catch_up())
             return self._is_granted(record, reply)
@@ -440,49 +432,32 @@ class SharedStore(Store):
 
     def report(self, record: LeaseRecord, details: VerdictDetails) -> Flow[None]:
         """Put what an answer said about the account and the lease into effect."""
-        report = Report(
-            key=str(record.key),
-            accepted=details.verdict is Verdict.ACCEPTED,
-            doubt=details.verdict is Verdict.AMBIGUOUS,
-            adverse=details.verdict.adverse,
-            seconds=None if details.pool_wide else details.seconds,
-            scope=record.scope if details.scoped else None,
-            reason=details.reason,
-            worth_waiting=details.worth_waiting,
-        )
-        record.adverse = record.adverse or report.adverse
-        held = self.held.held.get(report.key)
+        report, held = report_of(record, details), self.held.held.get(record.key)
+        record.adverse, record.accepted = record.adverse or report.adverse, record.accepted or report.accepted
         self.queue.look_afresh()
         if report.doubt:
             # Before the store is asked: whatever becomes of that, leaving the block must not free the slot.
-            self.held.mark_ambiguous(report.key)
+            self.held.mark_ambiguous(record.key)
         try:
-            live = yield from self.client.ask_about(held, report, PATIENCE)
-            if not live and report.seconds is not None:
-                yield from self.client.ask(_of_the_account(record, report), PATIENCE)
+            reported: Reported = yield from self.client.ask_about(held, report, PATIENCE)
         except StoreUnavailable:
             self.outbox.send(report, held)
+            return
         except BaseException:
             self.outbox.send(report, held)
             raise
-        if report.seconds is not None:
-            self._on_cooling(record.account_state.id, report)
+        if reported.cooling:
+            self._on_cooling(report.account, report)
 
     def mark_ambiguous(self, key: Key) -> None:
         """Keep the slot of a lease whose job may run; the store is told by the worker."""
         record = self.held.held.get(key)
         self.held.mark_ambiguous(key)
-        self.outbox.send(Report(key=str(key), doubt=True), record)
+        if record is not None:
+            self.outbox.send(Report(key=key, account=record.account_state.id, doubt=True), record)
 
     def _on_cooling(self, account: str, cause: Report | Cool) -> None:
-        self.note(
-            "info",
-            "account_cooling",
-            account=account,
-            scope=cause.scope,
-            seconds=cause.seconds,
-            reason=cause.reason,
-        )
+        self.note_cooling(account, cause)
         if not cause.worth_waiting:
             with self.lock:
                 self.wake_all()  # for some there may be nothing left to wait for
@@ -510,6 +485,7 @@ class SharedStore(Store):
         """Show the accounts of this process as the table has them; callers look around."""
         with self.lock:
             self.table, self.next_housekeeping_at = table, -math.inf
+            self.client.version = table.version
             self.version += 1
             self.queue.look_afresh()
             for account in changes.put:
@@ -580,7 +556,7 @@ class SharedStore(Store):
         return Outlook(
             states={each.id: ledger.state_for(slot_request, each) for each in shown},
             detached=state.detached,
-            detached_since=self._detached_since,
+            detached_since=self.client.detached_since,
             next_end=next_end(ledger, slot_request, most) if every else soon,
             closed_until=-math.inf if state.closed is None else now + state.closed,
         )
@@ -599,7 +575,7 @@ class SharedStore(Store):
     @property
     def oldest_detached_since(self) -> float:
         """Since when the oldest bound or ambiguous lease has been so, as the last reply told."""
-        return self._detached_since
+        return self.client.detached_since
 
     @property
     def released(self) -> int:
@@ -630,18 +606,3 @@ class SharedStore(Store):
         self.worker.disinherit()
         self._make_parts()
         self.backend.after_fork(Owner(process.name, process.host_pid))
-
-
-def _acquire(record: LeaseRecord, draw: float) -> Acquire:
-    return Acquire(str(record.key), draw, label=record.label)
-
-
-def _of_the_account(record: LeaseRecord, report: Report) -> Cool:
-    """Return what is left to do for a lease that has ended: its account is known all the same."""
-    return Cool(
-        account=record.account_state.id,
-        seconds=report.seconds or 0.0,
-        scope=report.scope,
-        reason=report.reason,
-        worth_waiting=report.worth_waiting,
-    )

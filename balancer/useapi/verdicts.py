@@ -95,6 +95,10 @@ class VerdictDetails(NamedTuple):
     """The cooldown concerns only jobs of the lease's ``scope``."""
     pool_wide: bool = False
     """The answer speaks of all accounts and says nothing about this one."""
+    named: bool = False
+    """The answer, or the service's row, says how long the cooldown is; else it was drawn."""
+    teaches: bool = False
+    """The refusal tells how many jobs the account bears: see :mod:`balancer.rules.limits`."""
     refresh: bool = False
     """A refresh of the configuration is due."""
     worth_waiting: bool = False
@@ -215,13 +219,19 @@ def _rule(answer: Answer, service: Service, draw: Callable[[], float], wall: flo
     verdict = Verdict[rule.verdict]
     accepted, token = verdict is Verdict.ACCEPTED, verdict is Verdict.TOKEN
     jobs = job_ids(answer.body, service) if accepted else ()
+    pause = named or _ruled(rule, answer.made_at(wall))
     return VerdictDetails(
         verdict,
         status=answer.status,
-        seconds=_cooldown(verdict, rule, answer, named or _ruled(rule, answer.made_at(wall)), draw),
+        seconds=_cooldown(verdict, rule, answer, pause, draw),
         reason=_reason(answer),
         scoped=rule.scoped,
         pool_wide=rule.pool_wide,
+        named=pause is not None,
+        teaches=verdict is Verdict.BUSY
+        and answer.status == 429
+        and rule.teaches
+        and not (rule.scoped or rule.pool_wide),
         refresh=rule.refresh or token,
         worth_waiting=verdict in _WORTH_WAITING
         and (verdict is Verdict.AMBIGUOUS or (named or 0.0) <= _IN_LINE),

@@ -109,7 +109,8 @@ def _renew(op: ops.Renew) -> Args:
 def _judge(op: ops.Report) -> Args:
     length = "" if op.seconds is None else milliseconds(op.seconds)
     flags = _flag(op.accepted), _flag(op.doubt), _flag(op.adverse)
-    return op.key, *flags, length, _optional(op.scope), op.reason, _flag(op.worth_waiting)
+    pause = length, _optional(op.scope), op.reason, _flag(op.worth_waiting)
+    return str(op.key), *flags, *pause, op.account, _flag(op.named), _flag(op.teaches)
 
 
 def _cool(op: ops.Cool) -> Args:
@@ -155,6 +156,10 @@ def _gone(result: Any) -> ops.EndedLease | None:
         return None
     job, label, age = result.get("job"), result.get("label"), _seconds(result["age"])
     return ops.EndedLease(result["key"], result["account"], result["state"], job, label, age)
+
+
+def _reported(result: Any) -> ops.Reported:
+    return ops.Reported(bool(result[0]), bool(result[1]))
 
 
 def _claimed(result: Any) -> ops.Claimed:
@@ -275,7 +280,7 @@ FORMS: dict[type, Form] = {
     ops.Release: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_END),
     ops.Bind: _form("bind", lambda op: (op.key, op.job_id, milliseconds(op.ttl)), str, **_BIND),
     ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
-    ops.Report: _form("judge", _judge, bool, parts=("_bind", "_cool")),
+    ops.Report: _form("judge", _judge, _reported, parts=("_bind", "_cool")),
     ops.Cool: _form("cool", _cool, bool, parts=("_cool",)),
     ops.Reset: _form("reset", lambda op: (op.account,), bool),
     ops.Claim: _form(
@@ -327,7 +332,7 @@ def reply(operation: Operation, answer: bytes | str) -> tuple[ops.Reply, int]:
         None if loose < 0 else _seconds(loose),
         tuple(gone for row in expired if (gone := _gone(row))) if expired else (),
         True if kind is ops.Acquire and result == 0 else None,
-        _ruling(ruling[0]) if ruling else None,
+        ruling=_ruling(ruling[0]) if ruling else None,
     )
     return said, now
 
