@@ -196,7 +196,8 @@ local function repair()
 end
 
 -- Who is silent is not dead if nobody was heard: the store may have been away, or its clock have stepped. All
--- are asked, and those whose time is up are given the time to answer.
+-- are asked, and those whose time is up are given the time to answer. (A clock that is put right was wrong for
+-- nobody knows how long: calls that waited in front of a stopped server put it right step by step.)
 local function after_silence(gap)
   local late, silent = call('ZRANGEBYSCORE', K.agenda, '-inf', now + GRACE), false
   for _, entry in ipairs(late) do
@@ -247,7 +248,7 @@ local function mend()
   local whole = call('EXISTS', unpack(KEYS, 1, 12)) == 12
   if not whole then repair() end
   if not whole or stepped or not heard or now - heard >= math.min(1000, LEASE_TTL / 8) then
-    if whole and heard and ARGV[5] == '' then after_silence(now - heard) end
+    if whole and heard and ARGV[5] == '' then after_silence(stepped and math.huge or now - heard) end
     call('HSET', K.meta, 'heard', now, 'skew', skew)
     if stepped then call('HDEL', K.meta, 'quiet') end
     rule()
