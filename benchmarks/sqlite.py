@@ -88,7 +88,7 @@ import sys, time
 from balancer import AccountPool
 import balancer.stores.sqlite
 accounts = {f"account-{n}": 6 for n in range(int(sys.argv[2]))}
-pool = AccountPool(source=accounts, store=sys.argv[1], ttl=3600.0)
+pool = AccountPool("custom", source=accounts, store=sys.argv[1], ttl=3600.0)
 begun = time.process_time()
 lease = pool.acquire(timeout=60)
 print(1000 * (time.process_time() - begun))

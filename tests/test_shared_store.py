@@ -20,6 +20,7 @@ from balancer import (
     StoreUnavailable,
 )
 from balancer.rules import operations as ops
+from balancer.rules.fleet_ledger import FleetLedger
 
 
 def test_pools_over_one_store_share_one_count(pools):
@@ -115,7 +116,7 @@ def test_a_lease_lives_as_long_as_its_process_and_a_bound_one_longer(pools, shel
     dead.acquire().bind("job-1")
     lost = dead.acquire()
     kept = alive.acquire()
-    dead._core.store.held.held.clear()  # its worker stops saying that it lives
+    dead._core.store.held.held.clear()  # its courier stops saying that it lives
     until(lambda: alive.stats().in_flight == 2)
     assert {holder.id for holder in alive.holders()} >= {kept.id}
     assert lost.id not in {holder.id for holder in alive.holders()}
@@ -326,8 +327,9 @@ def test_a_store_that_lost_its_memory_is_filled_anew_before_the_next_grant(pools
     assert lease.release()
 
 
-def test_nobody_judges_by_a_look_at_a_store_that_others_are_just_filling(pools, shelf):
-    """P-26: a store that was empty when it was looked at, and is no longer, is looked at again."""
+def test_nobody_is_turned_away_by_a_look_at_a_store_that_others_are_just_filling(pools, shelf, monkeypatch):
+    """P-26: a store that was empty when it was looked at, and is no longer, has accounts to wait for."""
+    monkeypatch.setattr(FleetLedger, "_hope", lambda *_: None)  # so that it has to be looked at
     one, two = pools(), pools()
     held = [one.acquire(timeout=5) for _ in range(3)]
     two.stats()
@@ -343,7 +345,9 @@ def test_nobody_judges_by_a_look_at_a_store_that_others_are_just_filling(pools, 
             shelf.forget()
 
     shelf.before = lose
-    assert two.stats().capacity == 3
+    two._core.store.queue._seen = None
+    with pytest.raises(AcquireTimeout):
+        two.acquire(account="a", timeout=0)
     assert shelf.before is None
     for lease in held:
         lease.release()

@@ -150,7 +150,12 @@ class Acquisition:
             version, table = core.store.version, core.store.table
             known = table.accounts if table else {}
             ids = request.accounts(known)
-            core.check_max_jobs(request, [known[id] for id in (known if ids is None else ids) if id in known])
+            if (
+                request.max_jobs is not None
+            ):  # else nobody's capacity need be looked at, however many there are
+                core.check_max_jobs(
+                    request, [known[id] for id in (known if ids is None else ids) if id in known]
+                )
             waiter.slot_request = SlotRequest(waiter.record, self.draw, ids, request.max_jobs)
             waiter.version = version
 
