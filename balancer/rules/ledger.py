@@ -397,7 +397,7 @@ class Ledger:
         limit, running = account_state.limit, account_state.running
         self.records[record.key] = account_state.held[record.key] = record
         account_state.left -= 1
-        if limit is not None and record.max_jobs is None:
+        if limit is not None:
             account_state.limit = limits.granted(limit, record.key, running)
             account_state.compute_left()
         record.state = HELD
