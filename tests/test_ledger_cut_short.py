@@ -17,7 +17,7 @@ from ledgers import Desk
 from balancer.models import Account
 from balancer.rules import ledger as module
 from balancer.rules.ledger import Changes
-from balancer.rules.limits import Limit, bound, due_at
+from balancer.rules.limits import Limit, bound
 from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD, NEW, LeaseRecord, SlotRequest
 from balancer.rules.selection import OUT
 
@@ -138,7 +138,7 @@ def check_whole(ledger):
     ]
     cooling = {pause: pause.until for pause in cooldowns if pause.cooling}
     states = ledger.account_states.values()
-    trials = {each: at for each in states if (at := due_at(each.limit)) is not None}
+    trials = {each: at for each in states if (at := each.changes_at) < math.inf}
     assert dict(ledger.timers._number) == {**ending, **cooling, **trials}
     assert all(each.limit is None or each.limit.trial in {None, *each.held} for each in states)
     assert dict(ledger.detached_since._number) == {row: row.state_since for row in ending}

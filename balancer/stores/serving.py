@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from balancer.stores.operations import OFFER_SECONDS
 from balancer.waiting.drivers import drive
-from balancer.waiting.queue import Waiter, WaiterGroup
+from balancer.waiting.queue import Turn, Waiter, WaiterGroup
 
 if TYPE_CHECKING:
     from balancer.stores.shared import SharedStore
@@ -80,7 +80,7 @@ class Serving:
         """Return the lines with hopes that the offers could serve, and all of them; oldest first."""
         lines = self._store.wait_queue
         with self._store.lock:
-            ready = sorted((line for line in lines.groups() if line.first.hopes), key=_arrival)
+            ready = sorted((line for line in lines.groups() if line.first.hopes), key=_turn)
             served = {id(line) for account in offers for line in lines.groups_for(account)}
             return [line for line in ready if id(line) in served], ready
 
@@ -108,11 +108,11 @@ class Serving:
             self._hope_at = begun + max(_LOOK_AGAIN, _HOPE_SHARE * took)
 
 
-def _arrival(line: WaiterGroup) -> float:
-    return line.arrival
+def _turn(line: WaiterGroup) -> Turn:
+    return line.turn
 
 
 def vague(line: WaiterGroup) -> bool:
     """Whether what is offered by account may be of no use to a line: it asks for more than an account."""
-    accounts, _, max_jobs, scope = line.alike
+    accounts, _, max_jobs, scope, _ = line.alike
     return max_jobs is not None or scope is not None or (accounts is not None and len(accounts) > MOST_WANTED)
