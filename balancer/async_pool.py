@@ -145,13 +145,16 @@ class AsyncAccountPool(BasePool):
         max_jobs: int | None = None,
         scope: str | None = None,
         label: str | None = None,
+        asset: str | None = None,
+        priority: int = 0,
     ) -> Acquiring:
         """Return what gives a lease when awaited, or entered. See :meth:`balancer.AccountPool.acquire`.
 
         Cancelling it at any point leaves no slot taken.
         """
         any_will_do = account is None and where is None and max_jobs is None and scope is None
-        if any_will_do and exclude == () and is_plain(timeout, label):
+        any_will_do = any_will_do and asset is None and exclude == () and priority == 0
+        if any_will_do and is_plain(timeout, label):
             return Acquiring(self._core, (timeout, label))
         request = AcquireRequest.make(
             timeout=timeout,
@@ -161,6 +164,9 @@ class AsyncAccountPool(BasePool):
             max_jobs=max_jobs,
             scope=scope,
             label=label,
+            asset=asset,
+            priority=priority,
+            row=self._core.service,
         )
         return Acquiring(self._core, request)
 
@@ -194,7 +200,7 @@ class AsyncAccountPool(BasePool):
         """
         if runs_later(call, awaited=True):
             raise TypeError("call must do its work when it is awaited, which a generator does not")
-        request = AcquireRequest.make(**acquire_options)
+        request = AcquireRequest.make(**acquire_options, row=self._core.service)
         answer: T = await adrive(running(self._core, request, attempts, bind, self._acquire), call)
         return answer
 
@@ -207,7 +213,7 @@ class AsyncAccountPool(BasePool):
             TypeError: what is wrapped is a generator. ValueError, TypeError: naming the acquire option
             that is wrong.
         """
-        AcquireRequest.make(**acquire_options)
+        AcquireRequest.make(**acquire_options, row=self._core.service)
 
         def wrap(function: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
             if runs_later(function, awaited=True):
@@ -232,7 +238,7 @@ class AsyncAccountPool(BasePool):
 
     async def explain(self, **acquire_options: Unpack[AcquireOptions]) -> dict[str, str]:
         """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
-        request = AcquireRequest.make(**acquire_options)
+        request = AcquireRequest.make(**acquire_options, row=self._core.service)
         await self._drive(loaded)
         return await adrive(explain(self._core, request))
 

@@ -28,6 +28,8 @@ class PoolOptions(TypedDict, total=False):
     reconcile_every: float | None
     max_waiting: int | None
     learn_limits: bool
+    spacing: float | tuple[float, float]
+    max_cooldown: float
     random: Callable[[], float] | None
     clock: Callable[[], float] | None
 
@@ -56,6 +58,8 @@ class BasePool:
         reconcile_every: float | None = 30.0,
         max_waiting: int | None = None,
         learn_limits: bool = True,
+        spacing: float | tuple[float, float] = 0.0,
+        max_cooldown: float = 31 * 86400.0,
         random: Callable[[], float] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -77,6 +81,8 @@ class BasePool:
             reconcile_every=reconcile_every,
             max_waiting=max_waiting,
             learn_limits=learn_limits,
+            spacing=spacing,
+            max_cooldown=max_cooldown,
             random=random,
             clock=clock,
         )

@@ -41,9 +41,13 @@ class PoolConfig(NamedTuple):
     lease_ttl: float
     job_ttl: float
     ambiguous_ttl: float
+    max_cooldown: float
+    """The longest cooldown that an answer can bring."""
     reconcile_every: float | None
     max_waiting: int | None
     learn_limits: bool
+    spacing: tuple[float, float]
+    """Between these many seconds go by from one grant on an account to the next."""
     draw: Callable[[], float]
     clock: Clock
 
@@ -61,6 +65,7 @@ class PoolConfig(NamedTuple):
         default_capacity: int | None,
         max_waiting: int | None,
         learn_limits: bool,
+        spacing: float | tuple[float, float],
         reconcile_every: float | None,
         **durations: float,
     ) -> PoolConfig:
@@ -91,6 +96,7 @@ class PoolConfig(NamedTuple):
             else seconds("reconcile_every", reconcile_every, above=True),
             max_waiting=check_int("max_waiting", max_waiting, 0, None),
             learn_limits=learn_limits,
+            spacing=_spacing(spacing),
             draw=_random.random if random is None else _checked(random),
             clock=Clock(clock),
             **{name: seconds(name, value, above=name != "ttl") for name, value in durations.items()},
@@ -104,6 +110,17 @@ def seconds(name: str, value: Any, *, above: bool = False) -> float:
     if (isinstance(value, float) and math.isnan(value)) or value < 0 or (above and value == 0):
         raise ValueError(f"{name} must be {'more than' if above else 'at least'} 0 seconds, not {value}")
     return float(value) if value <= MOST_SECONDS else math.inf
+
+
+def _spacing(value: Any) -> tuple[float, float]:
+    if not isinstance(value, tuple | list):
+        value = value, value
+    if len(value) != 2:
+        raise ValueError(f"spacing must be a number of seconds or a pair of them, not {len(value)} numbers")
+    least, most = (seconds("spacing", each) for each in value)
+    if least > most or math.isinf(most):
+        raise ValueError(f"spacing must go up from one finite number to another, not from {least} to {most}")
+    return least, most
 
 
 def check_int(name: str, value: Any, least: int, most: int | None) -> int | None:

@@ -130,7 +130,7 @@ class AccountStats:
     """``draining``, ``broken``, ``cooldown``, ``full`` or ``ready``: the first that holds."""
     reason: str | None = None
     until: datetime | None = None
-    """End of its cooldown (UTC), if it is in one."""
+    """End of its cooldown, or of the time that its last grant leaves it alone for (UTC), if it is in one."""
     limit: int | None = None
     """Jobs that it has been seen to bear, fewer than its capacity; None: no refusal has taught any."""
 

@@ -44,6 +44,9 @@ class AccountPool(BasePool):
         reconcile_every: Seconds between comparisons with the server's list of jobs; None: never.
         max_waiting: Callers that may wait at once; None: any number.
         learn_limits: Whether refusals teach how many jobs an account bears. False: it cools down instead.
+        spacing: Seconds between two grants on one account at least, or a pair between which they are drawn
+            each time. Not on shared stores yet.
+        max_cooldown: Seconds of the longest cooldown that an answer can bring; default 31 days.
         random: Returns numbers in [0, 1); default ``random.random``.
         clock: Returns monotonic seconds; default ``time.monotonic``.
 
@@ -71,6 +74,8 @@ class AccountPool(BasePool):
         max_jobs: int | None = None,
         scope: str | None = None,
         label: str | None = None,
+        asset: str | None = None,
+        priority: int = 0,
     ) -> Lease:
         """Return a lease on a random account that has room; wait in line while none has.
 
@@ -82,6 +87,9 @@ class AccountPool(BasePool):
             max_jobs: Replaces the accounts' capacity for this one decision.
             scope: What the job uses (a model), for cooldowns that concern only that.
             label: Shown by :meth:`holders`.
+            asset: Id of an upload or an earlier result: only the account on which it lives, which the id
+                names.
+            priority: Who waits with a higher one is served first; among equals, who came first.
 
         Raises:
             AcquireTimeout: no slot in time. NoAccounts: waiting cannot help.
@@ -91,9 +99,8 @@ class AccountPool(BasePool):
             ValueError, TypeError: naming the argument that is wrong.
         """
         lease, core = Lease(), self._core
-        any_will_do = (
-            account is None and where is None and max_jobs is None and scope is None and exclude == ()
-        )
+        any_will_do = account is None and where is None and max_jobs is None and scope is None
+        any_will_do = any_will_do and asset is None and exclude == () and priority == 0
         plain = any_will_do and ((timeout is None and label is None) or is_plain(timeout, label))
         if plain and core.take_blocking(core, lease, label):
             return lease
@@ -105,6 +112,9 @@ class AccountPool(BasePool):
             max_jobs=max_jobs,
             scope=scope,
             label=label,
+            asset=asset,
+            priority=priority,
+            row=self._core.service,
         )
         wait = acquire(core, lease, request, ThreadWaiter)
         if wait is not None:
@@ -158,7 +168,7 @@ class AccountPool(BasePool):
         """
         if runs_later(call, awaited=False):
             raise TypeError("call must not be a coroutine function or a generator: use an AsyncAccountPool")
-        request = AcquireRequest.make(**acquire_options)
+        request = AcquireRequest.make(**acquire_options, row=self._core.service)
         answer: T = drive(running(self._core, request, attempts, bind, self._acquire), call)
         return answer
 
@@ -176,7 +186,7 @@ class AccountPool(BasePool):
             TypeError: what is wrapped would run after its call, as coroutine functions and generators
             do. ValueError, TypeError: naming the acquire option that is wrong.
         """
-        AcquireRequest.make(**acquire_options)
+        AcquireRequest.make(**acquire_options, row=self._core.service)
 
         def wrap(function: Callable[..., T]) -> Callable[..., T]:
             if runs_later(function, awaited=False):
@@ -200,7 +210,7 @@ class AccountPool(BasePool):
 
     def explain(self, **acquire_options: Unpack[AcquireOptions]) -> dict[str, str]:
         """Say for each account ``"eligible"``, or why an acquire with these options would not get it."""
-        request = AcquireRequest.make(**acquire_options)
+        request = AcquireRequest.make(**acquire_options, row=self._core.service)
         self._drive(loaded)
         return drive(explain(self._core, request))
 

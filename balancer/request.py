@@ -8,6 +8,7 @@ from typing import NamedTuple, TypedDict
 from balancer.config import HALF, MOST_SECONDS, account_id, check_int, seconds
 from balancer.models import MAX_CAPACITY, Account
 from balancer.rules.records import NONE
+from balancer.services.schema import Service
 
 Where = Callable[[Account], bool]
 
@@ -22,9 +23,13 @@ class AcquireOptions(TypedDict, total=False):
     max_jobs: int | None
     scope: str | None
     label: str | None
+    asset: str | None
+    priority: int
 
 
 _NUMBERS = (int, float)
+_SHOWN = 100
+"""Characters of an id that an error repeats."""
 
 
 def is_plain(timeout: float | None, label: str | None) -> bool:
@@ -44,6 +49,7 @@ class AcquireRequest(NamedTuple):
     max_jobs: int | None = None
     scope: str | None = None
     label: str | None = None
+    priority: int = 0
     asked: float | None = None
     """The caller's own timeout where ``timeout`` is what is left of it."""
 
@@ -57,8 +63,11 @@ class AcquireRequest(NamedTuple):
         max_jobs: int | None = None,
         scope: str | None = None,
         label: str | None = None,
+        asset: str | None = None,
+        priority: int = 0,
+        row: Service,
     ) -> AcquireRequest:
-        """Check the arguments of an ``acquire``.
+        """Check the arguments of an ``acquire`` for the service of ``row``.
 
         Raises:
             ValueError, TypeError: naming the argument that is wrong.
@@ -72,14 +81,18 @@ class AcquireRequest(NamedTuple):
                 raise TypeError(f"{name} must be a string, not {type(text).__name__}")
             if text is not None and HALF.search(text):
                 raise ValueError(f"{name} must not hold half of a character")
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise TypeError(f"priority must be a whole number, not {type(priority).__name__}")
+        pinned = None if account is None else account_id("account", account)
         return AcquireRequest(
             timeout=None if timeout is None else seconds("timeout", timeout),
-            account=None if account is None else account_id("account", account),
+            account=pinned if asset is None else _home(asset, pinned, row),
             exclude=frozenset([account_id("exclude", each) for each in exclude]) if exclude else NONE,
             where=where,
             max_jobs=None if max_jobs is None else check_int("max_jobs", max_jobs, 1, MAX_CAPACITY),
             scope=scope,
             label=label,
+            priority=priority,
         )
 
     @property
@@ -109,6 +122,20 @@ class AcquireRequest(NamedTuple):
         if self.where is not None and (account is None or not self.where(account)):
             return "where says no"
         return None
+
+
+def _home(asset: object, account: str | None, row: Service) -> str:
+    """Return the account on which an asset lives, which its id names."""
+    if not isinstance(asset, str):
+        raise TypeError(f"asset must be the id of an upload or a result, not {type(asset).__name__}")
+    if row.account_in_asset is None:
+        raise ValueError(f"asset: it is not known how ids of {row.key} name their account; give account=")
+    home = row.account_of(asset)
+    if home is None:
+        raise ValueError(f"asset {asset[:_SHOWN]!r} is no id of {row.key} that names an account")
+    if account not in (None, home):
+        raise ValueError(f"asset {asset[:_SHOWN]!r} lives on {home}, and account names {account}")
+    return home
 
 
 AcquireRequest.make.__qualname__ = "acquire"  # by this name whoever gives an unknown argument is told

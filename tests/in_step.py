@@ -7,7 +7,7 @@ from naive import NaiveLedger
 
 from balancer.models import AccountTable
 from balancer.rules.ledger import Ledger
-from balancer.rules.records import Cooldown
+from balancer.rules.records import AccountState, Cooldown
 from balancer.rules.selection import LeastLoadedSelector, RandomSelector
 
 
@@ -64,6 +64,17 @@ class InStep(RuleBasedStateMachine):
         }
 
     @invariant()
+    def same_limits(self):
+        assert {
+            id: (limit.jobs, limit.wait, limit.trial, limit.due)
+            for id, account_state in self.ledger.account_states.items()
+            if (limit := account_state.limit) is not None
+        } == {
+            id: (lesson.jobs, lesson.wait, lesson.trial, self.model.trial_due(id))
+            for id, lesson in self.model.lessons.items()
+        }
+
+    @invariant()
     def room_holds_exactly_who_has_room(self):
         room = self.ledger.selector
         shelves = list(room._classes.values()) if isinstance(room, LeastLoadedSelector) else [room]
@@ -91,10 +102,17 @@ class InStep(RuleBasedStateMachine):
     def agenda_holds_exactly_what_ends(self):
         ends = {("lease", lease.key, lease.end) for lease in self.model.leases if lease.end is not None}
         ends |= {("pause", (c.account, c.scope), c.until) for c in self.model.cooldowns if not c.over}
+        ends |= {
+            ("trial", id, lesson.since + lesson.wait)
+            for id, lesson in self.model.lessons.items()
+            if lesson.trial is None and not self.model.trial_due(id)
+        }
         agenda = self.ledger.timers
         assert {
             ("pause", (thing.account_state.id, thing.scope), thing.until)
             if isinstance(thing, Cooldown)
+            else ("trial", thing.id, thing.limit.next_trial_at)
+            if isinstance(thing, AccountState)
             else ("lease", thing.key, thing.end)
             for thing in agenda
         } == ends

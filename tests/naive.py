@@ -22,6 +22,11 @@ class Lease:
     end: float | None = None
     since: float = 0.0
     adverse: bool = False
+    max_jobs: int | None = None
+    taken: bool = False
+    """Its job was taken."""
+    declined: bool = False
+    """Its last answer proves that no job was."""
 
 
 @dataclass(eq=False)
@@ -35,6 +40,18 @@ class Cooldown:
     """Keys of the leases that were granted to try the account out."""
 
 
+@dataclass(eq=False)
+class Lesson:
+    """What refusals have taught about an account."""
+
+    jobs: int
+    since: float
+    """When the wait for the next trial began."""
+    wait: float = 60.0
+    trial: int | None = None
+    """Key of the lease that is the trial."""
+
+
 class NaiveLedger:
     def __init__(self, strategy: str, *, lower_only: bool) -> None:
         self.strategy, self.lower_only = strategy, lower_only
@@ -43,6 +60,7 @@ class NaiveLedger:
         self.last: dict[str, tuple[int, str | None]] = {}
         self.leases: list[Lease] = []
         self.cooldowns: list[Cooldown] = []
+        self.lessons: dict[str, Lesson] = {}
         self.external: dict[str, int] = {}
         self.early: list[tuple[str, float]] = []
         self.done: list[tuple[str, float]] = []
@@ -84,6 +102,16 @@ class NaiveLedger:
             return own
         return min(max_jobs, own) if self.lower_only else max_jobs
 
+    def trial_due(self, account: str) -> bool:
+        lesson = self.lessons.get(account)
+        return lesson is not None and lesson.trial is None and self.now >= lesson.since + lesson.wait
+
+    def bound(self, account: str, max_jobs: int | None) -> int:
+        capacity, lesson = self.capacity(account, max_jobs), self.lessons.get(account)
+        if lesson is None:
+            return capacity
+        return min(capacity, lesson.jobs + (max_jobs is None and self.trial_due(account)))
+
     def eligible(
         self, accounts: frozenset[str] | None = None, max_jobs: int | None = None, scope: str | None = None
     ) -> list[str]:
@@ -93,7 +121,7 @@ class NaiveLedger:
             for account in sorted(self.config)
             if (accounts is None or account in accounts)
             and self.usable(account)
-            and self.taken(account) < self.capacity(account, max_jobs)
+            and self.taken(account) < self.bound(account, max_jobs)
             and not any(not c.over or self.probing(c) for c in self.concerning(account, scope))
         ]
         if self.strategy == "random" or not fitting:
@@ -116,7 +144,7 @@ class NaiveLedger:
             return "broken"
         if any(not c.over for c in self.concerning(account, None)):
             return "cooldown"
-        full = self.taken(account) >= self.config[account][0]
+        full = self.taken(account) >= self.bound(account, None)
         return "full" if full or any(self.probing(c) for c in self.concerning(account, None)) else "ready"
 
     # -- what happens -----------------------------------------------------------------------------
@@ -131,10 +159,49 @@ class NaiveLedger:
             self.end(lease)
         self.forget()
 
-    def grant(self, key: int, account: str, scope: str | None) -> None:
+    def grant(self, key: int, account: str, scope: str | None, max_jobs: int | None = None) -> None:
         for cooldown in self.concerning(account, scope):
             cooldown.probes.append(key)
-        self.leases.append(Lease(key, account, scope))
+        if max_jobs is None and self.trial_due(account) and self.taken(account) >= self.lessons[account].jobs:
+            self.lessons[account].trial = key
+        self.leases.append(Lease(key, account, scope, max_jobs=max_jobs))
+
+    def refuse(self, lease: Lease) -> bool:
+        """A 429 that teaches. Return whether the account is only full."""
+        if lease.taken or lease.max_jobs is not None:
+            return False
+        account = lease.account
+        others = self.external.get(account, 0) + sum(
+            not x.declined and x.state != "ambiguous" for x in self.on(account) if x is not lease
+        )
+        lesson = self.lessons.get(account)
+        if lesson is not None and lesson.trial == lease.key:
+            lesson.wait, lesson.trial = min(7200.0, 2 * lesson.wait), None
+        elif others and lesson is not None:
+            lesson.jobs = min(lesson.jobs, others)
+        elif others and others < self.last[account][0]:
+            lesson = self.lessons[account] = Lesson(others, self.now)
+        if lesson is not None:
+            lesson.since = self.now
+        return others > 0
+
+    def decline(self, lease: Lease) -> None:
+        lease.declined = not lease.taken
+        self.end_trial(lease)
+
+    def accept(self, lease: Lease) -> None:
+        lease.taken, lease.declined = True, False
+        lesson = self.lessons.get(lease.account)
+        if lesson is not None and lesson.trial == lease.key:
+            self.lessons[lease.account] = Lesson(lesson.jobs + 1, self.now)
+            if lesson.jobs + 1 >= self.last[lease.account][0]:
+                del self.lessons[lease.account]
+        self.conclude(lease, well=True)
+
+    def end_trial(self, lease: Lease) -> None:
+        lesson = self.lessons.get(lease.account)
+        if lesson is not None and lesson.trial == lease.key:
+            lesson.trial, lesson.since = None, self.now
 
     def conclude(self, lease: Lease, *, well: bool) -> None:
         for cooldown in [c for c in self.cooldowns if lease.key in c.probes]:
@@ -143,6 +210,7 @@ class NaiveLedger:
                 self.cooldowns.remove(cooldown)
 
     def end(self, lease: Lease) -> None:
+        self.end_trial(lease)
         self.conclude(lease, well=not lease.adverse)
         self.leases.remove(lease)
         self.forget()
@@ -164,7 +232,7 @@ class NaiveLedger:
         """Return whether it is bound, or None for an error."""
         if self.by_job(job) not in (None, lease) or (lease.state == "bound" and lease.job != job):
             return None
-        self.conclude(lease, well=True)
+        self.accept(lease)
         lease.job = job
         if any(each == job for each, _ in self.early):
             self.early = [(each, at) for each, at in self.early if each != job]
@@ -175,6 +243,7 @@ class NaiveLedger:
 
     def doubt(self, lease: Lease, end: float) -> None:
         if lease.state != "bound":
+            self.end_trial(lease)
             lease.state, lease.end, lease.since = "ambiguous", end, self.now
 
     def cool(self, account: str, scope: str | None, until: float, worth_waiting: bool) -> None:
@@ -186,14 +255,17 @@ class NaiveLedger:
 
     def reset(self, account: str) -> None:
         self.cooldowns = [c for c in self.cooldowns if c.account != account]
+        self.lessons.pop(account, None)
         self.forget()
 
     def configure(self, config: dict[str, tuple[int, str | None]]) -> None:
-        for account, (_, broken) in config.items():
+        for account, (capacity, broken) in config.items():
             was_broken = account in self.last and self.last[account][1] is not None
             if was_broken and broken is None:
                 for cooldown in self.concerning(account, None):
                     cooldown.over = True
+            if (was_broken and broken is None) or self.last.get(account, (None,))[0] != capacity:
+                self.lessons.pop(account, None)
         self.config = config
         self.last = {**self.last, **config}
         self.forget()
@@ -202,3 +274,4 @@ class NaiveLedger:
         known = self.known()
         self.last = {account: entry for account, entry in self.last.items() if account in known}
         self.cooldowns = [c for c in self.cooldowns if c.account in known]
+        self.lessons = {account: lesson for account, lesson in self.lessons.items() if account in known}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as main
-from benchmarks import plots
+from benchmarks import limits, plots
 from benchmarks.__main__ import QUESTIONS
 from benchmarks.harness import QUICK, Effort, Spread, compare
 from benchmarks.report import Section, at_least, at_most
@@ -39,6 +39,20 @@ def test_each_benchmark_gives_finite_figures_at_a_tiny_size(name):
         assert figure.name in section.markdown()
 
 
+@pytest.mark.parametrize("world", ["say 6, bear 2", "say 10, bear 1", "true", "2 % throttled"])
+def test_learned_limits_keep_to_what_is_promised_of_them(world):
+    """Few calls are refused, and nothing is left unused that the accounts would have borne.
+
+    No real time goes into these figures, so they are the same on a busy machine.
+    """
+    found = limits.simulate(limits.WORLDS[world], limits.CLIENTS["learned limits"], 0)
+    budgets = {what: budget for (name, what), budget in limits.BUDGETS.items() if name == world}
+    assert budgets
+    assert {
+        what: getattr(found, what) for what, budget in budgets.items() if not budget.met(getattr(found, what))
+    } == {}
+
+
 def test_the_pictures_are_drawn_from_the_figures(tmp_path, monkeypatch):
     """Each picture is an SVG that names what it shows, and the same figures give the same file."""
     monkeypatch.setattr(plots, "FOLDER", tmp_path / "img")
@@ -53,12 +67,14 @@ def test_the_pictures_are_drawn_from_the_figures(tmp_path, monkeypatch):
         "pair", "", "", series={"pair": [(10, 0.7), (100, 0.7)], "naive pool": [(10, 1), (100, 4)]}
     )
     threads = Section("threads", "", "", series={"pool": [99, 100], "semaphore": [0, 200]})
-    sections = [pair, threads, jobs, ours]
+    refusals = Section("limits", "", "", series={"learned limits": [(0.0, 0), (1.0, 40)]})
+    sections = [pair, threads, jobs, refusals, ours]
     drawn = {path.name: path.read_text() for path in plots.draw(sections)}
     told = {
         "bench-pair.svg": "naive pool",
         "bench-threads.svg": "BoundedSemaphore",
         "bench-end-to-end.svg": "blind retry: 7.2 refused calls per job",
+        "bench-limits.svg": "learned limits: 40 refused",
         "bench-peers.svg": "somebody else",
     }
     assert set(drawn) == set(told)

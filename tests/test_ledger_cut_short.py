@@ -17,12 +17,13 @@ from ledgers import Desk
 from balancer.models import Account
 from balancer.rules import ledger as module
 from balancer.rules.ledger import Changes
+from balancer.rules.limits import Limit, bound
 from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD, NEW, LeaseRecord, SlotRequest
 from balancer.rules.selection import OUT
 
-MODULES = ("ledger", "accounts", "tally", "room", "agenda")
+MODULES = ("ledger", "limits", "records", "selection", "timer_queue")
 FILES = {str(Path(module.__file__).with_name(f"{name}.py")) for name in MODULES}
-CAPACITY = {"a": 3, "b": 2}
+CAPACITY = {"a": 3, "b": 2, "d": 3, "e": 3}
 
 
 def cut_short(operation, at):
@@ -52,7 +53,7 @@ def cut_short(operation, at):
 
 
 class Scene:
-    """An account that probes and one that cools, with leases in every state."""
+    """Accounts that probe, cool, are to be tried and are being tried, with leases in every state."""
 
     def __init__(self, strategy):
         desk = self.desk = Desk(strategy, **CAPACITY)
@@ -60,10 +61,13 @@ class Scene:
         desk.bind(self.bound, "job", ttl=500)
         desk.ledger.doubt(self.unsure, 600.0, desk.now)
         desk.ledger.set_external({"b": 1})
+        for id in ("d", "e"):
+            desk.ledger.set_limit(desk.take(id).account_state, Limit(1, 5.0))
         desk.cool("a", 10)
         desk.at(10)
         desk.cool("b", 50)
         desk.release_job("early")
+        self.trial = desk.take("e")
         self.new = SlotRequest(LeaseRecord("new"), draw=0.5)
 
     @property
@@ -71,7 +75,7 @@ class Scene:
         return self.desk.ledger
 
     def rows(self):
-        return [self.held, self.bound, self.unsure, self.new.record]
+        return [self.held, self.bound, self.unsure, self.trial, self.new.record]
 
 
 def configure(scene):
@@ -97,6 +101,14 @@ OPERATIONS = {
     "bind unsure": lambda s: s.ledger.bind(s.unsure, "other", 900.0, 10.0),
     "doubt": lambda s: s.ledger.doubt(s.held, 600.0, 10.0),
     "renew": lambda s: s.ledger.set_end(s.bound, 800.0),
+    "take a trial": lambda s: s.ledger.take_on(s.new, s.ledger.account_states["d"], 10.0),
+    "end a trial": lambda s: s.ledger.end(s.trial, 10.0),
+    "accept a trial": lambda s: s.ledger.accept(s.trial, 10.0),
+    "bind a trial": lambda s: s.ledger.bind(s.trial, "other", 900.0, 10.0),
+    "doubt a trial": lambda s: s.ledger.doubt(s.trial, 600.0, 10.0),
+    "decline a trial": lambda s: s.ledger.decline(s.trial, 10.0),
+    "refuse a trial": lambda s: s.ledger.learn(s.trial, s.trial.account_state, 10.0),
+    "refuse": lambda s: s.ledger.learn(s.held, s.held.account_state, 10.0),
     "accept": lambda s: s.ledger.accept(s.held, 10.0),
     "cool": lambda s: s.ledger.cool(s.held.account_state, None, 90.0, "why", worth_waiting=True),
     "cool longer": lambda s: s.ledger.cool(s.unsure.account_state, None, 90.0, "why", worth_waiting=True),
@@ -125,14 +137,17 @@ def check_whole(ledger):
         for pause in account_state.cooldowns.values()
     ]
     cooling = {pause: pause.until for pause in cooldowns if pause.cooling}
-    assert dict(ledger.timers._number) == {**ending, **cooling}
+    states = ledger.account_states.values()
+    trials = {each: at for each in states if (at := each.changes_at) < math.inf}
+    assert dict(ledger.timers._number) == {**ending, **cooling, **trials}
+    assert all(each.limit is None or each.limit.trial in {None, *each.held} for each in states)
     assert dict(ledger.detached_since._number) == {row: row.state_since for row in ending}
     assert all(pause.probe is None or pause.probe in pause.account_state.held for pause in cooldowns)
     for account_state in ledger.account_states.values():
         usable = not account_state.draining and account_state.account.broken is None
         external = ledger.external.get(account_state.id, 0)
         assert account_state.left == (
-            max(0, account_state.account.capacity - external) if usable else 0
+            max(0, bound(account_state.account.capacity, account_state.limit) - external) if usable else 0
         ) - len(account_state.held)
         assert (
             OUT < account_state.place < getattr(ledger.selector, "size", math.inf)
@@ -169,6 +184,9 @@ def test_an_operation_cut_short_anywhere_leaves_a_ledger_that_a_recount_makes_wh
             assert (row.key in scene.ledger.records) is (row.state not in (NEW, ENDED))
         if name.startswith("take"):
             granted = scene.new.record.state == HELD
+            if name == "take a trial" and not granted:
+                scene.desk.at(10.0)
+                assert scene.ledger.account_states["d"].limit.due, "the trial was lost"
             assert scene.ledger.take(scene.new, 10.0) or not granted
             assert (
                 sum("new" in account_state.held for account_state in scene.ledger.account_states.values())
@@ -191,6 +209,6 @@ def test_a_recount_can_be_cut_short_and_repeated():
             break
         scene.ledger.recount()
         check_whole(scene.ledger)
-        assert len(scene.ledger.records) == 3
+        assert len(scene.ledger.records) == 6
         check_no_slot_lost(scene.desk)
     assert at > 1, "nothing was cut short"

@@ -62,6 +62,8 @@ class LedgerMachine(InStep):
     def acquire(self, draw, accounts, max_jobs, scope):
         self.keys += 1
         row = LeaseRecord(self.keys, scope=scope)
+        if max_jobs is not None:
+            row.max_jobs = max_jobs
         slot_request = SlotRequest(row, draw, accounts, max_jobs)
         expected = self.model.eligible(accounts, max_jobs, scope)
         assert self.ledger.hopeless(slot_request) is self.model.hopeless(accounts, scope)
@@ -75,10 +77,10 @@ class LedgerMachine(InStep):
             return
         account = row.account_state.id
         assert account in expected
-        assert taken[account] < self.model.capacity(account, max_jobs)
+        assert taken[account] < self.model.bound(account, max_jobs)
         if accounts is not None or max_jobs is not None:
             assert account == expected[int(draw * len(expected))]
-        self.model.grant(self.keys, account, scope)
+        self.model.grant(self.keys, account, scope, max_jobs)
         assert self.ledger.take(slot_request, self.now), "a live lease is granted already"
         assert row.account_state.id == account
 
@@ -140,9 +142,40 @@ class LedgerMachine(InStep):
         lease = self.model.lease(row.key)
         if accepted:
             self.ledger.accept(row, self.now)
-            self.model.conclude(lease, well=True)
+            self.model.accept(lease)
         else:
+            self.ledger.decline(row, self.now)
+            self.model.decline(lease)
             row.adverse = lease.adverse = True
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=pick)
+    def refuse(self, number):
+        self.refuse_one(self.row(number))
+
+    def refuse_one(self, row):
+        lease = self.model.lease(row.key)
+        assert self.ledger.learn(row, row.account_state, self.now) is self.model.refuse(lease)
+        self.ledger.decline(row, self.now)
+        self.model.decline(lease)
+        row.adverse = lease.adverse = True
+
+    @precondition(lambda self: self.model.lessons)
+    @rule(number=pick, draw=draws, answer=st.sampled_from(("taken", "refused", "none")))
+    def try_one_more(self, number, draw, answer):
+        account = sorted(self.model.lessons)[number % len(self.model.lessons)]
+        lesson = self.model.lessons[account]
+        self.move_the_clock(max(0.0, lesson.since + lesson.wait - self.now))
+        if account not in self.model.lessons:
+            return
+        self.acquire(draw, frozenset({account}), None, None)
+        if answer != "none" and self.keys in self.ledger.records:
+            row = self.ledger.records[self.keys]
+            if answer == "taken":
+                self.ledger.accept(row, self.now)
+                self.model.accept(self.model.lease(row.key))
+            else:
+                self.refuse_one(row)
 
     @precondition(lambda self: self.ledger.account_states)
     @rule(number=pick, scope=scopes, seconds=lengths, worth_waiting=st.booleans())

@@ -42,7 +42,9 @@ def acquire(core: PoolCore, lease: Any, request: AcquireRequest, make_waiter: Wa
         # The account table says which accounts will do, or how far max_jobs may go.
         return Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)
     pinned = None if request.account is None else frozenset((request.account,))
-    slot_request = SlotRequest(record, core.draw(), pinned, request.max_jobs, request.exclude)
+    slot_request = SlotRequest(
+        record, core.draw(), pinned, request.max_jobs, request.exclude, request.priority
+    )
     most = core.options.max_waiting
     outcome, waiter = core.store.try_acquire(slot_request, make_waiter, request.timeout, most)
     return None if waiter is None else Acquisition(core, request, slot_request.draw, waiter).run(outcome)
@@ -52,6 +54,9 @@ def _new_record(core: PoolCore, request: AcquireRequest) -> LeaseRecord:
     record = LeaseRecord(core.store.new_key(), request.label, request.scope)
     if request.max_jobs is not None:
         record.max_jobs = request.max_jobs
+    least, most = core.options.spacing
+    if most:
+        record.spacing = least + (most - least) * core.draw()
     return record
 
 
@@ -156,7 +161,9 @@ class Acquisition:
                 core.check_max_jobs(
                     request, [known[id] for id in (known if ids is None else ids) if id in known]
                 )
-            waiter.slot_request = SlotRequest(waiter.record, self.draw, ids, request.max_jobs)
+            waiter.slot_request = SlotRequest(
+                waiter.record, self.draw, ids, request.max_jobs, priority=request.priority
+            )
             waiter.version = version
 
     def wait_for_table(self) -> Flow[None]:

@@ -23,7 +23,7 @@ from balancer.stores import open_store
 from balancer.stores.base import Process
 from balancer.stores.memory_fast_path import never
 from balancer.useapi.sources import describe, lists_jobs
-from balancer.useapi.verdicts import VerdictDetails, judge
+from balancer.useapi.verdicts import VerdictDetails, judge, shortened
 from balancer.waiting.drivers import Flow, Step, result_of
 from balancer.waiting.timekeeper import Timekeeper
 
@@ -112,6 +112,7 @@ class PoolCore:
     def judge(self, answer: object) -> VerdictDetails:
         """Return what an answer means here."""
         details = judge(answer, self.service, draw=self.draw, wall=self.clock.time())
+        details = shortened(details, self.options.max_cooldown)
         return details if self.options.learn_limits else details._replace(teaches=False)
 
     def renew(self, lease_id: object, job_id: object, ttl: float | None) -> Flow[None]:

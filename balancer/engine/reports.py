@@ -143,7 +143,7 @@ def holders(core: PoolCore) -> Flow[tuple[Holder, ...]]:
 
 def _account(core: PoolCore, account_state: AccountState) -> AccountStats:
     cooling = [cooldown for cooldown in account_state.cooldowns.values() if cooldown.cooling]
-    last = max(cooling, key=lambda cooldown: cooldown.until, default=None)
+    until = max((cooldown.until for cooldown in cooling), default=account_state.spaced_until)
     return AccountStats(
         id=account_state.id,
         capacity=account_state.account.capacity,
@@ -152,7 +152,7 @@ def _account(core: PoolCore, account_state: AccountState) -> AccountStats:
         free=account_state.free,
         state=account_state.state,
         reason=_reason(account_state),
-        until=None if last is None else core.clock.instant(last.until),
+        until=None if until is None else core.clock.instant(until),
         limit=None if account_state.limit is None else account_state.limit.jobs,
     )
 
@@ -165,8 +165,12 @@ def _reason(account_state: AccountState) -> str | None:
     for cooldown in account_state.cooldowns.values():
         if cooldown.cooling:
             return cooldown.reason if cooldown.scope is None else f"{cooldown.scope}: {cooldown.reason}"
-    if account_state.cooldowns:
-        return "probing after a cooldown"
+    return "probing after a cooldown" if account_state.cooldowns else _less_than_it_says(account_state)
+
+
+def _less_than_it_says(account_state: AccountState) -> str | None:
+    if account_state.spaced_until is not None:
+        return "left alone for a moment after its last grant"
     if account_state.limit is not None:
         return f"limited to {account_state.limit.jobs} of {account_state.account.capacity} by a 429"
     return account_state.account.note

@@ -11,6 +11,7 @@ cost however many there are; every way of changing one ends in :meth:`Ledger.upd
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -276,15 +277,23 @@ class Ledger:
     def take_over_limit(self, account_state: AccountState, limit: Limit | None) -> None:
         """Do so without a look at where the account stands."""
         account_state.limit = limit
-        self._time_trial(account_state)
+        self._time(account_state)
         account_state.compute_left()
 
-    def _time_trial(self, account_state: AccountState) -> None:
-        at = limits.due_at(account_state.limit)
-        if at is None:
+    def _time(self, account_state: AccountState) -> None:
+        """Note when something about the account changes by itself."""
+        at = account_state.changes_at
+        if at == math.inf:
             self.timers.drop(account_state)
         else:
             self.timers.set(account_state, at)
+
+    def _let_time_pass(self, account_state: AccountState, now: float) -> None:
+        """Have a trial be due, and the account be granted on again, if their time has come."""
+        if account_state.spaced_until is not None and account_state.spaced_until <= now:
+            account_state.spaced_until = None
+        limit = account_state.limit
+        self.set_limit(account_state, None if limit is None else limits.time_passed(limit, now))
 
     def _end_trial(self, record: LeaseRecord, now: float) -> None:
         """If the lease is a trial, it has ended without an answer to its question."""
@@ -321,7 +330,7 @@ class Ledger:
         healed = account_state.account.broken is not None and account.broken is None
         if healed or account_state.account.capacity != account.capacity:
             account_state.limit = None
-            self.timers.drop(account_state)
+            self._time(account_state)
         account_state.account, account_state.draining = account, False
         if healed:
             for cooldown in account_state.cooldowns.values():
@@ -350,7 +359,11 @@ class Ledger:
 
     def update_selector(self, account_state: AccountState) -> None:
         """Have the account stand among those with room exactly if it has room."""
-        simple = not account_state.cooldowns and account_state.kept_for is None
+        simple = (
+            not account_state.cooldowns
+            and account_state.kept_for is None
+            and account_state.spaced_until is None
+        )
         account_state.plain = simple and account_state.limit is None
         self.selector.update(account_state, account_state.left > 0 and (simple or account_state.fits()))
         if account_state.draining and not account_state.held and not account_state.cooling:
@@ -389,8 +402,7 @@ class Ledger:
         for thing in self.timers.due(now):
             if isinstance(thing, AccountState):
                 changed.append(thing)
-                if thing.limit is not None:
-                    self.set_limit(thing, limits.time_passed(thing.limit, now))
+                self._let_time_pass(thing, now)
                 continue
             changed.append(thing.account_state)
             if isinstance(thing, LeaseRecord):
@@ -438,9 +450,12 @@ class Ledger:
         limit, running = account_state.limit, account_state.running
         self.records[record.key] = account_state.held[record.key] = record
         account_state.left -= 1
-        if limit is not None and record.max_jobs is None and not record.reserves:
+        if limit is not None and not record.reserves:
             account_state.limit = limits.granted(limit, record.key, running)
             account_state.compute_left()
+        if record.spacing:
+            account_state.spaced_until = now + record.spacing
+            self._time(account_state)
         record.state = HELD
         self.update_selector(account_state)
 
@@ -546,7 +561,7 @@ class Ledger:
         limit = account_state.limit
         if limit is not None and limit.trial not in account_state.held:
             account_state.limit = limit._replace(trial=None)
-        self._time_trial(account_state)
+        self._time(account_state)
 
     def _recount_row(self, record: LeaseRecord) -> None:
         record.account_state.held[record.key] = record

@@ -10,6 +10,7 @@ the returned limit in the place of the old one; None is an account without a lim
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -77,9 +78,9 @@ def time_passed(limit: Limit, now: float) -> Limit:
     return limit._replace(due=True) if limit.trial is None and now >= limit.next_trial_at else limit
 
 
-def due_at(limit: Limit | None) -> float | None:
-    """Return when a trial becomes due by itself; None: nothing is to be waited for."""
-    return None if limit is None or limit.due or limit.trial is not None else limit.next_trial_at
+def due_at(limit: Limit | None) -> float:
+    """Return when a trial becomes due by itself; infinity: nothing is to be waited for."""
+    return math.inf if limit is None or limit.due or limit.trial is not None else limit.next_trial_at
 
 
 def _again(limit: Limit, now: float) -> Limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -52,6 +53,8 @@ class LeaseRecord:
     """Lists in a row that its job was missing from."""
     max_jobs: int | None = None
     """What replaced the account's capacity when it was granted."""
+    spacing: float = 0.0
+    """Seconds that its account is left alone for, once it was granted."""
     accepted_job: str | None = None
     """The job that an answer named, while the lease is not bound to it."""
     inherited: bool = False
@@ -69,9 +72,9 @@ class LeaseRecord:
             self.scope = scope
 
 
-Alike = tuple[frozenset[str] | None, frozenset[str], int | None, str | None]
+Alike = tuple[frozenset[str] | None, frozenset[str], int | None, str | None, int]
 NONE: frozenset[str] = frozenset()
-ANY: Alike = (None, NONE, None, None)
+ANY: Alike = (None, NONE, None, None, 0)
 """Any account will do."""
 
 
@@ -87,6 +90,8 @@ class SlotRequest(NamedTuple):
     max_jobs: int | None = None
     exclude: frozenset[str] = NONE
     """Accounts that it may not use."""
+    priority: int = 0
+    """Who waits with a higher one is served first."""
 
     @property
     def scope(self) -> str | None:
@@ -95,8 +100,8 @@ class SlotRequest(NamedTuple):
 
     @property
     def alike(self) -> Alike:
-        """What decides, beside chance, which account can serve it."""
-        return self.accounts, self.exclude, self.max_jobs, self.record.scope
+        """What decides, beside chance, which account can serve it, and before whom."""
+        return self.accounts, self.exclude, self.max_jobs, self.record.scope, self.priority
 
     @property
     def unconstrained(self) -> bool:
@@ -159,6 +164,7 @@ class AccountState:
         "limit",
         "place",
         "plain",
+        "spaced_until",
     )
 
     def __init__(self, account: Account) -> None:
@@ -176,6 +182,8 @@ class AccountState:
         jobs and ``held``. Below 0: it is over its bound."""
         self.plain = True
         """``left`` is all that decides. Follows from the rest in :meth:`Ledger.update_selector`."""
+        self.spaced_until: float | None = None
+        """Until when the last grant leaves it alone; None: no longer."""
         self.place = OUT
         self.kept_for: LeaseRecord | None = None
         """The one lease that may be granted on it: its caller needs it emptier than others leave it."""
@@ -216,6 +224,12 @@ class AccountState:
         bound = limits.bound(self.account.capacity, self.limit)
         self.left = (max(0, bound - self.external) if self.usable else 0) - len(self.held)
 
+    @property
+    def changes_at(self) -> float:
+        """When something about it changes by itself, beside its cooldowns and leases; infinity: never."""
+        trial = limits.due_at(self.limit)
+        return min(trial, math.inf if self.spaced_until is None else self.spaced_until)
+
     def put_cooldown(self, cooldown: Cooldown) -> None:
         """Have ``cooldown`` in force for its scope."""
         self.cooldowns = {**self.cooldowns, cooldown.scope: cooldown}
@@ -239,7 +253,7 @@ class AccountState:
 
         ``capacity`` replaces the account's own for this decision; ``record`` is the lease to be granted.
         """
-        if self.kept_for is not None and self.kept_for is not record:
+        if self.spaced_until is not None or (self.kept_for is not None and self.kept_for is not record):
             return False
         if capacity is None:
             if self.left <= 0:
@@ -278,6 +292,8 @@ class AccountState:
         return self._why_full(capacity)
 
     def _why_full(self, capacity: int | None) -> str:
+        if self.spaced_until is not None:
+            return "full: left alone for a moment after its last grant"
         allowed = self.account.capacity if capacity is None else capacity
         bound = limits.bound(allowed, self.limit, may_try=capacity is None)
         if bound == allowed:

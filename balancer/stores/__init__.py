@@ -23,7 +23,7 @@ def open_store(
         ImportError: it needs an extra that is not installed; the message names it.
     """
     if options.store == "memory://":
-        return MemoryStore(new_ledger, options.draw, **state)
+        return MemoryStore(new_ledger, options.draw, spaced=any(options.spacing), **state)
     from balancer.stores.opening import open_shared  # most do without it, and start faster
 
     return open_shared(options, new_ledger, **state)

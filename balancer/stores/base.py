@@ -31,7 +31,6 @@ from balancer.errors import BalancerError
 from balancer.models import AccountTable, JobList
 from balancer.rules.freshness import Schedule
 from balancer.rules.ledger import Changes, Ledger
-from balancer.rules.limits import due_at
 from balancer.rules.operations import Cool, LimitChange, Report
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import Key, LeaseRecord, SlotRequest
@@ -152,10 +151,9 @@ def next_end(ledger: Ledger, slot_request: SlotRequest, most: int) -> float:
     for account_state in few:
         if account_state.usable:
             cooling = [each.until for each in account_state.cooldowns_for(slot_request.scope) if each.cooling]
-            records = [record.end for record in account_state.held.values() if record.end is not None]
-            if slot_request.max_jobs is None and (trial := due_at(account_state.limit)) is not None:
-                records.append(trial)
-            ends.append(max(cooling) if cooling else min(records, default=math.inf))
+            soon = [record.end for record in account_state.held.values() if record.end is not None]
+            soon.append(account_state.changes_at)
+            ends.append(max(cooling) if cooling else min(soon))
     return min(ends, default=math.inf)
 
 

@@ -30,7 +30,7 @@ from balancer.rules.records import (
     SlotRequest,
 )
 from balancer.stores.base import Outcome, Process, ReentrantCall, Store, WaiterMaker, report_of
-from balancer.stores.memory_fast_path import FastPath, open_fast_path
+from balancer.stores.memory_fast_path import FastPath, never, open_fast_path
 from balancer.useapi.verdicts import VerdictDetails
 from balancer.waiting.queue import KEEP_AFTER, Waiter
 
@@ -51,8 +51,12 @@ class MemoryStore(Store):
 
     shared: Literal[False] = False
 
-    def __init__(self, new_ledger: Callable[[], Ledger], draw: Callable[[], float], **state: Any) -> None:
+    def __init__(
+        self, new_ledger: Callable[[], Ledger], draw: Callable[[], float], *, spaced: bool, **state: Any
+    ) -> None:
         self._new_ledger, self.draw = new_ledger, draw
+        self.spaced = spaced
+        """Each grant leaves its account alone for a while: something is due after each."""
         super().__init__(**state)
         self.new_key = self.serial
 
@@ -64,6 +68,11 @@ class MemoryStore(Store):
         """A step was cut short in its middle, and the next one must recount."""
         self._kept: AccountState | None = None
         """The account that is kept for the first who needs one emptier than others leave it."""
+        self.take = self.give_back = never
+        if not self.spaced:
+            self._open_fast_path()
+
+    def _open_fast_path(self) -> None:
         self.take, self.give_back = open_fast_path(
             self.fast,
             self.ledger,
@@ -107,7 +116,10 @@ class MemoryStore(Store):
                     now = self.now()
                     if now >= fast.next_housekeeping_at or self.deferred or self.inconsistent:
                         self._do_what_is_due(now)
-                    return act(now, *args)
+                    result = act(now, *args)
+                    if self.spaced:
+                        self._look_ahead(now)
+                    return result
                 except _REFUSALS:
                     raise
                 except BaseException:
@@ -258,7 +270,7 @@ class MemoryStore(Store):
     # -- serving those who wait ---------------------------------------------------------------
 
     def _serve(self, states: Sequence[AccountState | None], now: float) -> None:
-        """Hand out the free slots of accounts that changed, oldest caller first."""
+        """Hand out the free slots of accounts that changed, caller by caller in their order."""
         if not self.wait_queue.waiters or not states:
             return
         if len(states) > 1:
@@ -279,14 +291,14 @@ class MemoryStore(Store):
                 return
 
     def _serve_all(self, now: float) -> None:
-        """Hand out the free slots of all accounts, oldest caller first: chance decides where."""
-        ranked = [(group.arrival, group) for group in self.wait_queue.groups()]  # in order, so a heap
+        """Hand out the free slots of all accounts, caller by caller in their order: chance decides where."""
+        ranked = [(group.turn, group) for group in self.wait_queue.groups()]  # in order, so a heap
         while ranked:
             _, group = heappop(ranked)
             if self.ledger.take(group.first.slot_request, now):
                 self._granted(group.first)
                 if group.queue:
-                    heappush(ranked, (group.arrival, group))
+                    heappush(ranked, (group.turn, group))
 
     def _granted(self, waiter: Waiter) -> None:
         """Have a caller who was granted a lease leave the queue, and be told."""

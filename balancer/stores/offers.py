@@ -13,7 +13,7 @@ from balancer.stores.client import BackendClient
 from balancer.stores.outbox import Outbox
 from balancer.stores.process_queue import ProcessQueue, needs_more_than_an_account
 from balancer.waiting.drivers import drive
-from balancer.waiting.queue import Waiter, WaiterGroup
+from balancer.waiting.queue import Turn, Waiter, WaiterGroup
 
 _LOOK_AGAIN, _LOOK_OFTEN = 5.0, 1.0
 """Seconds after which a process that waits asks even if nobody tells it to: a message may be lost. At most
@@ -92,7 +92,7 @@ class Offers:
         """Return the groups with hopes that the offers could serve, and all of them; oldest first."""
         wait_queue = self._queue.wait_queue
         with self._lock:
-            ready = sorted((group for group in wait_queue.groups() if group.first.hopes), key=_arrival)
+            ready = sorted((group for group in wait_queue.groups() if group.first.hopes), key=_turn)
             served = {id(group) for account in offers for group in wait_queue.groups_for(account)}
             return [group for group in ready if id(group) in served], ready
 
@@ -119,5 +119,5 @@ class Offers:
             self._hope_at = begun + max(_LOOK_AGAIN, _HOPE_SHARE * took)
 
 
-def _arrival(group: WaiterGroup) -> float:
-    return group.arrival
+def _turn(group: WaiterGroup) -> Turn:
+    return group.turn

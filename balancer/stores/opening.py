@@ -32,6 +32,8 @@ def open_shared(
             "a pool with a source of its own needs a name on a shared store, so that it counts nobody else's "
             'accounts: AccountPool("any-word", source=…, store=…)'
         )
+    if any(options.spacing):
+        raise ValueError("spacing is not kept on shared stores yet")
     owner = Owner(process.name, process.host_pid)
     now = options.clock.now if options.clock.given else None
     backend = _backend(options.store, _settings(options), owner, now)

@@ -282,7 +282,7 @@ class ProcessQueue:
 
 def needs_more_than_an_account(group: WaiterGroup) -> bool:
     """Whether what is offered by account may be of no use to a group."""
-    accounts, _, max_jobs, scope = group.alike
+    accounts, _, max_jobs, scope, _ = group.alike
     return max_jobs is not None or scope is not None or (accounts is not None and len(accounts) > MOST_WANTED)
 
 

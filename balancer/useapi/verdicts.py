@@ -165,6 +165,14 @@ def judge(answer: object, service: Service, *, draw: Callable[[], float], wall: 
     )
 
 
+def shortened(details: VerdictDetails, longest: float) -> VerdictDetails:
+    """Return the details with a cooldown of at most ``longest`` seconds."""
+    if details.seconds is None or details.seconds <= longest:
+        return details
+    soon = details.worth_waiting or (details.verdict is Verdict.BUSY and longest <= _IN_LINE)
+    return details._replace(seconds=longest, worth_waiting=soon)
+
+
 def transport(error: BaseException) -> Verdict | None:
     """Return NOT_SENT or AMBIGUOUS for an error of the way to the server, None for any other.
 

@@ -1,9 +1,9 @@
 """Who waits, in what order, for which accounts.
 
 Waiters whose requests are alike stand in one group: whatever serves one serves all of them, so only the
-first of a group is ever looked at. Between groups the order of arrival decides. A freed slot is on one
-account, so only the groups that may use that account are gone through, oldest first, up to the first
-that it serves.
+first of a group is ever looked at. Between groups priority decides, and then the order of arrival. A freed
+slot is on one account, so only the groups that may use that account are gone through, in that order, up to
+the first that it serves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from heapq import merge
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from balancer.rules.records import ANY, NEW, Alike, LeaseRecord, SlotRequest
@@ -23,6 +23,9 @@ LONG_WAIT = 60.0
 """Seconds after which a waiting caller is logged, once."""
 KEEP_AFTER = 5.0
 """Seconds after which an account is kept for the first caller who needs one emptier than others leave it."""
+
+Turn = tuple[int, int]
+"""What is smaller is served before: the priority with its sign turned, then the arrival."""
 
 NO_REQUEST = SlotRequest(LeaseRecord(None), accounts=frozenset())
 """Of a caller that has not said yet what it asks for: no account will do."""
@@ -103,8 +106,8 @@ class WaiterGroup:
     def __init__(self, alike: Alike) -> None:
         self.alike = alike
         self.queue: OrderedDict[Waiter, None] = OrderedDict()
-        self.rank = 0
-        """Arrival of its first as the ordered lists have it."""
+        self.rank: Turn | None = None
+        """The turn of its first as the ordered lists have it."""
 
     def __len__(self) -> int:
         return len(self.queue)
@@ -113,6 +116,11 @@ class WaiterGroup:
     def arrival(self) -> int:
         """Arrival of the first."""
         return self.first.arrival
+
+    @property
+    def turn(self) -> Turn:
+        """What puts the group before or behind others: the priority of all, then the arrival of the first."""
+        return -self.alike[4], self.first.arrival
 
     @property
     def first(self) -> Waiter:
@@ -132,27 +140,27 @@ class WaiterGroup:
 
 
 class GroupOrder:
-    """Groups in the order of the arrival of their first."""
+    """Groups in the order of their turns."""
 
     __slots__ = ("ranked",)
 
     def __init__(self) -> None:
-        self.ranked: list[tuple[int, WaiterGroup]] = []
+        self.ranked: list[tuple[Turn, WaiterGroup]] = []
 
     def __len__(self) -> int:
         return len(self.ranked)
 
-    def __iter__(self) -> Iterator[tuple[int, WaiterGroup]]:
+    def __iter__(self) -> Iterator[tuple[Turn, WaiterGroup]]:
         return iter(self.ranked)
 
     def update(self, group: WaiterGroup) -> None:
         """Have ``group`` where its first puts it; an empty one is taken out."""
-        if group.rank:
+        if group.rank is not None:
             place = bisect_left(self.ranked, group.rank, key=itemgetter(0))
             if place < len(self.ranked) and self.ranked[place][1] is group:
                 del self.ranked[place]
-        group.rank = group.arrival if group.queue else 0
-        if group.rank:
+        group.rank = group.turn if group.queue else None
+        if group.rank is not None:
             insort(self.ranked, (group.rank, group), key=itemgetter(0))
 
 
@@ -198,7 +206,7 @@ class WaitQueue:
         """Take ``waiter`` out of its group, to stand in another one later: it keeps its place in time."""
         group = waiter.group
         if group is not None:
-            led = group.rank == waiter.arrival
+            led = group.rank is not None and group.rank[1] == waiter.arrival
             group.queue.pop(waiter, None)
             if group is not self.plain and (led or not group.queue):
                 self._follow(group)
@@ -230,25 +238,26 @@ class WaitQueue:
         self.counted = sum(waiter.counted for waiter in self.waiters)
 
     def groups_for(self, account_id: str) -> Iterable[WaiterGroup]:
-        """Return the groups that may want an account, oldest first."""
+        """Return the groups that may want an account, in the order in which they are served."""
         pinned = self._pinned.get(account_id)
         if not self._open.ranked and pinned is None:
             return (self.plain,) if self.plain.queue else ()
         return self._in_order([self._open, *((pinned,) if pinned is not None else ())])
 
     def groups(self) -> list[WaiterGroup]:
-        """Return every group in which somebody stands, oldest first."""
+        """Return every group in which somebody stands, in the order in which they are served."""
         return list(self._in_order([self._open, *self._pinned.values()]))
 
     def _in_order(self, orders: list[GroupOrder]) -> Iterable[WaiterGroup]:
-        ranked: list[Iterable[tuple[int, WaiterGroup]]] = [*orders]
+        ranked: list[Iterable[tuple[Turn, WaiterGroup]]] = [*orders]
         if self.plain.queue:
-            ranked.append(((self.plain.arrival, self.plain),))
+            ranked.append(((self.plain.turn, self.plain),))
         return map(itemgetter(1), merge(*ranked, key=itemgetter(0)))
 
     def first_to_keep_for(self) -> Waiter | None:
-        """Return who has waited longest of those that bring a capacity of their own."""
-        return min((group.first for group in self.own_capacity), key=_arrival, default=None)
+        """Return who comes first of those that bring a capacity of their own."""
+        first = min(self.own_capacity, key=attrgetter("turn"), default=None)
+        return None if first is None else first.first
 
     def _group(self, alike: Alike) -> WaiterGroup:
         group = self._groups.get(alike)
