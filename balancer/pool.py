@@ -45,7 +45,7 @@ class AccountPool(BasePool):
         max_waiting: Callers that may wait at once; None: any number.
         learn_limits: Whether refusals teach how many jobs an account bears. False: it cools down instead.
         spacing: Seconds between two grants on one account at least, or a pair between which they are drawn
-            each time. Not on shared stores yet.
+            each time.
         max_cooldown: Seconds of the longest cooldown that an answer can bring; default 31 days.
         random: Returns numbers in [0, 1); default ``random.random``.
         clock: Returns monotonic seconds; default ``time.monotonic``.

@@ -17,10 +17,10 @@ of its end. Instants are told by a clock that is ahead of the ledger's by ``offs
                             ``unknown``: before anybody had heard of it), or ``expired``: it may come back
 ``cooldown:<id, scope>``    whether it cools still, until, worth waiting, reason, key of the lease that probes
 ``limit:<id>``              jobs, when the next trial comes, seconds from one to the next, key of the lease
-                            that is a trial, whether one is due
+                            that is a trial, whether one is due; until when it is left alone after a grant
 ``external:``               id, jobs of others, id, jobs …
-``process:<name>``          host:pid, when to look after it, place in line, forgotten, what is offered to it,
-                            until when, the accounts that it wants
+``process:<name>``          host:pid, when to look after it, place in line, forgotten, priority, what is
+                            offered to it, until when, the accounts that it wants
 ``claim:<what>``            number, holder, void at, done at, retry at, kind and text of the last error
 ``job:<id>``                over from the start: ``done``, or ``early``
 ==========================  ==============================================================================
@@ -98,7 +98,7 @@ class FleetEntries:
             for account_state in touched:
                 if account_state.cooldowns or account_state.draining or self._told_cooldowns:
                     self._note_touched(account_state)
-                if account_state.limit is not None or self._told_limits:
+                if account_state.restricted or self._told_limits:
                     self._note_limit(account_state)
             touched.clear()
         changed, self.fleet.changed = self.fleet.changed, {}
@@ -133,10 +133,13 @@ class FleetEntries:
             self.fleet.changed["limit:" + id] = (self.fleet.now, "over") if after is None else None
 
     def _limit(self, account_state: AccountState) -> str | None:
-        limit = account_state.limit
-        if limit is None:
+        limit, spaced = account_state.limit, account_state.spaced_until
+        if not account_state.restricted:
             return None
-        return pack(limit.jobs, limit.next_trial_at + self.offset, limit.wait, limit.trial, limit.due)
+        told = (
+            (None,) * 5 if limit is None else limit._replace(next_trial_at=limit.next_trial_at + self.offset)
+        )
+        return pack(*told, None if spaced is None else spaced + self.offset)
 
     def _cooldowns(self, account_state: AccountState) -> dict[str, str]:
         cooldowns = account_state.cooldowns.values()
@@ -195,6 +198,7 @@ class FleetEntries:
             process.look_at + self.offset,
             process.place,
             process.forgotten,
+            process.priority,
             None if offer is None else offer.account_state.id,
             None if offer is None else process.offer_until + self.offset,
             *process.wants,
@@ -393,15 +397,14 @@ class FleetEntries:
         if over and id not in self._ledger.account_states:
             return  # it went with its account
         ledger, account_state = self._ledger, self.fleet.make_sure_of(id)
-        if over:
-            self._told_limits.pop(id, None)
-            ledger.take_over_limit(account_state, None)
-        else:
-            jobs, next_at, wait, trial, due = _filled(fields, 5)[:5]
-            limit = Limit(
-                int(jobs or 1), self._instant(next_at), float(wait or FIRST_WAIT), trial, due == "1"
-            )
-            ledger.take_over_limit(account_state, limit)
+        jobs, next_at, wait, trial, due, spaced = [None] * 6 if over else _filled(fields, 6)[:6]
+        limit = None
+        if jobs is not None:
+            limit = Limit(int(jobs), self._instant(next_at), float(wait or FIRST_WAIT), trial, due == "1")
+        account_state.spaced_until = None if spaced is None else self._instant(spaced)
+        ledger.take_over_limit(account_state, limit)
+        self._told_limits.pop(id, None)
+        if not over:
             self._told_limits[id] = self._limit(account_state) or ""
         ledger.place(account_state)
 
@@ -417,16 +420,18 @@ class FleetEntries:
             self.fleet.processes.pop(name, None)
             self.fleet.unheard.pop(name, None)
             return
-        host_pid, look_at, place, forgotten, account, until, *wants = _filled(fields, 6)
+        host_pid, look_at, place, forgotten, priority, account, until, *wants = _filled(fields, 7)
         if process is None:
             process = self.fleet.processes[name] = Process(name, host_pid or "")
         process.look_at, process.forgotten = self._instant(look_at), forgotten == "1"
-        process.place = None if place is None else int(place)
+        process.place, process.priority = None if place is None else int(place), int(priority or 0)
         process.wants = tuple(id for id in wants if id is not None)
         self.fleet.deadlines.set(("look", name), process.look_at)
         if account is not None:
             record = FleetLease(f"{name}-offer")
             record.reserves = True
+            if self.fleet.settings.spaced:
+                record.spacing = ops.OFFER_SECONDS
             record.adverse, record.held_since, record.state = (
                 True,
                 self._instant(until) - ops.OFFER_SECONDS,

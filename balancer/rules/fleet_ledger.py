@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from balancer.models import Account, AccountTable
 from balancer.rules import operations as ops
 from balancer.rules.ledger import Changes, Ledger
+from balancer.rules.limits import Limit
 from balancer.rules.records import (
     AMBIGUOUS,
     BOUND,
@@ -57,7 +58,17 @@ class FleetLease(LeaseRecord):
 class Process:
     """One pool in one process."""
 
-    __slots__ = ("forgotten", "host_pid", "look_at", "name", "offer", "offer_until", "place", "wants")
+    __slots__ = (
+        "forgotten",
+        "host_pid",
+        "look_at",
+        "name",
+        "offer",
+        "offer_until",
+        "place",
+        "priority",
+        "wants",
+    )
 
     def __init__(self, name: str, host_pid: str) -> None:
         self.name, self.host_pid = name, host_pid
@@ -66,7 +77,9 @@ class Process:
         self.forgotten = False
         """It was known before, and was missed: what it held has ended."""
         self.place: int | None = None
-        """In the line of waiting processes, lowest first; None: it does not wait."""
+        """In the line of waiting processes, lowest first among equals; None: it does not wait."""
+        self.priority = 0
+        """The highest that waits in it."""
         self.wants: ops.Wanted = ()
         self.offer: LeaseRecord | None = None
         """Stands for the slot that is reserved for it."""
@@ -134,8 +147,9 @@ class _Accounts(Ledger):
 
     def place(self, account_state: AccountState) -> None:
         """Put an account where its room says, and forget none: so it is with what another ledger decided."""
-        account_state.plain = not account_state.cooldowns and account_state.limit is None
-        self.selector.update(account_state, account_state.left > 0 and account_state.fits())
+        account_state.plain = not (account_state.cooldowns or account_state.restricted)
+        left = account_state.left > 0
+        self.selector.update(account_state, left and (account_state.plain or account_state.fits()))
 
     def place_anew(self, account_state: AccountState) -> None:
         """The same for one whose cooldowns or configuration have changed."""
@@ -378,35 +392,38 @@ class FleetLedger:
         """The processes that wait, in order."""
         if self.line is None:
             waiting = [process for process in self.processes.values() if process.place is not None]
-            self.line = sorted(waiting, key=lambda process: process.place or 0)
+            self.line = sorted(waiting, key=lambda process: (-process.priority, process.place or 0))
         return self.line
 
-    def _want(self, process: Process, wants: ops.Wanted | None, *, back: bool = False) -> None:
+    def _want(self, process: Process, wants: ops.Wanted | None, priority: int, *, back: bool = False) -> None:
         """Have a process wait for accounts, or leave the line."""
         if wants is None:
             if process.place is not None or process.offer is not None:
                 self.leave(process)
                 self._note_process(process.name)
             return
-        process.wants = tuple(dict.fromkeys(wants))
+        process.wants, self.line = tuple(dict.fromkeys(wants)), None
+        process.priority = max(-ops.MOST_PRIORITY, min(priority, ops.MOST_PRIORITY))
         if back or process.place is None:
             self._to_the_back(process)
         self._note_process(process.name)
 
     def _to_the_back(self, process: Process) -> None:
-        last = self.waiting[-1].place or 0 if self.waiting else 0
+        last = max((each.place or 0 for each in self.waiting), default=0)
         process.place, self.line = last + 1, None
         self._note_process(process.name)
 
     def leave(self, process: Process) -> None:
         """Take a process out of the line; what is reserved for it is free."""
         self._end_offer(process)
-        process.place, process.wants, self.line = None, (), None
+        process.place, process.priority, process.wants, self.line = None, 0, (), None
 
     def _end_offer(self, process: Process) -> None:
         record, process.offer = process.offer, None
         if record is not None:
             self.deadlines.drop(("offer", process.name))
+            if record.spacing:
+                self.ledger.space(record.account_state, None)
             self.ledger.end(record, self.now)
             self._note_process(process.name)
 
@@ -443,6 +460,8 @@ class FleetLedger:
     def _reserve(self, process: Process, id: str) -> None:
         record = FleetLease(f"{process.name}-offer")
         record.reserves = record.adverse = True  # that it ends says nothing about its account
+        if self.settings.spaced:
+            record.spacing = ops.OFFER_SECONDS  # until it is taken, and spaced as its caller wants
         self.ledger.take(SlotRequest(record, accounts=frozenset({id})), self.now)
         process.offer, process.offer_until = record, self.now + ops.OFFER_SECONDS
         self.deadlines.set(("offer", process.name), process.offer_until)
@@ -458,13 +477,18 @@ class FleetLedger:
         record = self.ledger.records.get(take.key)
         if record is None and not self.barred(take.key):
             record = self._grant(owner, take)
-        self._want(process, take.else_wants if record is None else take.then_wants, back=record is not None)
+        if record is None:
+            self._want(process, take.else_wants, take.else_priority)
+        else:
+            self._want(process, take.then_wants, take.then_priority, back=True)
         return None if record is None else ops.Granted(record.account_state.id)
 
     def _grant(self, owner: ops.Owner, take: ops.Acquire) -> LeaseRecord | None:
         record = FleetLease(take.key, take.label, take.scope)
         if take.max_jobs is not None:
             record.max_jobs = take.max_jobs
+        if take.spacing:
+            record.spacing = take.spacing
         request = SlotRequest(record, take.draw, None, take.max_jobs)
         if take.accounts is not None:
             id = self._first_that_fits(request, take.accounts)
@@ -725,6 +749,7 @@ class FleetLedger:
         record.owner, record.held_since, record.state, record.adverse = (
             owner.host_pid, self.now - state.age, HELD, state.adverse,
         )  # fmt: skip
+        record.accepted, record.declined = state.accepted, state.declined
         if state.account not in self.ledger.account_states:
             self.changed["account:" + state.account] = None
         self.add(record, self.make_sure_of(state.account))
@@ -743,7 +768,7 @@ class FleetLedger:
         return account_state
 
     def _set_wanted(self, owner: ops.Owner, wanted: ops.SetWanted) -> None:
-        self._want(self.processes[owner.name], wanted.wants)
+        self._want(self.processes[owner.name], wanted.wants, wanted.priority)
 
     # -- the machine's clock ------------------------------------------------------------------------
 
@@ -806,6 +831,7 @@ class FleetLedger:
         for account_state in ledger.account_states.values():
             if (limit := account_state.limit) is not None:
                 account_state.limit = limit._replace(next_trial_at=limit.next_trial_at + shift)
+            account_state.spaced_until = None
         self._shift_memories(shift)
         ledger.recount()
         self.boot, self.wall_offset, self.restarted_at = boot, wall_offset, now
@@ -901,6 +927,7 @@ class FleetLedger:
             draining=tuple(each.account for each in shown if each.draining),
             rows=tuple(_lease_state(record, now) for record in leases),
             cooldowns=_cooldown_states(shown, now),
+            restrictions=_restriction_states(shown, now),
             external={each.id: each.external for each in shown if each.external},
             owners={owner_of(record.key): record.owner or "" for record in leases},
             offers={each.id: offers[each.id] for each in shown if each.id in offers},
@@ -927,6 +954,7 @@ class FleetLedger:
             ),
             rows=tuple(_lease_state(record, now) for record in leases),
             cooldowns=_cooldown_states(ledger.account_states.values(), now),
+            restrictions=_restriction_states(ledger.account_states.values(), now),
             external=dict(ledger.external),
             owners={owner_of(record.key): record.owner or "" for record in leases},
             done={job_id: now - at for job_id, at in ledger.done.items()},
@@ -1012,6 +1040,30 @@ def _cooldown_states(account_states: Iterable[AccountState], now: float) -> tupl
     )
 
 
+def _restriction_states(
+    account_states: Iterable[AccountState], now: float
+) -> tuple[ops.RestrictionState, ...]:
+    return tuple(
+        ops.RestrictionState(
+            account=each.id,
+            **({} if each.limit is None else _limit_state(each.limit, now)),
+            spaced_for=None if each.spaced_until is None else each.spaced_until - now,
+        )
+        for each in account_states
+        if each.restricted
+    )
+
+
+def _limit_state(limit: Limit, now: float) -> dict[str, Any]:
+    return {
+        "jobs": limit.jobs,
+        "next_trial_in": limit.next_trial_at - now,
+        "wait": limit.wait,
+        "trial": None if limit.trial is None else str(limit.trial),
+        "due": limit.due,
+    }
+
+
 def _lease_state(record: LeaseRecord, now: float) -> ops.LeaseState:
     held = record.state is HELD
     return ops.LeaseState(
@@ -1025,5 +1077,7 @@ def _lease_state(record: LeaseRecord, now: float) -> ops.LeaseState:
         state_age=0.0 if held else now - record.state_since,
         expires_in=None if record.end is None else record.end - now,
         adverse=record.adverse,
+        accepted=record.accepted,
+        declined=record.declined,
         missed=record.missed,
     )

@@ -280,6 +280,11 @@ class Ledger:
         self._time(account_state)
         account_state.compute_left()
 
+    def space(self, account_state: AccountState, until: float | None) -> None:
+        """Leave the account alone until then; None: no longer."""
+        account_state.spaced_until = until
+        self._time(account_state)
+
     def _time(self, account_state: AccountState) -> None:
         """Note when something about the account changes by itself."""
         at = account_state.changes_at
@@ -454,8 +459,7 @@ class Ledger:
             account_state.limit = limits.granted(limit, record.key, running)
             account_state.compute_left()
         if record.spacing:
-            account_state.spaced_until = now + record.spacing
-            self._time(account_state)
+            self.space(account_state, now + record.spacing)
         record.state = HELD
         self.update_selector(account_state)
 

@@ -33,6 +33,8 @@ OFFER_SECONDS = 1.0
 TOMBSTONE_SECONDS = 600.0
 """How long a lease that was ended is remembered, so that nothing brings it back."""
 
+MOST_PRIORITY = 1000
+"""Between processes what is higher counts as this, and what is lower than its opposite as that."""
 Wanted = tuple[str, ...]
 """The accounts that a waiting process could use; empty: any."""
 
@@ -49,6 +51,8 @@ class Settings:
     lease_ttl: float
     job_ttl: float
     ambiguous_ttl: float
+    spaced: bool = False
+    """Grants are spaced, so that of one account no two slots are offered at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,16 @@ class Acquire(NamedTuple):
     label: str | None = None
     offered: bool = False
     """Use what is reserved for this process. All its reservations end, whatever the answer."""
+    spacing: float = 0.0
+    """Seconds for which this grant leaves its account alone."""
     then_wants: Wanted | None = None
     """What the process waits for once this is granted; it goes to the back of the line. None: it leaves."""
     else_wants: Wanted | None = None
     """What it waits for if this is not granted; its place in line stays. None: it leaves."""
+    then_priority: int = 0
+    """The highest priority that waits in the process once this is granted."""
+    else_priority: int = 0
+    """The same if this is not granted."""
 
 
 class Release(NamedTuple):
@@ -276,6 +286,8 @@ class SetWanted:
     """Say what the process waits for; its place in line stays. None: it leaves. Answer: None."""
 
     wants: Wanted | None
+    priority: int = 0
+    """The highest that waits in the process: between processes it comes before the order of arrival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +411,29 @@ class LeaseState:
     """Seconds since it became bound or ambiguous."""
     expires_in: float | None = None
     adverse: bool = False
+    accepted: bool = False
+    """Its job was taken, as an answer or a bind has said."""
+    declined: bool = False
+    """Its last answer proves that no job was taken."""
     missed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestrictionState:
+    """Why an account takes less than its capacity: what refusals have taught, or its last grant."""
+
+    account: str
+    jobs: int | None = None
+    """What it has been seen to bear; None: nothing was learned, and what follows says nothing."""
+    next_trial_in: float = 0.0
+    """Seconds until a trial becomes due, unless one is due or under way."""
+    wait: float = 0.0
+    """Seconds from one trial to the next."""
+    trial: str | None = None
+    """Key of the lease that is a trial."""
+    due: bool = False
+    spaced_for: float | None = None
+    """Seconds for which its last grant still leaves it alone; None: no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -426,6 +460,7 @@ class State:
     draining: tuple[Account, ...] = ()
     rows: tuple[LeaseState, ...] = ()
     cooldowns: tuple[CooldownState, ...] = ()
+    restrictions: tuple[RestrictionState, ...] = ()
     external: Mapping[str, int] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
     """Name -> ``host:pid`` of every owner of a row."""

@@ -225,6 +225,11 @@ class AccountState:
         self.left = (max(0, bound - self.external) if self.usable else 0) - len(self.held)
 
     @property
+    def restricted(self) -> bool:
+        """Whether it takes less than its capacity for what was learned, or for its last grant."""
+        return self.limit is not None or self.spaced_until is not None
+
+    @property
     def changes_at(self) -> float:
         """When something about it changes by itself, beside its cooldowns and leases; infinity: never."""
         trial = limits.due_at(self.limit)

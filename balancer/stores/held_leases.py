@@ -89,6 +89,8 @@ class HeldLeases:
             label=record.label,
             scope=record.scope,
             adverse=record.adverse,
+            accepted=record.accepted,
+            declined=record.declined,
         )
 
     # -- what the store tells --------------------------------------------------------------------

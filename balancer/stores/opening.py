@@ -32,12 +32,18 @@ def open_shared(
             "a pool with a source of its own needs a name on a shared store, so that it counts nobody else's "
             'accounts: AccountPool("any-word", source=…, store=…)'
         )
-    if any(options.spacing):
-        raise ValueError("spacing is not kept on shared stores yet")
     owner = Owner(process.name, process.host_pid)
     now = options.clock.now if options.clock.given else None
     backend = _backend(options.store, _settings(options), owner, now)
-    return SharedStore(backend, new_ledger, options.draw, options.lease_ttl, process=process, **state)
+    return SharedStore(
+        backend,
+        new_ledger,
+        options.draw,
+        options.lease_ttl,
+        spaced=any(options.spacing),
+        process=process,
+        **state,
+    )
 
 
 def _backend(store: Any, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> Backend:
@@ -88,6 +94,7 @@ def _settings(options: PoolConfig) -> Settings:
         lease_ttl=options.lease_ttl,
         job_ttl=options.job_ttl,
         ambiguous_ttl=options.ambiguous_ttl,
+        spaced=any(options.spacing),
     )
 
 

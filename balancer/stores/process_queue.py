@@ -30,6 +30,10 @@ _PER_ACCOUNT = 0.0002
 """Seconds, at most, that a store takes to look at one account."""
 
 
+Told = tuple[Wanted | None, int]
+"""What the store is told that a process waits for, and the highest priority that waits there."""
+
+
 class Inspect(Protocol):
     """Reads of what the store holds."""
 
@@ -119,6 +123,8 @@ class ProcessQueue:
     def acquire_for(self, waiter: Waiter, *, offered: bool) -> Acquire:
         """Return the operation that takes a lease for ``waiter`` (under the lock)."""
         request = waiter.slot_request
+        then_wants, then_priority = self.wanted(without=waiter)
+        else_wants, else_priority = self.wanted()
         return Acquire(
             key=str(waiter.record.key),
             draw=request.draw,
@@ -127,15 +133,20 @@ class ProcessQueue:
             scope=request.scope,
             label=waiter.record.label,
             offered=offered,
-            then_wants=self.wanted(without=waiter),
-            else_wants=self.wanted(),
+            spacing=waiter.record.spacing,
+            then_wants=then_wants,
+            else_wants=else_wants,
+            then_priority=then_priority,
+            else_priority=else_priority,
         )
 
     def on_answer(self, waiter: Waiter, operation: Acquire, granted: Granted | None) -> bool:
         """Put the answer to an Acquire into effect. True: the waiter has got its lease."""
-        told = operation.else_wants if granted is None else operation.then_wants
+        told = operation.else_wants, operation.else_priority
+        if granted is not None:
+            told = operation.then_wants, operation.then_priority
         self._unconfirmed.discard(operation.key)
-        self._told_wanted = self._told_wanted or told is not None
+        self._told_wanted = self._told_wanted or told[0] is not None
         got = granted is not None and self._hand_over(waiter, granted)
         self.check_wanted(told)
         return got
@@ -195,27 +206,28 @@ class ProcessQueue:
 
     # -- what the store is told -----------------------------------------------------------------------
 
-    def wanted(self, *, without: Waiter | None = None) -> Wanted | None:
+    def wanted(self, *, without: Waiter | None = None) -> Told:
         """Return what the callers of this process wait for, but for one of them (under the lock).
 
         Who is just having a try does not wait: a slot that was reserved for it would be missing elsewhere.
         """
-        ignoring, wanted = self.ignores_offers, set[str]()
-        for group in self.wait_queue.groups():
+        ignoring, wanted, priority = self.ignores_offers, set[str](), None
+        for group in self.wait_queue.groups():  # the highest priority first
             accounts = group.alike[0]
             if self._waits(group, without) and not (ignoring and needs_more_than_an_account(group)):
+                priority = group.alike[4] if priority is None else priority
                 if accounts is None or len(accounts) > MOST_WANTED:
-                    return ()
+                    return (), priority
                 wanted |= accounts
         if len(wanted) > MOST_WANTED and not ignoring:
-            return ()
-        return tuple(sorted(wanted)[:MOST_WANTED]) or None
+            return (), priority or 0
+        return tuple(sorted(wanted)[:MOST_WANTED]) or None, priority or 0
 
     def _waits(self, group: WaiterGroup, without: Waiter | None) -> bool:
         others = len(group) - (without is not None and without.group is group)
         return others > 1 or (others == 1 and (group.first.hopes or group.first is without))
 
-    def check_wanted(self, told: Wanted | None) -> None:
+    def check_wanted(self, told: Told) -> None:
         """Have the store told if it now holds what was ``told`` for what we want.
 
         Several threads ask at once, and the last to be heard may be one that spoke before others came.
@@ -225,11 +237,11 @@ class ProcessQueue:
         if not right:
             self._outbox.request_wanted()
 
-    def on_told(self, wanted: Wanted | None) -> None:
+    def on_told(self, told: Told) -> None:
         """Take note that the worker has told the store what this process waits for."""
         with self._lock:
-            self._told_wanted = wanted is not None
-        self.check_wanted(wanted)
+            self._told_wanted = told[0] is not None
+        self.check_wanted(told)
 
     @property
     def ignores_offers(self) -> bool:

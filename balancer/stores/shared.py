@@ -75,6 +75,7 @@ class SharedStore(Store):
         new_ledger: Makes an empty ledger, to be filled with what the database holds.
         draw: Returns [0, 1).
         lease_ttl: Seconds for which a process may be silent.
+        spaced: Each grant leaves its account alone for a while, of which the short way knows nothing.
         state: What every store takes.
     """
 
@@ -86,11 +87,14 @@ class SharedStore(Store):
         new_ledger: Callable[[], Ledger],
         draw: Callable[[], float],
         lease_ttl: float,
+        *,
+        spaced: bool,
         **state: Any,
     ) -> None:
         super().__init__(**state)
         self.backend, self.lease_ttl = backend, lease_ttl
         self._new_ledger, self._draw = new_ledger, draw
+        self._spaced = spaced
         self._replica: bool = getattr(backend, "replica", False)
         """Whether the backend has all of it at hand, so that nothing need be copied to be looked at."""
         self._worker_limit = min(PATIENCE, max(AT_LEAST, lease_ttl / 6))
@@ -196,7 +200,7 @@ class SharedStore(Store):
     def _tell_wanted(self) -> None:
         with self.lock:
             wanted = self.queue.wanted()
-        self._ask_as_worker(SetWanted(wanted))
+        self._ask_as_worker(SetWanted(*wanted))
         self.queue.on_told(wanted)
 
     def collect(self) -> None:
@@ -213,7 +217,7 @@ class SharedStore(Store):
         if self._is_busy():
             return False
         try:
-            operation = Acquire(str(record.key), draw, label=record.label)
+            operation = Acquire(str(record.key), draw, label=record.label, spacing=record.spacing)
             reply: Reply = yield BackendCall(self.backend, operation, AT_LEAST)
             if self.client.take_in(reply):
                 yield from self._catch_up()
@@ -226,7 +230,7 @@ class SharedStore(Store):
 
     def take_blocking(self, core: Any, lease: Any, label: str | None) -> bool:
         """Do so in a thread that may block: on one machine a flow would cost half of what this does."""
-        if self._is_busy():
+        if self._spaced or self._is_busy():
             return False
         record = LeaseRecord(self.new_key(), label)
         lease._core, lease._record = core, record  # noqa: SLF001  # before the grant: a finalizer gives it back
@@ -254,7 +258,7 @@ class SharedStore(Store):
 
     def _is_granted(self, record: LeaseRecord, reply: Reply) -> bool:
         if self.wait_queue.waiters:
-            self.queue.check_wanted(None)
+            self.queue.check_wanted((None, 0))
         if reply.result is None:
             self.queue.full = True
             return False
@@ -434,6 +438,7 @@ class SharedStore(Store):
         """Put what an answer said about the account and the lease into effect."""
         report, held = report_of(record, details), self.held.held.get(record.key)
         record.adverse, record.accepted = record.adverse or report.adverse, record.accepted or report.accepted
+        record.declined = not (record.accepted or report.doubt)
         self.queue.look_afresh()
         if report.doubt:
             # Before the store is asked: whatever becomes of that, leaving the block must not free the slot.

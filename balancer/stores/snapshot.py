@@ -7,7 +7,8 @@ from sys import intern
 
 from balancer.models import AccountTable
 from balancer.rules.ledger import Changes, Ledger
-from balancer.rules.operations import CooldownState, LeaseState, State
+from balancer.rules.limits import Limit
+from balancer.rules.operations import CooldownState, LeaseState, RestrictionState, State
 from balancer.rules.records import HELD, AccountState, Cooldown, LeaseRecord
 
 
@@ -22,6 +23,8 @@ def fill(ledger: Ledger, state: State, now: float) -> Ledger:
         _put_record(ledger, record, state.owners, now)
     for pause in state.cooldowns:
         _put_cooldown(ledger, pause, now)
+    for restriction in state.restrictions:
+        _put_restriction(ledger, restriction, now)
     for job_id, age in sorted(state.done.items(), key=lambda item: -item[1]):
         ledger.done[job_id] = now - age
     ledger.external = state.external
@@ -47,6 +50,7 @@ def only(state: State, ids: Collection[str]) -> State:
         draining=tuple(account for account in state.draining if account.id in ids),
         rows=tuple(record for record in state.rows if record.account in ids),
         cooldowns=tuple(pause for pause in state.cooldowns if pause.account in ids),
+        restrictions=tuple(each for each in state.restrictions if each.account in ids),
         external={id: jobs for id, jobs in state.external.items() if id in ids},
         owners=state.owners,
         offers={id: number for id, number in state.offers.items() if id in ids},
@@ -69,8 +73,20 @@ def _put_record(ledger: Ledger, state: LeaseState, owners: Mapping[str, str], no
     record.state_since, record.job_id = now - state.state_age, state.job_id
     record.end = None if state.expires_in is None else now + state.expires_in
     record.adverse, record.missed = state.adverse, state.missed
+    record.accepted, record.declined = state.accepted, state.declined
     record.owner = owners.get(state.key.rpartition("-")[0])
     ledger.records[state.key] = record
+
+
+def _put_restriction(ledger: Ledger, state: RestrictionState, now: float) -> None:
+    account_state = ledger.account_states.get(state.account)
+    if account_state is None:
+        return
+    if state.jobs is not None:
+        next_at = now + state.next_trial_in
+        account_state.limit = Limit(state.jobs, next_at, state.wait, state.trial, state.due)
+    if state.spaced_for is not None:
+        account_state.spaced_until = now + state.spaced_for
 
 
 def _put_cooldown(ledger: Ledger, state: CooldownState, now: float) -> None:
