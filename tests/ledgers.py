@@ -8,6 +8,8 @@ from balancer.models import Account, AccountTable, Job, JobList
 from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.reconciliation import Snapshot, reconcile_jobs
 from balancer.rules.records import LeaseRecord, SlotRequest
+from balancer.stores.base import report_of
+from balancer.useapi.verdicts import Verdict, VerdictDetails
 
 INTERVAL = 30.0
 """Seconds between two reconciliations."""
@@ -107,3 +109,10 @@ class Matching(Desk):
 def ours(job, account="a"):
     """Return a listed job as a list without references has it."""
     return Job(job, account)
+
+
+def learn(ledger, row, now):
+    """Have a ledger learn from a lease's refusal, as a store would. True: the account is only full."""
+    if not report_of(row, VerdictDetails(Verdict.BUSY, teaches=True)).teaches:
+        return False
+    return ledger._learn(row.key, row.account_state, now)

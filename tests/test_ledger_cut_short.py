@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from ledgers import Desk
+from ledgers import Desk, learn
 
 from balancer.models import Account
 from balancer.rules import ledger as module
@@ -107,8 +107,8 @@ OPERATIONS = {
     "bind a trial": lambda s: s.ledger.bind(s.trial, "other", 900.0, 10.0),
     "doubt a trial": lambda s: s.ledger.doubt(s.trial, 600.0, 10.0),
     "decline a trial": lambda s: s.ledger.decline(s.trial, 10.0),
-    "refuse a trial": lambda s: s.ledger.learn(s.trial, s.trial.account_state, 10.0),
-    "refuse": lambda s: s.ledger.learn(s.held, s.held.account_state, 10.0),
+    "refuse a trial": lambda s: learn(s.ledger, s.trial, 10.0),
+    "refuse": lambda s: learn(s.ledger, s.held, 10.0),
     "accept": lambda s: s.ledger.accept(s.held, 10.0),
     "cool": lambda s: s.ledger.cool(s.held.account_state, None, 90.0, "why", worth_waiting=True),
     "cool longer": lambda s: s.ledger.cool(s.unsure.account_state, None, 90.0, "why", worth_waiting=True),

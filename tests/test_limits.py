@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from ledgers import Desk, Matching, ours
+from ledgers import Desk, Matching, learn, ours
 from prometheus_client import CollectorRegistry, generate_latest
 from stepping import until
 from structlog.testing import capture_logs
@@ -16,8 +16,7 @@ from balancer.prometheus import PoolCollector
 from balancer.rules import limits
 from balancer.rules.limits import FIRST_WAIT, LONGEST_WAIT, Limit
 from balancer.services import SERVICES
-from balancer.stores.base import report_of
-from balancer.useapi.verdicts import Verdict, VerdictDetails, judge
+from balancer.useapi.verdicts import judge
 
 BUSY = (429, {}, "")
 BUSY_FOR = (429, {"Retry-After": "40"}, "")
@@ -35,9 +34,7 @@ class Learning(Desk):
         return full
 
     def learn(self, row):
-        if not report_of(row, VerdictDetails(Verdict.BUSY, teaches=True)).teaches:
-            return False
-        return self.ledger._learn(row.key, row.account_state, self.now)
+        return learn(self.ledger, row, self.now)
 
     def accept(self, row):
         self.ledger.accept(row, self.now)
@@ -395,7 +392,7 @@ def test_a_lost_job_of_the_list_ends_what_was_learned_of_the_rest():
     desk = Matching(a=6)
     desk.apply(desk.compare(ours("x"), ours("y")))
     row = desk.take()
-    desk.ledger._learn(row.key, row.account_state, desk.now)
+    learn(desk.ledger, row, desk.now)
     desk.ledger.end(row, desk.now, released=True)
     assert desk.ledger.account_states["a"].left == 0
     desk.apply(desk.compare(ours("y")))

@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from in_step import InStep
+from ledgers import learn
 
 from balancer.models import Account, AccountTable
 from balancer.rules.ledger import Changes
@@ -155,7 +156,7 @@ class LedgerMachine(InStep):
 
     def refuse_one(self, row):
         lease = self.model.lease(row.key)
-        assert self.ledger.learn(row, row.account_state, self.now) is self.model.refuse(lease)
+        assert learn(self.ledger, row, self.now) is self.model.refuse(lease)
         self.ledger.decline(row, self.now)
         self.model.decline(lease)
         row.adverse = lease.adverse = True
