@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -38,7 +38,7 @@ class AsyncLease(BaseLease):
         if error is not None or not self._core.give_back(self._record):
             await adrive(self._leave(error))
 
-    async def bind(self, job_id: str | int, ttl: float | None = None) -> None:
+    async def bind(self, job_id: str | int | Sequence[str | int], ttl: float | None = None) -> None:
         """Have the slot follow the remote job. See :meth:`balancer.Lease.bind`."""
         await adrive(self._bind(job_id, ttl))
 
@@ -178,6 +178,13 @@ class AsyncAccountPool(BasePool):
     async def release(self, lease_id: str | None = None, *, job_id: str | int | None = None) -> bool:
         """End a lease by its id or by its job's id. See :meth:`balancer.AccountPool.release`."""
         return await adrive(self._core.release(lease_id, job_id))
+
+    async def adopt(
+        self, job_id: str | int, *, account: str | Account, ttl: float | None = None
+    ) -> AsyncLease:
+        """Register a job that runs already. See :meth:`balancer.AccountPool.adopt`."""
+        await self._drive(loaded)
+        return AsyncLease._of(self._core, await adrive(self._core.adopt(job_id, account, ttl)))  # noqa: SLF001  # of one piece
 
     async def renew(
         self, lease_id: str | None = None, *, job_id: str | int | None = None, ttl: float | None = None

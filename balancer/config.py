@@ -160,6 +160,19 @@ def job_text(job_id: object) -> str:
     return text
 
 
+def job_texts(job_id: object) -> tuple[str, ...]:
+    """Return one job id, or a sequence of them, as texts: each once, in their order.
+
+    Raises:
+        TypeError, ValueError: one is no id, or there is none.
+    """
+    if not isinstance(job_id, list | tuple):
+        return (job_text(job_id),)
+    if not job_id:
+        raise ValueError("job_id must name one job at least")
+    return tuple(dict.fromkeys(map(job_text, job_id)))
+
+
 def _row(service: str | Service | None, source: Any) -> Service:
     if source is not None and isinstance(service, str) and service not in SERVICES:
         return _named(service)

@@ -6,11 +6,11 @@ grant and return leaves a lease behind that nobody has, and its finalizer gives 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Self
 
-from balancer.config import job_text, seconds
+from balancer.config import job_texts, seconds
 from balancer.engine.pool_core import PoolCore
 from balancer.errors import LeaseLost
 from balancer.models import Account
@@ -29,6 +29,13 @@ class BaseLease:
 
     _core: PoolCore
     _record: LeaseRecord
+
+    @classmethod
+    def _of(cls, core: PoolCore, record: LeaseRecord) -> Self:
+        """Return the lease of a record that is granted already."""
+        lease = cls()
+        lease._core, lease._record = core, record
+        return lease
 
     def __repr__(self) -> str:
         record = getattr(self, "_record", None)  # a traceback with locals may show it half made
@@ -61,8 +68,13 @@ class BaseLease:
 
     @property
     def job_id(self) -> str | None:
-        """The remote job that the slot follows, once bound."""
+        """The remote job that the slot follows, once bound; of several the first."""
         return self._record.job_id
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """All remote jobs that the slot follows, once bound: it is free when the last has ended."""
+        return self._record.job_ids
 
     @property
     def label(self) -> str | None:
@@ -91,15 +103,16 @@ class BaseLease:
 
     def _bind(self, job_id: object, ttl: float | None) -> Flow[None]:
         """Tie the slot to the remote job."""
-        text, record = job_text(job_id), self._record
+        texts, record = job_texts(job_id), self._record
         life = self._core.options.job_ttl if ttl is None else seconds("ttl", ttl, above=True)
         if record.job_id is not None:
-            if record.job_id == text:
+            others = [text for text in texts if text not in record.job_ids]
+            if not others:
                 return
-            raise ValueError(f"job_id {text!r}: the lease is bound to {record.job_id!r} already")
+            raise ValueError(f"job_id {others[0]!r}: the lease is bound to {record.job_id!r} already")
         if record.inherited:
             raise LeaseLost(f"lease {self.id} belongs to another process", lease_id=self.id)
-        yield from result_of(self._core.store.bind(record.key, text, life))
+        yield from result_of(self._core.store.bind(record.key, texts, life))
 
     def _report(self, answer: object) -> Flow[VerdictDetails]:
         """Put what an answer says into effect."""
@@ -184,11 +197,12 @@ class Lease(BaseLease):
         if error is not None or not self._core.give_back_blocking(self._record):
             drive(self._leave(error))
 
-    def bind(self, job_id: str | int, ttl: float | None = None) -> None:
+    def bind(self, job_id: str | int | Sequence[str | int], ttl: float | None = None) -> None:
         """Have the slot follow the remote job, and no longer the block or this process.
 
         Args:
-            job_id: The job's id. The same again changes nothing.
+            job_id: The job's id, or those of several, for a call that started them all: the slot is free when
+                the last has ended. The same again changes nothing.
             ttl: Seconds after which the slot is freed if nobody releases it; default ``job_ttl``.
 
         Raises:

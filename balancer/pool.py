@@ -132,6 +132,25 @@ class AccountPool(BasePool):
         """
         return drive(self._core.release(lease_id, job_id))
 
+    def adopt(self, job_id: str | int, *, account: str | Account, ttl: float | None = None) -> Lease:
+        """Register a job that runs already: of an earlier process, or started by another tool.
+
+        It counts from now on, even beyond what the account may run; then nothing is granted there until
+        that drains. A job that is bound already, by whatever process, gives a lease on that binding; one that
+        was released already gives a lease that has ended.
+
+        Args:
+            job_id: The job's id.
+            account: The account that it runs on.
+            ttl: Seconds after which the slot is freed if nobody releases it; default ``job_ttl``.
+
+        Raises:
+            ValueError: the account is not in the configuration.
+            StoreUnavailable: the store cannot be reached.
+        """
+        self._drive(loaded)
+        return Lease._of(self._core, drive(self._core.adopt(job_id, account, ttl)))  # noqa: SLF001  # of one piece
+
     def renew(
         self, lease_id: str | None = None, *, job_id: str | int | None = None, ttl: float | None = None
     ) -> None:

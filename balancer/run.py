@@ -114,7 +114,7 @@ def _settle(core: PoolCore, lease: BaseLease, answer: Any, bind: Bind | None) ->
         yield from result_of(lease._leave(None))
         return
     try:
-        job = bind(answer) if callable(bind) else _named(core, lease, answer, bind)
+        job = bind(answer) if callable(bind) else _named(core, answer, bind)
         yield from result_of(lease._leave(None) if job is OVER else lease._bind(job, None))
     except Exception as error:
         lease._keep_ambiguous()
@@ -130,24 +130,14 @@ OVER = object()
 """In place of a job's id: the answer says that it is over already."""
 
 
-def _named(core: PoolCore, lease: BaseLease, answer: Any, key: str | Literal[True]) -> Any:
-    """Return the id of the job that an accepted answer names, by a key or by the service's row."""
+def _named(core: PoolCore, answer: Any, key: str | Literal[True]) -> Any:
+    """Return the ids of the jobs that an accepted answer names, by a key or by the service's row."""
     body = _body(answer)
     if key is not True:
         return answer.get(key) if isinstance(answer, Mapping) else get_path(body, key)
     if final(body, core.service):
         return OVER
-    jobs = job_ids(body, core.service)
-    if len(jobs) > 1:
-        core.store.note(
-            "warning",
-            "first_job_bound",
-            lease=lease.id,
-            account=lease.account.id,
-            job_id=jobs[0],
-            jobs=len(jobs),
-        )
-    return jobs[0] if jobs else None
+    return job_ids(body, core.service)
 
 
 def _body(answer: Any) -> Any:

@@ -58,13 +58,13 @@ class Desk:
         )
 
     def bind(self, row, job, ttl=3600.0):
-        return self.ledger.bind(row, job, self.now + ttl, self.now)
+        return self.ledger.bind(row, (job,), self.now + ttl, self.now)
 
     def release(self, row):
         self.ledger.end(row, self.now, released=True)
 
     def release_job(self, job):
-        row = self.ledger.forget_job(job)
+        row, _ = self.ledger.end_job(job, self.now)
         if row is not None:
             self.release(row)
         return row is not None

@@ -137,7 +137,7 @@ def test_late_release_of_an_ended_lease_frees_nobody_elses_slot(one, two):
     """P-23: a lease is ended by its own name only."""
     configure(one, {"a": 1})
     assert take(one, "one-1") == "a"
-    one.call(ops.Bind("one-1", "job", 5.0))
+    one.call(ops.Bind("one-1", ("job",), 5.0))
     assert one.call(ops.Renew(job_id="job", ttl=0.0)).result is True
     assert take(two, "two-1") == "a"
     assert one.call(ops.Release(key="one-1")).result is None
@@ -151,11 +151,11 @@ def test_release_and_bind_in_either_order(one, two):
     for key, job in (("one-1", "late"), ("one-2", "early")):
         assert take(one, key) == "a"
         if job == "late":
-            assert one.call(ops.Bind(key, job, 60.0)).result == "bound"
+            assert one.call(ops.Bind(key, (job,), 60.0)).result == "bound"
             assert two.call(ops.Release(job_id=job)).result.key == key
         else:
             assert two.call(ops.Release(job_id=job)).result is None
-            assert one.call(ops.Bind(key, job, 60.0)).result == "over"
+            assert one.call(ops.Bind(key, (job,), 60.0)).result == "over"
     assert not rows(one)
     assert set(dump(one).done) == {"late", "early"}
 
@@ -169,7 +169,7 @@ def test_early_releases_are_the_last_ten_thousand(one):
     for number in (0, 1, 2, 10_001):
         key = f"one-{number:x}"
         assert take(one, key) == "a"
-        said[number] = one.call(ops.Bind(key, f"job{number}", 60.0)).result
+        said[number] = one.call(ops.Bind(key, (f"job{number}",), 60.0)).result
         one.call(ops.Release(key=key))
     assert said == {0: "bound", 1: "bound", 2: "over", 10_001: "over"}
 
@@ -183,7 +183,7 @@ def test_memories_fade_after_ten_minutes(world, one):
     assert take(one, "one-1") is None
     world.clock.advance(2.0)
     assert take(one, "one-1") == "a"
-    assert one.call(ops.Bind("one-1", "job", 60.0)).result == "bound"
+    assert one.call(ops.Bind("one-1", ("job",), 60.0)).result == "bound"
 
 
 def test_owner_learns_once_what_others_ended(one, two):
@@ -191,7 +191,7 @@ def test_owner_learns_once_what_others_ended(one, two):
     configure(one, {"a": 3})
     for key in ("one-1", "one-2", "one-3"):
         assert take(one, key) == "a"
-    one.call(ops.Bind("one-3", "job", 60.0))
+    one.call(ops.Bind("one-3", ("job",), 60.0))
     one.call(ops.Release(key="one-1"))
     two.call(ops.Release(key="one-2"))
     two.call(ops.Release(key="one-3"))
@@ -313,7 +313,7 @@ def test_listed_job_keeps_the_longer_end(one):
     configure(one, {"a": 2})
     for key, ttl in (("one-1", 86_400.0), ("one-2", 5.0)):
         assert take(one, key) == "a"
-        one.call(ops.Bind(key, key, ttl))
+        one.call(ops.Bind(key, (key,), ttl))
     claim = one.call(ops.Claim("survey", 0, 30)).result
     one.call(ops.Apply(number=claim.number, external={}, prolong=("one-1", "one-2")))
     assert {key: row.expires_in for key, row in rows(one).items()} == {"one-1": 86_400.0, "one-2": 3600.5}
@@ -335,7 +335,7 @@ def test_of_some_accounts_the_same_is_told_as_of_all(world):
     for number, account in enumerate(("a", "a", "b", "b")):
         key = f"one-{number:x}"
         assert backend.call(ops.Acquire(key=key, accounts=(account,))).result == ops.Granted(account)
-    backend.call(ops.Bind("one-1", "job", 120.0))
+    backend.call(ops.Bind("one-1", ("job",), 120.0))
     backend.call(ops.Report(key="one-2", account="a", doubt=True))
     backend.call(ops.Cool(account="b", seconds=90.0, scope="m", reason="busy"))
     waiting = world.open("two")

@@ -218,9 +218,15 @@ class Lockstep(RuleBasedStateMachine):
         self.ask(name, end)
         self.ended.append(end.key or "nobody-2")
 
-    @rule(number=pick, job=jobs, ttl=lengths)
-    def bind(self, number, job, ttl):
-        self.ask(self.someone(number), ops.Bind(self.some_key(number), job, self.until(ttl)))
+    @rule(number=pick, some_jobs=st.lists(jobs, min_size=1, unique=True).map(tuple), ttl=lengths)
+    def bind(self, number, some_jobs, ttl):
+        self.ask(self.someone(number), ops.Bind(self.some_key(number), some_jobs, self.until(ttl)))
+
+    @rule(who=pick, job=jobs, account=ids, ttl=lengths)
+    def adopt(self, who, job, account, ttl):
+        name = self.someone(who)
+        self.keys += 1
+        self.ask(name, ops.Adopt(f"{name}-{self.keys:x}", job, account, self.until(ttl)))
 
     @rule(number=pick, job=st.none() | jobs, ttl=st.none() | lengths)
     def renew(self, number, job, ttl):
@@ -281,14 +287,15 @@ class Lockstep(RuleBasedStateMachine):
 
     @rule(
         who=pick, external=st.dictionaries(ids, st.integers(1, 3)), bind=some, prolong=some, reclaim=some,
-        resolve=some, missed=some, job=jobs,
+        resolve=some, missed=some, job=jobs, listed=st.lists(jobs, unique=True).map(tuple),
     )  # fmt: skip
-    def apply(self, who, external, bind, missed, job, **keys):
+    def apply(self, who, external, bind, missed, *, job, listed, **keys):
         name = self.someone(who)
         number = self.claim(name, "survey")
         plan = ops.Apply(
             number=number,
             external=external,
+            external_jobs=listed,
             bind=tuple((self.some_key(n), job) for n in bind),
             missed={self.some_key(n): 1 + n % 2 for n in missed},
             **{what: tuple({self.some_key(n): 0 for n in numbers}) for what, numbers in keys.items()},

@@ -71,7 +71,7 @@ def test_the_file_does_not_grow_with_what_is_over(world, hasty):
     backend = world.open("one")
     configure(backend, {f"a{n}": 3 for n in range(50)})
     backend.call(ops.Acquire(key="one-bound", accounts=("a1",)))
-    backend.call(ops.Bind("one-bound", "job", 3600.0))
+    backend.call(ops.Bind("one-bound", ("job",), 3600.0))
     backend.call(ops.Cool(account="a2", seconds=1000.0))
     use(backend, 300)
     before = number_of_rows(world)
@@ -110,12 +110,12 @@ def test_jobs_that_were_released_are_remembered_for_their_time_and_no_longer(wor
     use(backend, 300)
     other = world.open("two")
     assert other.call(ops.Acquire(key="two-1")).result is not None
-    assert other.call(ops.Bind("two-1", "early", 60.0)).result == "over"
+    assert other.call(ops.Bind("two-1", ("early",), 60.0)).result == "over"
     backend.call(ops.Release(job_id="later"))
     world.clock.advance(700.0)
     use(backend, 300, 1000)
     assert backend.call(ops.Acquire(key="one-x")).result is not None
-    assert backend.call(ops.Bind("one-x", "later", 60.0)).result == "bound"
+    assert backend.call(ops.Bind("one-x", ("later",), 60.0)).result == "bound"
     file = sqlite3.connect(world.path)
     assert file.execute("SELECT count(*) FROM entry_1 WHERE name LIKE 'job:%'").fetchone() == (0,)
     file.close()
@@ -178,7 +178,7 @@ def test_a_suspended_machine_makes_no_lease_last_longer(world, monkeypatch):
     suspended = 0.0
     assert machine() == world.clock()
     assert backend.call(ops.Acquire(key="one-1")).result is not None
-    backend.call(ops.Bind("one-1", "job", 100.0))
+    backend.call(ops.Bind("one-1", ("job",), 100.0))
     suspended = 70.0
     assert rows(backend)["one-1"].expires_in == pytest.approx(30.0)
     suspended = 101.0

@@ -100,7 +100,7 @@ class LedgerMachine(InStep):
 
     @rule(job=jobs)
     def release_by_job(self, job):
-        row = self.ledger.forget_job(job)
+        row, _ = self.ledger.end_job(job, self.now)
         lease = self.model.release_job(job)
         assert (row.key if row else None) == (lease.key if lease else None)
         if row:
@@ -113,9 +113,9 @@ class LedgerMachine(InStep):
         expected = self.model.bind(self.model.lease(row.key), job, self.now + ttl)
         if expected is None:
             with pytest.raises(ValueError, match="job_id"):
-                self.ledger.bind(row, job, self.now + ttl, self.now)
+                self.ledger.bind(row, (job,), self.now + ttl, self.now)
         else:
-            assert self.ledger.bind(row, job, self.now + ttl, self.now) is expected
+            assert self.ledger.bind(row, (job,), self.now + ttl, self.now) is expected
 
     @precondition(lambda self: self.model.leases)
     @rule(number=pick, ttl=lengths)

@@ -91,7 +91,7 @@ def test_a_hot_call_stays_below_a_kilobyte_with_the_longest_names():
         ),
         ops.Release(key=key),
         ops.Release(job_id=job),
-        ops.Bind(key, job, 3600.0),
+        ops.Bind(key, (job,), 3600.0),
     ):
         assert len(packer.call(hot).packed) < 1024
 
@@ -117,7 +117,7 @@ def test_leases_are_readable_for_an_operator(server, backends):
     backend = backends()
     configure(backend, {"acc\x00ount:1": 2})
     key = granted(backend, label='nightly "7"', scope="m")
-    backend.call(ops.Bind(key, "job-1", 30.0))
+    backend.call(ops.Bind(key, ("job-1",), 30.0))
     row = json.loads(server.client().hget(name_of(backend, "rows"), key))
     assert row["account"] == "acc\x00ount:1"
     assert (row["state"], row["job"], row["label"], row["process"]) == (
@@ -213,7 +213,7 @@ def test_any_one_key_may_vanish_without_lasting_harm(server, backends, lost):
     configure(backend, {"a": 2, "b": 1})
     held = granted(backend, accounts=("a",))
     bound = granted(backend, accounts=("a",))
-    backend.call(ops.Bind(bound, "job", 600.0))
+    backend.call(ops.Bind(bound, ("job",), 600.0))
     saved = rows(backend)
     server.client().delete(name_of(backend, lost))
     other.call(ops.Heartbeat())
@@ -325,14 +325,14 @@ def test_the_clock_of_a_process_does_not_matter(backends, monkeypatch, shift):
     right = backends()
     configure(right, {"a": 3})
     first = granted(right)
-    right.call(ops.Bind(first, "job", 30.0))
+    right.call(ops.Bind(first, ("job",), 30.0))
     import time
 
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + shift)
     wrong = backends()
     second = granted(wrong)
-    wrong.call(ops.Bind(second, "other", 30.0))
+    wrong.call(ops.Bind(second, ("other",), 30.0))
     live = rows(wrong)
     assert set(live) == {first, second}
     assert all(25 < row.expires_in <= 30 for row in live.values())

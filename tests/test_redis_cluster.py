@@ -59,7 +59,7 @@ def _pool_cycle(backend, other):
     configure(backend, {"a": 1})
     key = granted(backend)
     assert take(other)[1] is None
-    backend.call(ops.Bind(key, "job", 60.0))
+    backend.call(ops.Bind(key, ("job",), 60.0))
     assert other.call(ops.Release(job_id="job")).result.key == key
     assert take(other)[1] == ops.Granted("a")
 

@@ -44,10 +44,10 @@ def test_every_key_goes_away_by_itself_and_not_before_what_it_holds_has_ended(se
     backend = backends()
     configure(backend, {"a": 3})
     key = granted(backend)
-    backend.call(ops.Bind(key, "job", 5 * 86_400.0))
+    backend.call(ops.Bind(key, ("job",), 5 * 86_400.0))
     backend.call(ops.Release(job_id="early"))
     other = granted(backend)
-    backend.call(ops.Bind(other, "other", 60.0))
+    backend.call(ops.Bind(other, ("other",), 60.0))
     backend.call(ops.Release(job_id="other"))
     backend.call(ops.Claim("fetch", 0, 60))
     life = {name.rpartition(":")[2]: client.pttl(name) for name in client.scan_iter(backend.base + "*")}

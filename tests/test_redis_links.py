@@ -423,7 +423,7 @@ def test_the_documented_rights_suffice(server, backends):
     survey = backend.call(ops.Claim("survey", 0, 60)).result
     for operation in (
         ops.Report(key=key, account="a", doubt=True, seconds=5.0, scope="m", reason="x"),
-        ops.Bind(key, "job", 5.0),
+        ops.Bind(key, ("job",), 5.0),
         ops.Renew(job_id="job"),
         ops.Cool(account="a", seconds=1.0),
         ops.Reset("a"),

@@ -213,7 +213,7 @@ def test_deleted_file_is_made_anew_and_nothing_is_lost(connect, path):
     configure(backend, {"a": 1, "b": 1})
     assert backend.call(ops.Acquire(key="one-1", accounts=("a",))).result is not None
     assert other.call(ops.Acquire(key="two-1")).result.account == "b"
-    other.call(ops.Bind("two-1", "job", 60.0))
+    other.call(ops.Bind("two-1", ("job",), 60.0))
     path.unlink()
     assert other.call(ops.Acquire(key="two-2")).result is None
     assert backend.call(ops.Acquire(key="one-2")).result is None
@@ -258,7 +258,9 @@ def test_pools_in_one_file_do_not_meet(connect):
     assert len(rows(riffusion)) == 0
     assert set(dump(kling).table.accounts) == {"a"}
     assert riffusion.call(ops.Acquire(key="two-1")).result is not None
-    assert riffusion.call(ops.Bind("two-1", "job", 60)).result == "bound", "released in the other pool only"
+    assert riffusion.call(ops.Bind("two-1", ("job",), 60)).result == "bound", (
+        "released in the other pool only"
+    )
 
 
 def test_accounts_come_back_as_they_were_put(connect):
@@ -311,7 +313,7 @@ def held_bound_cooling(machine):
         assert (
             backend.call(ops.Acquire(key=f"one-{number}", accounts=(id,), else_wants=())).result is not None
         )
-    backend.call(ops.Bind("one-0", "job", 1000.0))
+    backend.call(ops.Bind("one-0", ("job",), 1000.0))
     backend.call(ops.Cool(account="b", seconds=500.0))
     return backend
 
@@ -377,7 +379,7 @@ def test_wall_clock_has_no_part_in_anything(connect, monkeypatch):
     backend = connect()
     configure(backend, {"a": 1, "b": 1})
     assert backend.call(ops.Acquire(key="one-1", accounts=("a",))).result is not None
-    backend.call(ops.Bind("one-1", "job", 100.0))
+    backend.call(ops.Bind("one-1", ("job",), 100.0))
     backend.call(ops.Cool(account="b", seconds=100.0))
     for wall in (0.0, 4e9):
         monkeypatch.setattr("time.time", lambda wall=wall: wall)

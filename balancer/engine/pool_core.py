@@ -18,7 +18,7 @@ from balancer.models import Account
 from balancer.request import AcquireRequest
 from balancer.rules.freshness import ConfigurationCache, ReconcileSchedule, Schedule
 from balancer.rules.ledger import Ledger
-from balancer.rules.records import AMBIGUOUS, BOUND, Key
+from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord
 from balancer.stores import open_store
 from balancer.stores.base import Process
 from balancer.stores.memory_fast_path import never
@@ -65,7 +65,7 @@ class PoolCore:
         )
         self.refresher = Refresher(options, self.store, self.schedule)
         if self.store.shared:
-            self.store.adopt, self.store.start_over = self.refresher.adopt, self.refresher.start_over
+            self.store.take_over, self.store.start_over = self.refresher.adopt, self.refresher.start_over
         self._open_fast_path()
         _cores.add(self)
         self.clock.watch(self.tick)
@@ -114,6 +114,17 @@ class PoolCore:
         details = judge(answer, self.service, draw=self.draw, wall=self.clock.time())
         details = shortened(details, self.options.max_cooldown)
         return details if self.options.learn_limits else details._replace(teaches=False)
+
+    def adopt(self, job_id: object, account: object, ttl: float | None) -> Flow[LeaseRecord]:
+        """Register a job that runs already, and return its lease."""
+        text, id = job_text(job_id), account_id("account", account)
+        life = self.options.job_ttl if ttl is None else seconds("ttl", ttl, above=True)
+        record = yield from result_of(self.store.adopt(LeaseRecord(self.store.new_key()), text, id, life))
+        if record is None:
+            if self.store.table is None:
+                raise self.refresher.trouble()
+            raise ValueError(f"account {id!r} is not in the configuration")
+        return record
 
     def renew(self, lease_id: object, job_id: object, ttl: float | None) -> Flow[None]:
         """Move the end of a lease. Raises LeaseLost if there is none."""

@@ -11,14 +11,15 @@ of its end. Instants are told by a clock that is ahead of the ledger's by ``offs
 ``pool:``                   version of the table in force, when it was fetched
 ``account:<id>``            capacity, draining, broken, note, fields (JSON)
 ``lease:<key>``             state, account, since, host:pid, label, scope, job, state since, end, ttl given,
-                            adverse, lists missed, time of day of its end, latest end, accepted, declined;
-                            when it is over by
+                            adverse, lists missed, time of day of its end, latest end, accepted, declined,
+                            further jobs and those that are over (lists); when it is over by
                             whom (``own``, ``other``, ``told`` once its process has heard of that;
                             ``unknown``: before anybody had heard of it), or ``expired``: it may come back
 ``cooldown:<id, scope>``    whether it cools still, until, worth waiting, reason, key of the lease that probes
 ``limit:<id>``              jobs, when the next trial comes, seconds from one to the next, key of the lease
                             that is a trial, whether one is due; until when it is left alone after a grant
 ``external:``               id, jobs of others, id, jobs …
+``listed:``                 ids of jobs of others, as far as a list told them
 ``process:<name>``          host:pid, when to look after it, place in line, forgotten, priority, what is
                             offered to it, until when, the accounts that it wants
 ``claim:<what>``            number, holder, void at, done at, retry at, kind and text of the last error
@@ -71,6 +72,7 @@ class FleetEntries:
             "limit": lambda id: self._limit(self._ledger.account_states[id]) or "",
             "claim": self._claim,
             "external": self._external,
+            "listed": lambda _: pack(*sorted(self._ledger.external_jobs)),
             "clock": self._clock,
             "pool": self._pool,
             "settings": self._settings,
@@ -83,6 +85,7 @@ class FleetEntries:
             "limit": self._apply_limit,
             "claim": self._apply_claim,
             "external": self._apply_external,
+            "listed": self._apply_listed,
             "job": self._apply_job,
             "pool": self._apply_pool,
             "clock": self._apply_clock,
@@ -188,6 +191,8 @@ class FleetEntries:
             None if (latest := getattr(record, "latest", None)) is None else latest + self.offset,
             record.accepted or None,
             record.declined or None,
+            pack(*record.other_jobs) if record.other_jobs else None,
+            pack(*sorted(record.ended_jobs)) if record.ended_jobs else None,
         )
 
     def _process(self, name: str) -> str:
@@ -239,18 +244,20 @@ class FleetEntries:
 
     def entries(self) -> Iterator[tuple[str, str]]:
         """Return all that is not over, as entries."""
-        if self.fleet.boot is not None:
-            yield "clock:", self._told("clock:")
-        if self.fleet.ruler:
-            yield "settings:", self._told("settings:")
-        if self.fleet.version:
-            yield "pool:", self._told("pool:")
+        fleet, ledger = self.fleet, self._ledger
+        for name, there in (
+            ("clock:", fleet.boot is not None),
+            ("settings:", fleet.ruler),
+            ("pool:", fleet.version),
+            ("external:", ledger.external),
+            ("listed:", ledger.external_jobs),
+        ):
+            if there:
+                yield name, self._told(name)
         for account_state in self._ledger.account_states.values():
             yield from self._of_account(account_state)
         for record in self.fleet.leases:
             yield f"lease:{record.key}", self.lease(record)
-        if self._ledger.external:
-            yield "external:", self._told("external:")
         for name in self.fleet.processes:
             yield "process:" + name, self._process(name)
         for what, claim in self.fleet.claims.items():
@@ -319,8 +326,10 @@ class FleetEntries:
                 self.fleet.unheard.get(owner_of(key), {}).pop(key, None)
 
     def _add_told(self, key: str, fields: Fields) -> None:
-        state, account, since, host_pid, label, scope, job_id, *more = _filled(fields, 16)
-        state_since, end, given, adverse, missed, wall_end, latest, accepted, declined = more[:9]
+        state, account, since, host_pid, label, scope, job_id, *more = _filled(fields, 18)
+        state_since, end, given, adverse, missed, wall_end, latest, accepted, declined, others, ended = more[
+            :11
+        ]
         record = FleetLease(key, label, scope)
         record.owner, record.held_since, record.state = host_pid, self._instant(since), _STATES[state or ""]
         if job_id is not None:
@@ -330,6 +339,9 @@ class FleetEntries:
             record.given = None if given is None else float(given)
         if adverse is not None:
             record.adverse = True
+        if others is not None:
+            record.other_jobs = tuple(map(str, unpack(others)))
+            record.ended_jobs = frozenset(() if ended is None else map(str, unpack(ended)))
         if accepted is not None:
             record.accepted = True
         if declined is not None:
@@ -462,6 +474,9 @@ class FleetEntries:
             account_state.external = external.get(account_state.id, 0)
             account_state.compute_left()
             self._ledger.place(account_state)
+
+    def _apply_listed(self, _: str, fields: Fields, __: bool) -> None:
+        self._ledger.external_jobs = frozenset(job_id for job_id in fields if job_id)
 
     def _apply_job(self, job_id: str, fields: Fields, _: bool) -> None:
         here, at, ledger = self.fleet.now, self._instant(fields[0]), self._ledger

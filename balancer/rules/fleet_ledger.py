@@ -208,6 +208,7 @@ class FleetLedger:
             ops.Acquire: self._acquire,
             ops.Release: self._release,
             ops.Bind: self._bind,
+            ops.Adopt: self._adopt,
             ops.Renew: self._renew,
             ops.Report: self._report,
             ops.Cool: self._cool,
@@ -516,9 +517,13 @@ class FleetLedger:
 
     def _release(self, owner: ops.Owner, end: ops.Release) -> ops.EndedLease | None:
         if end.job_id is not None:
-            record = self.ledger.forget_job(end.job_id)
+            record, last = self.ledger.end_job(end.job_id, self.now)
             if record is None and end.job_id in self.ledger.early:
                 self._note_job(end.job_id, "early")
+            elif record is not None and not last:
+                self._note_job(end.job_id, "done")
+                self.changed[f"lease:{record.key}"] = None
+                return None
         else:
             record = self.ledger.records.get(end.key)
             if record is None:
@@ -536,8 +541,8 @@ class FleetLedger:
         if by == "other" and name in self.processes:
             self.unheard.setdefault(name, {})[key] = self.now
         self._bar(key, by)
-        if record.job_id is not None:
-            self._note_job(record.job_id, "done")
+        for job_id in record.running_jobs:
+            self._note_job(job_id, "done")
         self.ledger.end(record, self.now, released=True)
 
     def _bar(self, key: str, by: str) -> None:
@@ -561,20 +566,37 @@ class FleetLedger:
 
     def _bind(self, _: ops.Owner, bind: ops.Bind) -> str:
         record = self.ledger.records.get(bind.key)
-        return "lost" if record is None else self._tie(record, bind.job_id, bind.ttl)
+        return "lost" if record is None else self._tie(record, bind.job_ids, bind.ttl)
 
-    def _tie(self, record: LeaseRecord, job_id: str, ttl: float) -> str:
-        """Tie a lease to its job, unless it is another's or over."""
+    def _tie(self, record: LeaseRecord, job_ids: tuple[str, ...], ttl: float) -> str:
+        """Tie a lease to its jobs, unless one is another's, or all are over."""
+        early = [job_id for job_id in job_ids if job_id in self.ledger.early]
         try:
-            bound = self.ledger.bind(record, job_id, self.now + ttl, self.now)
+            bound = self.ledger.bind(record, job_ids, self.now + ttl, self.now)
         except ValueError:
             return "taken"
+        for job_id in early:
+            self._note_job(job_id, "done")
         if not bound:
             self._bar(str(record.key), "own")
-            self._note_job(job_id, "done")
             return "over"
         self._give(record, ttl)
         return "bound"
+
+    def _adopt(self, owner: ops.Owner, adopt: ops.Adopt) -> ops.Adopted | None:
+        ledger, account_state = self.ledger, self.ledger.account_states.get(adopt.account)
+        known = ledger.jobs.get(adopt.job_id)
+        if known is None and (account_state is None or account_state.draining):
+            return None
+        external, record = ledger.external, FleetLease(adopt.key)
+        record.owner = owner.host_pid
+        if known is None and account_state is not None:
+            known = ledger.adopt(record, adopt.job_id, account_state, self.now + adopt.ttl, self.now)
+        if known is record and record.state is BOUND:
+            self._give(record, adopt.ttl)
+        if ledger.external is not external:
+            self.changed["external:"] = self.changed["listed:"] = None
+        return None if known is None else _adopted(known, self.now)
 
     def _give(self, record: LeaseRecord, ttl: float) -> None:
         record.given = ttl  # type: ignore[attr-defined]
@@ -693,14 +715,15 @@ class FleetLedger:
             return None
         self._done("survey")
         ledger, usual = self.ledger, self.settings.job_ttl
-        if dict(plan.external) != dict(ledger.external):
-            ledger.set_external(dict(plan.external))
-            self.changed["external:"] = None
+        jobs = frozenset(plan.external_jobs)
+        if dict(plan.external) != dict(ledger.external) or jobs != ledger.external_jobs:
+            ledger.set_external(dict(plan.external), jobs)
+            self.changed["external:"] = self.changed["listed:"] = None
         ended = [
             key
             for key, job_id in plan.bind
             for record in self._in_state([key], AMBIGUOUS)
-            if self._tie(record, job_id, usual) == "over"
+            if self._tie(record, (job_id,), usual) == "over"
         ]
         for record in self._in_state(plan.prolong, BOUND):
             if record.end is not None and record.end < self.now + usual:
@@ -987,8 +1010,8 @@ class FleetLedger:
         record.account_state = account_state
         ledger.records[record.key] = account_state.held[record.key] = record
         account_state.left -= 1
-        if record.state is BOUND and record.job_id is not None:
-            ledger.jobs[record.job_id] = record
+        if record.state is BOUND:
+            ledger.jobs.update(dict.fromkeys(record.running_jobs, record))
         if record.end is not None:
             ledger.timers.set(record, record.end)
             ledger.detached_since.set(record, record.state_since)
@@ -1000,8 +1023,9 @@ class FleetLedger:
         self.carried.discard(record)
         del ledger.records[record.key], account_state.held[record.key]
         account_state.left += 1
-        if record.job_id is not None and ledger.jobs.get(record.job_id) is record:
-            del ledger.jobs[record.job_id]
+        for job_id in record.job_ids:
+            if ledger.jobs.get(job_id) is record:
+                del ledger.jobs[job_id]
         ledger.timers.drop(record)
         ledger.detached_since.drop(record)
         ledger.place(account_state)
@@ -1014,6 +1038,11 @@ def _read_nothing(*_: object) -> None:
 def owner_of(key: object) -> str:
     """Return the name of the process that a lease was granted to."""
     return str(key).rpartition("-")[0]
+
+
+def _adopted(record: LeaseRecord, now: float) -> ops.Adopted:
+    live, age = record.state is BOUND, now - record.held_since
+    return ops.Adopted(str(record.key), record.account_state.id, live, record.job_ids, age, record.label)
 
 
 def _told_of(settings: ops.Settings) -> dict[str, Any]:
@@ -1074,6 +1103,8 @@ def _lease_state(record: LeaseRecord, now: float) -> ops.LeaseState:
         label=record.label,
         scope=record.scope,
         job_id=record.job_id,
+        other_jobs=record.other_jobs,
+        ended_jobs=tuple(sorted(record.ended_jobs)),
         state_age=0.0 if held else now - record.state_since,
         expires_in=None if record.end is None else record.end - now,
         adverse=record.adverse,

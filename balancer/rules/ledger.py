@@ -29,6 +29,7 @@ from balancer.rules.records import (
     HELD,
     NEW,
     NO_COOLDOWNS,
+    NONE,
     OUT,
     AccountState,
     Cooldown,
@@ -79,6 +80,8 @@ class Ledger:
         """Jobs that were released, and when: the server's list may lag behind."""
         self.external: Mapping[str, int] = {}
         """Jobs of others on each account, as last listed; accounts that are not here have none."""
+        self.external_jobs: frozenset[str] = frozenset()
+        """Their ids, as far as the list told them."""
         self.limit_changes: list[LimitChange] = []
         """What was learned, to be told."""
         self.scoped: set[AccountState] = set()
@@ -319,10 +322,10 @@ class Ledger:
             self.recompute(account_state)
         return gone + [self._put(account) for account in changes.put]
 
-    def set_external(self, external: Mapping[str, int]) -> list[AccountState]:
-        """Take over how many jobs of others run on each account. Return what changed."""
+    def set_external(self, external: Mapping[str, int], jobs: frozenset[str] = NONE) -> list[AccountState]:
+        """Take over how many jobs of others run on each account, and which. Return what changed."""
         ids = self.external.keys() | external.keys()
-        self.external = external
+        self.external, self.external_jobs = external, jobs
         changed = [self.account_states[id] for id in ids if id in self.account_states]
         for account_state in changed:
             self.recompute(account_state)
@@ -474,10 +477,10 @@ class Ledger:
         record.state = ENDED
         del self.records[record.key], account_state.held[record.key]
         account_state.left += 1
-        if record.job_id is not None:
-            self.jobs.pop(record.job_id, None)
+        for job_id in record.running_jobs:
+            self.jobs.pop(job_id, None)
             if released:
-                self.done[record.job_id] = now
+                self.done[job_id] = now
         if record.end is not None:
             self.timers.drop(record)
             self.detached_since.drop(record)
@@ -486,27 +489,55 @@ class Ledger:
         self.update_selector(account_state)
         return account_state
 
-    def bind(self, record: LeaseRecord, job_id: str, end: float, now: float) -> bool:
-        """Tie a live lease to its job until ``end``. False: the job was released already, so it ended.
+    def bind(self, record: LeaseRecord, job_ids: tuple[str, ...], end: float, now: float) -> bool:
+        """Tie a live lease to its jobs until ``end``. False: all were released already, so it ended.
 
         Raises:
-            ValueError: the job is another lease's, or the lease another job's.
+            ValueError: a job is another lease's, or the lease is bound to another job.
         """
-        if self.jobs.get(job_id, record) is not record:
-            raise ValueError(f"job_id {job_id!r} is bound to another lease already")
-        if record.state == BOUND and record.job_id != job_id:
-            raise ValueError(f"job_id {job_id!r}: the lease is bound to {record.job_id!r} already")
-        if job_id in self.early:
-            record.job_id = job_id
+        for job_id in job_ids:
+            if self.jobs.get(job_id, record) is not record:
+                raise ValueError(f"job_id {job_id!r} is bound to another lease already")
+            if record.state == BOUND and job_id not in record.job_ids:
+                raise ValueError(f"job_id {job_id!r}: the lease is bound to {record.job_id!r} already")
+        if record.state != BOUND:
+            record.job_id, record.other_jobs, record.ended_jobs = job_ids[0], job_ids[1:], frozenset()
+        over = [job_id for job_id in record.running_jobs if job_id in self.early]
+        if len(over) == len(record.running_jobs):
             self.accept(record, now)
             self.end(record, now, released=True)
+        else:
+            self._end_jobs(record, over, now)
+            record.missed = 0
+            self.jobs.update(dict.fromkeys(record.running_jobs, record))
+            self._loosen(record, BOUND, end, now)
+            self.accept(record, now)
+        for job_id in over:
             self.early.pop(job_id, None)
-            return False
-        record.job_id, record.missed = job_id, 0
-        self.jobs[job_id] = record
+        return record.state is BOUND
+
+    def adopt(
+        self, record: LeaseRecord, job_id: str, account_state: AccountState, end: float, now: float
+    ) -> LeaseRecord:
+        """Write down a job that runs already, even over the bound, and return its lease.
+
+        It is an older one if the job is bound already, and one that has ended if it was released.
+        """
+        known = self.jobs.get(job_id)
+        if known is not None:
+            return known
+        record.account_state, record.held_since, record.accepted = account_state, now, True
+        record.job_id = job_id
+        if job_id in self.early or job_id in self.done:
+            record.state = ENDED
+            return record
+        if job_id in self.external_jobs and self.external.get(account_state.id):
+            self.external = {**self.external, account_state.id: self.external[account_state.id] - 1}
+            self.external_jobs -= {job_id}
+        self.records[record.key] = account_state.held[record.key] = self.jobs[job_id] = record
         self._loosen(record, BOUND, end, now)
-        self.accept(record, now)
-        return True
+        self.recompute(account_state)
+        return record
 
     def doubt(self, record: LeaseRecord, end: float, now: float) -> None:
         """Keep the slot of a lease of which nobody knows whether its job runs, until ``end``."""
@@ -529,15 +560,28 @@ class Ledger:
         if record.end is not None and record.end < end:
             self.set_end(record, end)
 
-    def forget_job(self, job_id: str) -> LeaseRecord | None:
-        """Return the lease bound to a job; remember the job as released if there never was one.
+    def end_job(self, job_id: str, now: float) -> tuple[LeaseRecord | None, bool]:
+        """Take note that a job is over. Return its lease, and whether it was the last one of it.
 
-        A callback may come twice: what was released already, and ended a lease, frees no later one.
+        Then the lease is still to be ended. A job that there never was is remembered as released. (A callback
+        may come twice: what was released already, and ended a lease, frees no later one.)
         """
         record = self.jobs.get(job_id)
-        if record is None and job_id not in self.done:
-            self.early[job_id] = True
-        return record
+        if record is None:
+            if job_id not in self.done:
+                self.early[job_id] = True
+            return None, False
+        if len(record.running_jobs) == 1:
+            return record, True
+        self._end_jobs(record, [job_id], now)
+        return record, False
+
+    def _end_jobs(self, record: LeaseRecord, job_ids: list[str], now: float) -> None:
+        """Have some jobs of a lease be over, while others run."""
+        record.ended_jobs |= set(job_ids)
+        for job_id in job_ids:
+            self.jobs.pop(job_id, None)
+            self.done[job_id] = now
 
     # -- derived state ------------------------------------------------------------------------
 
@@ -570,9 +614,9 @@ class Ledger:
     def _recount_row(self, record: LeaseRecord) -> None:
         record.account_state.held[record.key] = record
         if record.state != BOUND:
-            record.job_id = None
-        elif record.job_id is not None:
-            self.jobs[record.job_id] = record
+            record.job_id, record.other_jobs, record.ended_jobs = None, (), frozenset()
+        else:
+            self.jobs.update(dict.fromkeys(record.running_jobs, record))
         if record.state == HELD:
             record.end = None
         elif record.end is not None:

@@ -104,7 +104,8 @@ class Release(NamedTuple):
 
     A key that is unknown leaves a tombstone too: the grant may still be on its way. A job that no
     lease is bound to, nor was when it was released before, is remembered as an early release for 600 s
-    (at most 10,000). If somebody else than
+    (at most 10,000). Of a lease with several jobs one that is released is over, and the lease ends with the
+    last; until then the answer is None. If somebody else than
     its owner ends an unbound lease, the owner learns of it by the next :class:`Heartbeat`.
     """
 
@@ -114,14 +115,27 @@ class Release(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Tie a lease to its job for ``ttl`` seconds; its process no longer keeps it.
+    """Tie a lease to its jobs for ``ttl`` seconds; its process no longer keeps it.
 
-    Answer: ``"bound"``; ``"over"``: the job was released already, the lease has ended; ``"lost"``: there
-    is no such lease; ``"taken"``: another lease has this job.
+    Answer: ``"bound"``; ``"over"``: all were released already, the lease has ended; ``"lost"``: there
+    is no such lease; ``"taken"``: another lease has one of these jobs, or this lease another job.
+    """
+
+    key: str
+    job_ids: tuple[str, ...]
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Write down, as the lease ``key``, a job that runs for ``ttl`` seconds more, even over the bound.
+
+    Answer: an :class:`Adopted`, of an older lease if the job is bound; None: there is no such account.
     """
 
     key: str
     job_id: str
+    account: str
     ttl: float
 
 
@@ -250,6 +264,8 @@ class Apply:
     """Their end moves on to ``job_ttl`` from now, unless it is later already."""
     reclaim: tuple[str, ...] = ()
     resolve: tuple[str, ...] = ()
+    external_jobs: tuple[str, ...] = ()
+    """Ids of jobs that ``external`` counts, as far as the list told them."""
     missed: Mapping[str, int] = field(default_factory=dict)
     """Key -> lists in a row that its job was missing from."""
 
@@ -301,6 +317,7 @@ Operation = (
     Acquire
     | Release
     | Bind
+    | Adopt
     | Renew
     | Report
     | Cool
@@ -320,6 +337,19 @@ Operation = (
 
 
 # -- answers --------------------------------------------------------------------------------------------
+
+
+class Adopted(NamedTuple):
+    """The lease of a job that ran already."""
+
+    key: str
+    account: str
+    live: bool
+    """False: the job was released, so that its lease has ended."""
+    job_ids: tuple[str, ...]
+    age: float = 0.0
+    """Seconds since it was granted."""
+    label: str | None = None
 
 
 class Reported(NamedTuple):
@@ -407,6 +437,9 @@ class LeaseState:
     label: str | None = None
     scope: str | None = None
     job_id: str | None = None
+    other_jobs: tuple[str, ...] = ()
+    ended_jobs: tuple[str, ...] = ()
+    """Those of its jobs that are over, while others run."""
     state_age: float = 0.0
     """Seconds since it became bound or ambiguous."""
     expires_in: float | None = None

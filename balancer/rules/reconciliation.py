@@ -29,6 +29,8 @@ class Plan:
 
     def __init__(self) -> None:
         self.external: Mapping[str, int] = {}
+        self.external_jobs: frozenset[str] = frozenset()
+        """Ids of jobs that are counted there."""
         self.bind: list[tuple[LeaseRecord, str]] = []
         """Ambiguous leases whose job was found by its ``replyRef``."""
         self.prolong: list[LeaseRecord] = []
@@ -83,6 +85,7 @@ def reconcile_jobs(
         jobs_left = jobs.left[account] + jobs.left[None] + listing.counts.get(account, 0)
         _review_doubtful(records, jobs_left, since if listing.complete else -math.inf, plan)
     plan.external = _external(listing, before, ledger, jobs)
+    plan.external_jobs = frozenset(jobs.strange)
     return plan
 
 
@@ -115,6 +118,8 @@ class _Sorted:
         """Bound leases whose job is listed."""
         self.found: set[Key] = set()
         """Other leases that the reference of a job names."""
+        self.strange: set[str] = set()
+        """Ids of jobs of no lease, on accounts that the list tells."""
         self.left: Counter[str | None] = Counter()
         """Account -> jobs of no lease; None: the list does not tell where they run."""
 
@@ -127,7 +132,9 @@ def _sort_jobs(
     for job in _distinct(listing.jobs):
         record = ledger.jobs.get(job.id or "") or by_ref.get(job.ref or "")
         if record is None:
-            result.left[job.account] += ledger.done.get(job.id or "", -math.inf) < since
+            if ledger.done.get(job.id or "", -math.inf) < since:
+                result.left[job.account] += 1
+                result.strange |= {job.id} if job.id and job.account else set()
         elif record.state == BOUND:
             result.listed.add(record)
         elif record.key not in result.found:

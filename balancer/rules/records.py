@@ -35,6 +35,10 @@ class LeaseRecord:
     label: str | None = None
     scope: str | None = None
     job_id: str | None = None
+    other_jobs: tuple[str, ...] = ()
+    """What it is bound to beside the first."""
+    ended_jobs: frozenset[str] = frozenset()
+    """Those of its jobs that are over, while others run."""
     state_since: float = 0.0
     """When it became bound or ambiguous."""
     end: float | None = None
@@ -70,6 +74,18 @@ class LeaseRecord:
             self.label = label
         if scope is not None:
             self.scope = scope
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """All jobs that it was bound to."""
+        return () if self.job_id is None else (self.job_id, *self.other_jobs)
+
+    @property
+    def running_jobs(self) -> tuple[str, ...]:
+        """Those that are not over."""
+        if not self.ended_jobs:
+            return self.job_ids
+        return tuple(job_id for job_id in self.job_ids if job_id not in self.ended_jobs)
 
 
 Alike = tuple[frozenset[str] | None, frozenset[str], int | None, str | None, int]

@@ -175,7 +175,7 @@ class Store(ABC):
 
     shared: bool
     """Whether other processes count their leases in it too."""
-    adopt: Callable[[AccountTable, float], None]
+    take_over: Callable[[AccountTable, float], None]
     """Takes over a table, and its age, that another process has fetched (shared stores)."""
     start_over: Callable[[], None]
     """Has the configuration loaded anew, as if for the first time: the store has lost it (shared stores)."""
@@ -375,11 +375,21 @@ class Store(ABC):
         """Take note, from a finalizer, of a lease whose object is gone."""
 
     @abstractmethod
-    def bind(self, key: Key, job_id: str, ttl: float) -> Step[bool]:
-        """Tie a lease to its job for ``ttl`` seconds. False: the job was over already, the slot is free.
+    def bind(self, key: Key, job_ids: tuple[str, ...], ttl: float) -> Step[bool]:
+        """Tie a lease to its jobs for ``ttl`` seconds. False: all were over already, the slot is free.
 
         Raises:
-            LeaseLost: the lease has ended. ValueError: the job is another lease's.
+            LeaseLost: the lease has ended. ValueError: a job is another lease's.
+        """
+
+    @abstractmethod
+    def adopt(
+        self, record: LeaseRecord, job_id: str, account_id: str, ttl: float
+    ) -> Step[LeaseRecord | None]:
+        """Write down, as ``record``, a job that runs for ``ttl`` seconds more, even over the bound.
+
+        Return its lease, which is another one if the job is bound already, and has ended if it was released.
+        None: the account is not in the configuration.
         """
 
     @abstractmethod

@@ -207,6 +207,7 @@ def _applied(number: int, plan: Plan, missed: dict[str, int]) -> Apply:
     return Apply(
         number=number,
         external=plan.external,
+        external_jobs=tuple(sorted(plan.external_jobs)),
         bind=tuple((str(record.key), job_id) for record, job_id in plan.bind),
         prolong=tuple(str(record.key) for record in plan.prolong),
         reclaim=tuple(str(record.key) for record in plan.reclaim),

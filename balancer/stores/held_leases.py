@@ -10,7 +10,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from balancer.rules.operations import EndedLease, LeaseState, Release
+from balancer.rules.operations import Adopted, EndedLease, LeaseState, Release
 from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD, AccountState, Key, LeaseRecord
 from balancer.stores.base import Totals
 
@@ -56,13 +56,27 @@ class HeldLeases:
         if record is not None:
             record.state = ENDED
 
-    def detach(self, key: Key, state: str, job_id: str | None = None) -> None:
+    def add_detached(self, adopted: Adopted, account_state: AccountState) -> LeaseRecord:
+        """Take in the lease of a job that ran already (under the lock)."""
+        known = self.detached.get(adopted.key)
+        if known is not None and adopted.live:
+            return known
+        record = LeaseRecord(adopted.key, adopted.label)
+        record.account_state, record.held_since = account_state, self._now() - adopted.age
+        record.job_id, *others = adopted.job_ids
+        record.other_jobs, record.accepted = tuple(others), True
+        record.state = BOUND if adopted.live else ENDED
+        if adopted.live:
+            self.detached[adopted.key] = record
+        return record
+
+    def detach(self, key: Key, state: str, job_ids: tuple[str, ...]) -> None:
         """Take note that the store keeps a lease by itself now, or that it has ended."""
         with self._lock:
             record = self.held.pop(key, None) or self.detached.pop(key, None)
             if record is not None:
-                record.job_id, record.state = job_id or record.job_id, state
-                record.accepted = record.accepted or job_id is not None
+                record.job_id, record.other_jobs = job_ids[0], job_ids[1:]
+                record.accepted, record.state = True, state
                 if state is not ENDED:
                     self.detached[key] = record
 

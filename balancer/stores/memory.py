@@ -365,10 +365,12 @@ class MemoryStore(Store):
             return self._step(self._release_job, job_id)
         except ReentrantCall:
             self._later(self._release_job, job_id)
-            return job_id in self.ledger.jobs
+            record = self.ledger.jobs.get(job_id)
+            return record is not None and len(record.running_jobs) == 1
 
     def _release_job(self, now: float, job_id: str) -> bool:
-        return self._end(now, self.ledger.forget_job(job_id))
+        record, last = self.ledger.end_job(job_id, now)
+        return last and self._end(now, record)
 
     def _end(self, now: float, record: LeaseRecord | None) -> bool:
         if record is None or self.ledger.records.get(record.key) is not record:
@@ -393,22 +395,37 @@ class MemoryStore(Store):
             self.note("warning", "lease_abandoned", **self.facts(record))
             self._serve([self.ledger.end(record, now)], now)
 
-    def bind(self, key: Key, job_id: str, ttl: float) -> bool:
+    def bind(self, key: Key, job_ids: tuple[str, ...], ttl: float) -> bool:
         """Tie a lease to its job for ``ttl`` seconds. False: the job was over already, the slot is free.
 
         Raises:
             LeaseLost: the lease has ended. ValueError: the job is another lease's.
         """
-        return self._step(self._bind, key, job_id, ttl)
+        return self._step(self._bind, key, job_ids, ttl)
 
-    def _bind(self, now: float, key: Key, job_id: str, ttl: float) -> bool:
+    def _bind(self, now: float, key: Key, job_ids: tuple[str, ...], ttl: float) -> bool:
         record = self.ledger.records.get(key)
         if record is None:
             raise LeaseLost("the lease has ended", lease_id=self.lease_id(key))
-        bound = self.ledger.bind(record, job_id, now + ttl, now)
+        bound = self.ledger.bind(record, job_ids, now + ttl, now)
         self._serve([record.account_state], now)
         self._look_ahead(now)
         return bound
+
+    def adopt(self, record: LeaseRecord, job_id: str, account_id: str, ttl: float) -> LeaseRecord | None:
+        """Write down a job that runs already, and return its lease. None: there is no such account."""
+        return self._step(self._adopt, record, job_id, account_id, ttl)
+
+    def _adopt(
+        self, now: float, record: LeaseRecord, job_id: str, account_id: str, ttl: float
+    ) -> LeaseRecord | None:
+        state = self.ledger.account_states.get(account_id)
+        known = self.ledger.jobs.get(job_id)
+        if known is None and state is not None and not state.draining:
+            known = self.ledger.adopt(record, job_id, state, now + ttl, now)
+            self._serve([state], now)  # somebody else's job may have become ours
+            self._look_ahead(now)
+        return known
 
     def renew(self, key: Key | None, job_id: str | None, ttl: float | None) -> bool:
         """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""
@@ -536,9 +553,9 @@ class MemoryStore(Store):
         if not wanted():
             return SourceUnavailable("the list of jobs came too late")
         plan = reconcile_jobs(listed, before, self.ledger, interval, self.lease_id)
-        changed = self.ledger.set_external(plan.external)
+        changed = self.ledger.set_external(plan.external, plan.external_jobs)
         for record, job_id in plan.bind:
-            self.ledger.bind(record, job_id, now + self.ttls[BOUND], now)
+            self.ledger.bind(record, (job_id,), now + self.ttls[BOUND], now)
         for record in plan.prolong:
             self.ledger.prolong(record, now + self.ttls[BOUND])
         for record in (*plan.reclaim, *plan.resolve):

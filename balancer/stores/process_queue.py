@@ -100,7 +100,10 @@ class ProcessQueue:
             if waiter.served:
                 return True
             first = waiter.group is not None and waiter.group.first is waiter
-            operation = self.acquire_for(waiter, offered=False) if first else None
+            outranked = first and patience > 0 and self._is_outranked(waiter)
+            operation = self.acquire_for(waiter, offered=False) if first and not outranked else None
+        if outranked:
+            self._outbox.request_poll()  # the worker looks for all, in their order
         if operation is None:
             if patience:
                 self._outbox.ensure_running()
@@ -119,6 +122,17 @@ class ProcessQueue:
         if patience and not got:
             self._outbox.ensure_running()
         return got
+
+    def _is_outranked(self, waiter: Waiter) -> bool:
+        """Whether somebody waits with a higher priority for what the waiter may use (under the lock)."""
+        accounts, *_, priority = waiter.slot_request.alike
+        for group in self.wait_queue.groups():
+            wanted = group.alike[0]
+            if group.alike[4] <= priority:  # as do all that follow
+                return False
+            if group.first.hopes and (accounts is None or wanted is None or accounts & wanted):
+                return True
+        return False
 
     def acquire_for(self, waiter: Waiter, *, offered: bool) -> Acquire:
         """Return the operation that takes a lease for ``waiter`` (under the lock)."""

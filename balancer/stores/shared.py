@@ -26,6 +26,8 @@ from balancer.models import Account, AccountTable, JobList
 from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.operations import (
     Acquire,
+    Adopt,
+    Adopted,
     Backend,
     Bind,
     Configured,
@@ -185,7 +187,7 @@ class SharedStore(Store):
             return  # the next reply tells again
         configured = reply.result
         if isinstance(configured, Configured):
-            self.adopt(replace(configured.table, version=configured.version), configured.age)
+            self.take_over(replace(configured.table, version=configured.version), configured.age)
         else:
             self.note("warning", "store_emptied", leases=len(self.held.held))
             self.outbox.request_heartbeat()
@@ -398,20 +400,21 @@ class SharedStore(Store):
 
     # -- jobs -----------------------------------------------------------------------------------------
 
-    def bind(self, key: Key, job_id: str, ttl: float) -> Flow[bool]:
-        """Tie a lease to its job for ``ttl`` seconds; the store is told later if it stays away."""
-        bind, record = Bind(str(key), job_id, ttl), self.held.held.get(key)
+    def bind(self, key: Key, job_ids: tuple[str, ...], ttl: float) -> Flow[bool]:
+        """Tie a lease to its jobs for ``ttl`` seconds; the store is told later if it stays away."""
+        bind, record = Bind(str(key), job_ids, ttl), self.held.held.get(key)
         try:
             said = yield from self.client.ask_about(record, bind, PATIENCE)
         except StoreUnavailable:
-            self.note("warning", "bind_delayed", lease=key, job_id=job_id)
+            self.note("warning", "bind_delayed", lease=key, job_id=", ".join(job_ids))
             self._bind_later(bind, record)
             return True
         except BaseException:
             self._bind_later(bind, record)
             raise
         if said == "taken":
-            raise ValueError(f"job_id {job_id!r} is bound to another lease already")
+            told = ", ".join(map(repr, job_ids))
+            raise ValueError(f"job_id {told} is bound to another lease already")
         self._on_bound(bind, BOUND if said == "bound" else ENDED)
         if said == "lost":
             raise LeaseLost("the lease has ended", lease_id=str(key))
@@ -423,9 +426,21 @@ class SharedStore(Store):
         self._on_bound(bind, BOUND)
 
     def _on_bound(self, bind: Bind, state: str) -> None:
-        self.held.detach(bind.key, state, bind.job_id)
+        self.held.detach(bind.key, state, bind.job_ids)
         self.flush()
         self.worker.close_when_idle()
+
+    def adopt(
+        self, record: LeaseRecord, job_id: str, account_id: str, ttl: float
+    ) -> Flow[LeaseRecord | None]:
+        """Write down a job that runs already, and return its lease. None: there is no such account."""
+        self.queue.look_afresh()
+        adopt = Adopt(str(record.key), job_id, account_id, ttl)
+        adopted: Adopted | None = yield from self.client.ask(adopt, PATIENCE)
+        if adopted is None:
+            return None
+        with self.lock:
+            return self.held.add_detached(adopted, self._account_state(adopted.account))
 
     def renew(self, key: Key | None, job_id: str | None, ttl: float | None) -> Flow[bool]:
         """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""

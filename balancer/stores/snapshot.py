@@ -71,6 +71,7 @@ def _put_record(ledger: Ledger, state: LeaseState, owners: Mapping[str, str], no
         now - state.age,
     )
     record.state_since, record.job_id = now - state.state_age, state.job_id
+    record.other_jobs, record.ended_jobs = state.other_jobs, frozenset(state.ended_jobs)
     record.end = None if state.expires_in is None else now + state.expires_in
     record.adverse, record.missed = state.adverse, state.missed
     record.accepted, record.declined = state.accepted, state.declined

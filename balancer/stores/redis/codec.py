@@ -278,7 +278,7 @@ _TAKE: dict[str, Any] = {"ahead": ("_straight", "_straight_take"), "parts": ("_m
 FORMS: dict[type, Form] = {
     ops.Acquire: _form("take", _take, _granted, **_TAKE),
     ops.Release: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_END),
-    ops.Bind: _form("bind", lambda op: (op.key, op.job_id, milliseconds(op.ttl)), str, **_BIND),
+    ops.Bind: _form("bind", lambda op: (op.key, op.job_ids[0], milliseconds(op.ttl)), str, **_BIND),
     ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
     ops.Report: _form("judge", _judge, _reported, parts=("_bind", "_cool")),
     ops.Cool: _form("cool", _cool, bool, parts=("_cool",)),
