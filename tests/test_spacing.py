@@ -162,10 +162,9 @@ def served(pool, priorities):
     return order
 
 
-@pytest.mark.parametrize("store", ["memory://", "sqlite://{}/leases"])
-def test_who_waits_is_served_by_priority_and_then_by_arrival(store, tmp_path):
-    """The highest first; among equals who came first. So it is within a process on every store."""
-    with AccountPool("own", source={"a": 1}, store=store.format(tmp_path)) as pool:
+def test_who_waits_is_served_by_priority_and_then_by_arrival():
+    """The highest first; among equals who came first."""
+    with AccountPool(source={"a": 1}) as pool:
         assert served(pool, [0, 1, 0, 5, 1, -2, 5]) == [3, 6, 1, 4, 0, 2, 5]
 
 
