@@ -81,7 +81,7 @@ class AcquireRequest(NamedTuple):
                 raise TypeError(f"{name} must be a string, not {type(text).__name__}")
             if text is not None and HALF.search(text):
                 raise ValueError(f"{name} must not hold half of a character")
-        if isinstance(priority, bool) or not isinstance(priority, int):
+        if priority.__class__ is not int:
             raise TypeError(f"priority must be a whole number, not {type(priority).__name__}")
         pinned = None if account is None else account_id("account", account)
         return AcquireRequest(

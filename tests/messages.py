@@ -74,6 +74,14 @@ class World:
         return CliRunner().invoke(app, arguments, env=env, prog_name="balancer").stderr.strip()
 
 
+def _taught(world: World, pool: AccountPool) -> None:
+    """Have the first account refuse a job beside another one, which runs on."""
+    runs = pool.acquire(account=A)
+    world.stack.callback(runs.release)
+    with pool.acquire(account=A) as lease:
+        lease.report((429, {}, ""))
+
+
 def when(section: str, situation: str) -> Callable[[Callable[[World], Any]], Callable[[World], Any]]:
     """Register what brings a situation about: it returns the text, or raises the error."""
 
@@ -132,6 +140,11 @@ def _(world: World) -> None:
     world.pool().acquire(timeout="10")
 
 
+@when(GIVEN, "An asset is none of the service's.")
+def _(world: World) -> None:
+    AccountPool("minimax", source={"111": 1}).acquire(asset="file-9")
+
+
 @when(GIVEN, "A pause is asked for an account that is not there.")
 def _(world: World) -> None:
     pool = world.pool()
@@ -162,6 +175,13 @@ def _(world: World) -> None:
         lease.report((429, {"Retry-After": "90"}, ""))
     lease = pool.acquire(account=B)
     world.stack.callback(lease.release)
+    pool.acquire(timeout=0)
+
+
+@when(WAITING, "An account that says two was seen to bear one, and runs it.")
+def _(world: World) -> None:
+    pool = world.pool(source={A: 2})
+    _taught(world, pool)
     pool.acquire(timeout=0)
 
 
@@ -388,6 +408,21 @@ def _(world: World) -> str:
             lease.report((429, {"Retry-After": "90"}, ""))
 
     return _event(world, report, "account_cooling")
+
+
+@when(EVENTS, "An account refuses a job beside another, and so has been seen to bear one.")
+def _(world: World) -> str:
+    pool = world.pool()
+    return _event(world, lambda: _taught(world, pool), "limit_learned")
+
+
+@when(EVENTS, "An account takes one job more than it was thought to bear.")
+def _(world: World) -> str:
+    pool = world.pool()
+    _taught(world, pool)
+    world.clock.advance(60)
+    trial = pool.acquire(account=A)
+    return _event(world, lambda: trial.report((201, {}, "")), "limit_raised")
 
 
 @when(EVENTS, "A caller has been waiting for a minute.")

@@ -109,6 +109,12 @@ def test_spacing_is_checked(spacing, error):
         AccountPool(source={"a": 1}, spacing=spacing)
 
 
+def test_a_shared_store_refuses_what_it_would_not_keep(tmp_path):
+    """Nobody is left to believe in a spacing that is not there."""
+    with pytest.raises(ValueError, match="spacing is not kept on shared stores"):
+        AccountPool("own", source={"a": 1}, store=f"sqlite://{tmp_path}/leases", spacing=1)
+
+
 # -- max_cooldown
 
 
@@ -137,7 +143,7 @@ def test_a_busy_account_whose_cooldown_was_shortened_is_worth_waiting_for(clock)
 # -- priority
 
 
-def served(pool, clock, priorities):
+def served(pool, priorities):
     """Have callers of these priorities wait; free a slot for one after the other. Return their order."""
     first, order = pool.acquire(), []
 
@@ -156,10 +162,10 @@ def served(pool, clock, priorities):
     return order
 
 
-def test_who_waits_is_served_by_priority_and_then_by_arrival(clock):
+def test_who_waits_is_served_by_priority_and_then_by_arrival():
     """The highest first; among equals who came first."""
-    with AccountPool(source={"a": 1}, clock=clock) as pool:
-        assert served(pool, clock, [0, 1, 0, 5, 1, -2, 5]) == [3, 6, 1, 4, 0, 2, 5]
+    with AccountPool(source={"a": 1}) as pool:
+        assert served(pool, [0, 1, 0, 5, 1, -2, 5]) == [3, 6, 1, 4, 0, 2, 5]
 
 
 def test_priority_counts_among_tasks_and_between_different_wishes(clock):
@@ -203,11 +209,13 @@ ASSETS = {
 }
 
 
+@pytest.mark.parametrize("store", ["memory://", "sqlite://{}/leases"])
 @pytest.mark.parametrize("service", ASSETS)
-def test_an_asset_pins_the_account_that_its_id_names(service, clock):
+def test_an_asset_pins_the_account_that_its_id_names(service, store, tmp_path):
     """Work on an upload runs where the upload lives."""
     asset, home = ASSETS[service]
-    with AccountPool(service, source={home: 1, "x": 9, "y": 9}, clock=clock) as pool:
+    source = {home: 1, "x": 9, "y": 9}
+    with AccountPool(service, source=source, store=store.format(tmp_path)) as pool:
         lease = pool.acquire(asset=asset)
         assert lease.account.id == home
         assert pool.explain(asset=asset)["x"] == f"pinned to {home}"

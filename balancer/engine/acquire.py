@@ -54,8 +54,8 @@ def _new_record(core: PoolCore, request: AcquireRequest) -> LeaseRecord:
     record = LeaseRecord(core.store.new_key(), request.label, request.scope)
     if request.max_jobs is not None:
         record.max_jobs = request.max_jobs
-    least, most = core.options.spacing
-    if most:
+    if core.spaced:
+        least, most = core.options.spacing
         record.spacing = least + (most - least) * core.draw()
     return record
 

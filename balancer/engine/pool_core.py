@@ -43,6 +43,7 @@ class PoolCore:
         self.clock: Clock = options.clock
         self.now = options.clock.now
         self.draw = options.draw
+        self.spaced = any(options.spacing)
         self.customer = self._customer()
         self.warned: set[str] = set()
         """Warnings that are given once a pool."""

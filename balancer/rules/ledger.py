@@ -455,11 +455,11 @@ class Ledger:
         if account_state.cooldowns:
             for cooldown in account_state.cooldowns_for(record.scope):
                 cooldown.probe = record.key
-        limit, running = account_state.limit, account_state.running
         self.records[record.key] = account_state.held[record.key] = record
         account_state.left -= 1
-        if limit is not None and not record.reserves:
-            account_state.limit = limits.granted(limit, record.key, running)
+        if account_state.limit is not None and not record.reserves:
+            others = account_state.running - 1
+            account_state.limit = limits.granted(account_state.limit, record.key, others)
             account_state.compute_left()
         if record.spacing:
             self.space(account_state, now + record.spacing)

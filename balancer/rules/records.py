@@ -237,7 +237,9 @@ class AccountState:
 
     def compute_left(self) -> None:
         """Work ``left`` out again, from the whole state: differences would let it drift."""
-        bound = limits.bound(self.account.capacity, self.limit)
+        bound = self.account.capacity
+        if self.limit is not None:
+            bound = limits.bound(bound, self.limit)
         self.left = (max(0, bound - self.external) if self.usable else 0) - len(self.held)
 
     @property
