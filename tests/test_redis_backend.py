@@ -341,7 +341,7 @@ def test_the_clock_of_a_process_does_not_matter(backends, monkeypatch, shift):
 
 @pytest.mark.parametrize("jump", [1.5, 2.9, 10.0])
 def test_a_clock_that_is_put_right_by_and_by_ends_nobodys_leases(backends, monkeypatch, jump):
-    """P-36, P-39: a stopped server finds calls of each moment of its absence; who is silent had no chance yet."""
+    """P-36, P-39: a stopped server finds calls of each moment of its absence; the silent had no chance."""
     uptime = [0.0]
     monkeypatch.setattr(codec, "_uptime", lambda: uptime[0])
     silent, speaks = backends(lease_ttl=4.0), backends(lease_ttl=4.0)

@@ -6,7 +6,6 @@ import os
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from balancer.errors import StoreUnavailable, sanitized
 from balancer.stores.sqlite import forks
 from balancer.stores.sqlite.file_system import holders, make, mounted_alone, warn_of_network
 from balancer.stores.sqlite.file_watch import FileWatch
-from balancer.stores.sqlite.write_queue import MOST, NoTurn, WriteQueue
+from balancer.stores.sqlite.write_queue import NoTurn, WriteQueue
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -25,9 +24,9 @@ APPLICATION_ID = 0x62616C61
 """Marks a file as ours ("bala")."""
 LAYOUT = 3
 """Of the tables; kept as ``user_version``."""
-_BUSY, _BUSY_AGAIN = 1.0, 0.02
-"""Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell; and while
-that is known to be in the way."""
+_BUSY, _BUSY_AGAIN = 0.5, 0.02
+"""Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell (less than
+any caller is ready to wait); and while that is known to be in the way."""
 _PAGE = 2048
 """Bytes: each operation writes a few whole pages, and rows are short."""
 _CHECKPOINT = 10_000
@@ -72,22 +71,22 @@ class Database:
         self._watch = FileWatch(self.path)
         forks.register(self)
 
-    def read(self, act: Callable[[sqlite3.Connection], T], limit: float | None = None) -> T:
+    def read(self, act: Callable[[sqlite3.Connection], T], end: float) -> T:
         """Read something in one piece, out of turn: others go on meanwhile. Raises StoreUnavailable."""
-        return self.alone(self._read, act, limit)
+        return self.alone(self._read, act, end)
 
-    def alone(self, act: Callable[[A], T], about: A, limit: float | None = None) -> T:
+    def alone(self, act: Callable[[A], T], about: A, end: float) -> T:
         """Do something while no other thread of this process uses the connection.
 
         Args:
             act: What to do.
             about: What it is given.
-            limit: Seconds to wait at most, for the other threads and then for our turn.
+            end: When to give up waiting, for the other threads and then for our turn.
 
         Raises:
             StoreUnavailable: it could not be done, or not in time.
         """
-        threads, end = self.threads, time.monotonic() + min(MOST, MOST if limit is None else limit)
+        threads = self.threads
         if not threads.acquire(blocking=False) and not self._queue.wait(
             lambda seconds: threads.acquire(timeout=seconds), end
         ):
