@@ -20,7 +20,7 @@ from balancer.rules.fleet_ledger import FleetLedger
 from balancer.rules.operations import Inspect, Operation, Owner, Reply, Settings
 from balancer.stores.sqlite import notify_pipe
 from balancer.stores.sqlite.change_feed import ChangeFeed
-from balancer.stores.sqlite.database import Database, Session, in_transaction
+from balancer.stores.sqlite.database import Database, Session
 from balancer.stores.sqlite.file_system import boot_id, machine_now, process_lives
 from balancer.stores.sqlite.notify_pipe import NotifyPipe
 from balancer.stores.sqlite.write_queue import MOST
@@ -102,12 +102,18 @@ class SqliteBackend:
     def _as_a_whole(self, session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
         """Do something all or nothing: a replica that knows of what is undone is done with as well."""
         self._decides = False
+        connection, run = session
+        run("BEGIN IMMEDIATE")
         try:
-            return in_transaction(session, act, about)
+            result = act(connection, about)
+            run("COMMIT")
         except BaseException:
             if self._decides:
                 self._feed = None
+            with suppress(sqlite3.Error):
+                run("ROLLBACK")
             raise
+        return result
 
     def _carry_out(self, connection: sqlite3.Connection, operation: Operation) -> Reply:
         self._decides, now = True, self._now()

@@ -228,7 +228,7 @@ class Database:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         connection.execute(f"PRAGMA journal_size_limit = {_MOST_LOG}")
         if not _value(connection, "SELECT count(*) FROM sqlite_master"):
-            in_transaction(Session.of(connection), _create, None)
+            _create(connection)
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Raise StoreUnavailable unless the file is empty, or ours and of the present layout."""
@@ -254,28 +254,16 @@ class _WrongQueue(Exception):
 _IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def in_transaction(session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
-    """Do something, all or nothing."""
-    connection, run = session
-    run("BEGIN IMMEDIATE")
-    try:
-        result = act(connection, about)
-        run("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            run("ROLLBACK")
-        raise
-    return result
-
-
-def _create(connection: sqlite3.Connection, _: None) -> None:
-    if _value(connection, "SELECT count(*) FROM sqlite_master"):
-        return  # somebody was quicker
-    for table in _TABLES:
-        connection.execute(table)
-    connection.execute("INSERT INTO file VALUES (?)", (secrets.token_hex(8),))
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {LAYOUT}")
+def _create(connection: sqlite3.Connection) -> None:
+    """Make the tables, all or none; closing the connection undoes what was cut short."""
+    connection.execute("BEGIN IMMEDIATE")
+    if not _value(connection, "SELECT count(*) FROM sqlite_master"):  # else somebody was quicker
+        for table in _TABLES:
+            connection.execute(table)
+        connection.execute("INSERT INTO file VALUES (?)", (secrets.token_hex(8),))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {LAYOUT}")
+    connection.execute("COMMIT")
 
 
 def _value(connection: sqlite3.Connection, question: str) -> int:

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,7 @@ class WriteQueue:
     def __init__(self, path: Path) -> None:
         self._lock, self._log = Path(f"{path}-lock"), f"{path}-wal"
         self._files: list[int] = []
+        self._look_at = -math.inf
         self.in_child()
         closing = weakref.finalize(self, _close, self._files)
         closing.atexit = False  # until then somebody may still have a last word
@@ -104,7 +106,13 @@ class WriteQueue:
         if not self._queues:
             file = self._open()
             try:
-                if _locks(file) or _locks_soon(file):
+                try:
+                    flock(file, _TRY)
+                except BlockingIOError:
+                    has_turn = _locks_soon(file)
+                else:
+                    has_turn = True
+                if has_turn:
                     return act(*args, **kwargs)
             finally:
                 flock(file, LOCK_UN)
@@ -113,9 +121,11 @@ class WriteQueue:
 
     def _open(self) -> int:
         """Return the descriptor of the lock that is there now."""
-        files = self._files
-        if files and os.fstat(files[0]).st_nlink == 0:
-            _close(files)
+        files, now = self._files, time.monotonic()
+        if now >= self._look_at:  # not at each turn: to queue at a lock that is gone costs fairness, no more
+            self._look_at = now + _LOOK
+            if files and os.fstat(files[0]).st_nlink == 0:
+                _close(files)
         if not files:
             files.append(make(self._lock))
         return files[0]
@@ -263,19 +273,12 @@ class WriteQueue:
             job.done.release()
 
 
-def _locks(file: int) -> bool:
-    try:
-        flock(file, _TRY)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _locks_soon(file: int) -> bool:
     """Try again for as long as some turns take: to have a thread queue takes longer than most waits do."""
     for pause in _PAUSES:
         time.sleep(pause)
-        if _locks(file):
+        with suppress(BlockingIOError):
+            flock(file, _TRY)
             return True
     return False
 
