@@ -139,14 +139,24 @@ class Database:
     def in_turn(self, act: Callable[[Session], T]) -> T:
         """Do something in our turn, alone. Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable."""
         moved = self._watch.moved()  # before our turn: the others wait while it lasts
-        if self._session is None and not self._folder.is_dir():
-            raise self._unavailable("its folder does not exist")
+        if self._session is None:
+            self._look_at_folder()
         for _ in range(3):
             try:
                 return self._queue.in_turn(self._turn, act, moved)
             except _WrongQueue:
                 self._queue.reopen()
         raise NoTurn
+
+    def _look_at_folder(self) -> None:
+        """Raise StoreUnavailable if no file can be used there. It takes as long as many turns."""
+        if not self._folder.is_dir():
+            raise self._unavailable("its folder does not exist")
+        if mounted_alone(self.path):
+            raise self._unavailable(
+                "it is mounted by itself, so that its lock and its log are not shared: mount its folder"
+            )
+        warn_of_network(self.path)
 
     def _turn(self, act: Callable[[Session], T], moved: bool) -> T:
         with forks.gate:
@@ -199,11 +209,6 @@ class Database:
             raise self._unavailable("it is a folder")
         if not os.access(self.path, os.R_OK | os.W_OK):
             raise self._unavailable("this user must be allowed to read and to write it")
-        if mounted_alone(self.path):
-            raise self._unavailable(
-                "it is mounted by itself, so that its lock and its log are not shared: mount its folder"
-            )
-        warn_of_network(self.path)
         connection = sqlite3.connect(
             f"file:{quote(self.path)}?mode=rw",
             uri=True,
