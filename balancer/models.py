@@ -70,7 +70,8 @@ class Account:
     """What was assumed about it (a capacity that its entry does not state), or None."""
 
     def __post_init__(self) -> None:
-        freeze(self, "fields")
+        if type(self.fields) is not FrozenDict:  # most are: a store has thousands of accounts read at once
+            freeze(self, "fields")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class AccountTable:
     """Number that a shared store knows it by; 0: it is in none."""
 
     def __post_init__(self) -> None:
-        freeze(self, "accounts")
+        if type(self.accounts) is not FrozenDict:
+            object.__setattr__(self, "accounts", FrozenDict(self.accounts))
 
     def __len__(self) -> int:
         return len(self.accounts)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from balancer.stores.sqlite.places import _warned, warn_of_network
 from command_line import Desk
 from crew import in_line, result
 from redis_server import RedisServer
@@ -28,6 +27,7 @@ from typer.testing import CliRunner
 from balancer import AccountPool, HttpSource, SourceUnavailable
 from balancer.cli.app import app
 from balancer.engine import pool_core
+from balancer.stores.sqlite.file_system import _warned, warn_of_network
 from balancer.testing import FakeUseapi, ManualClock
 
 FILE = Path(__file__).parent.parent / "docs" / "messages.md"

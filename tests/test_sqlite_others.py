@@ -241,6 +241,42 @@ def stopped_in_its_turn(path):
         process.join()
 
 
+@contextlib.contextmanager
+def long_turn(path):
+    """Have somebody take long over his turn."""
+    queue = os.open(f"{path}-lock", os.O_RDWR)
+    fcntl.flock(queue, fcntl.LOCK_EX)
+    try:
+        yield os.getpid()
+    finally:
+        os.close(queue)
+
+
+@pytest.mark.parametrize("in_the_way", [operators_transaction, stopped_in_its_turn, long_turn])
+def test_an_answer_comes_within_the_limit_or_none_does(path, in_the_way):
+    """P-15: threads that share a connection wait for each other and their turn, no longer than asked."""
+    backend = connect(path, "one")
+    configure(backend, {"a": 3})
+    with in_the_way(path):
+        took = []
+
+        def ask(number):
+            begun = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                backend.call(ops.Acquire(key=f"one-{number:x}"), 0.6)
+            took.append(time.monotonic() - begun)
+
+        callers = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    assert len(took) == 4
+    assert max(took) < 1.0
+    assert backend.call(ops.Acquire(key="one-9"), 0.6).result is not None
+    backend.close()
+
+
 @pytest.mark.parametrize("in_the_way", [operators_transaction, stopped_in_its_turn])
 def test_who_has_the_lock_holds_nobody_up_for_longer_than_they_would_wait(path, in_the_way):
     """P-15, P-43: callers wait for their timeout, hear who it is, and all goes on when it is over."""

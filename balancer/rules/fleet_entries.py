@@ -49,6 +49,7 @@ _FORGOTTEN_SOON = frozenset({"own", "expired", "over"})
 _STATES = {state: state for state in (HELD, BOUND, AMBIGUOUS)}
 """The library compares states by identity."""
 Fields = list[str | None]
+_NO_FIELDS: Mapping[str, Any] = FrozenDict()
 
 
 class FleetEntries:
@@ -172,7 +173,11 @@ class FleetEntries:
             and record.label is record.scope is None
             and not (record.adverse or record.accepted or record.declined)
         ):  # as most are: it need not be slow
-            id, owner = escaped(record.account_state.id), escaped(record.owner or "")
+            id, owner = record.account_state.id, record.owner or ""
+            if "\\" in id or "\t" in id:
+                id = escaped(id)
+            if "\\" in owner or "\t" in owner:
+                owner = escaped(owner)
             return f"{record.state}\t{id}\t{record.held_since + self.offset!r}\t{owner}"
         return pack(
             record.state,
@@ -364,7 +369,7 @@ class FleetEntries:
         broken = note = packed = None
         if len(fields) > 2:
             broken, note, packed = _filled(fields, 5)[2:5]
-        account = Account(id, int(fields[0] or 1), _fields(packed), broken, note)
+        account = Account(id, int(fields[0] or 1), _fields(packed) if packed else _NO_FIELDS, broken, note)
         draining, external = fields[1] == "1", ledger.external.get(id, 0)
         if account_state is None:
             account_state = ledger.account_states[id] = AccountState(account)
@@ -518,6 +523,6 @@ def _filled(fields: Fields, number: int) -> Fields:
 
 
 @lru_cache(1 << 14)
-def _fields(packed: str | None) -> Mapping[str, Any]:
+def _fields(packed: str) -> Mapping[str, Any]:
     """Return what else is known of an account; many accounts have the same."""
-    return FrozenDict(json.loads(packed)) if packed else FrozenDict()
+    return FrozenDict(json.loads(packed))

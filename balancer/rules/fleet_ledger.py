@@ -532,11 +532,15 @@ class FleetLedger:
             return None
         gone = self._gone(record, record.state)
         name = owner_of(record.key)
-        self._finish(record, "own" if name == owner.name or record.state is BOUND else "other")
+        by = "own" if name == owner.name or record.state is BOUND else "other"
+        if by == "other" and name in self.processes:
+            self.unheard.setdefault(name, {})[gone.key] = self.now
+        self._finish(record, by)
         return gone
 
     def _finish(self, record: LeaseRecord, by: str) -> None:
         """End a lease because somebody says that the job is over."""
+<<<<<<< HEAD
         name, key = owner_of(record.key), str(record.key)
         if by == "other" and name in self.processes:
             self.unheard.setdefault(name, {})[key] = self.now
@@ -544,11 +548,17 @@ class FleetLedger:
         for job_id in record.running_jobs:
             self._note_job(job_id, "done")
         self.ledger.end(record, self.now, released=True)
+=======
+        self._bar(str(record.key), by)
+        if record.job_id is not None:
+            self._note_job(record.job_id, "done")
+        self.ledger.end(record, self.now)
+>>>>>>> mf2
 
     def _bar(self, key: str, by: str) -> None:
         """Have nothing bring a lease back that was ended on purpose."""
         self.keep_tombstone(key, self.now)
-        self._note_end(key, by)
+        self.changed["lease:" + key] = (self.now, by)
 
     def keep_tombstone(self, key: str, at: float) -> None:
         """Remember that a lease was ended on purpose."""
@@ -560,7 +570,7 @@ class FleetLedger:
         at = self.tombstones.get(key)
         if at is None:
             at = self._others.get(key)
-        if at is None:
+        if at is None and self.unheard:
             at = self.unheard.get(owner_of(key), {}).get(key)
         return at is not None and self.now - at < ops.TOMBSTONE_SECONDS
 

@@ -164,6 +164,9 @@ class Hope(NamedTuple):
     """The scopes whose cooldown is not worth waiting for."""
 
 
+_ANY_HOPE, _NO_HOPE = Hope(account=True, scopes=frozenset()), Hope(account=False, scopes=frozenset())
+
+
 class AccountState:
     """One account as the ledger knows it. ``in_flight`` is the size of ``held``, never its own number."""
 
@@ -287,6 +290,8 @@ class AccountState:
 
     def compute_hope(self) -> Hope:
         """Work out what can be expected of it."""
+        if not self.cooldowns:
+            return _ANY_HOPE if self.usable else _NO_HOPE
         hopeless = [each.scope for each in self.cooldowns.values() if each.cooling and not each.worth_waiting]
         return Hope(
             self.usable and None not in hopeless, frozenset(scope for scope in hopeless if scope is not None)

@@ -63,6 +63,9 @@ class TimerQueue(Generic[K]):
         """The smallest number; infinity where there is none."""
         if not self._number:
             return math.inf
+        number, _, key = self._heap[0]
+        if self._number.get(key) == number:
+            return number
         self.first()  # so that what was taken out stands at the head no more
         return self._heap[0][0]
 

@@ -20,9 +20,10 @@ from balancer.rules.fleet_ledger import FleetLedger
 from balancer.rules.operations import Inspect, Operation, Owner, Reply, Settings
 from balancer.stores.sqlite import notify_pipe
 from balancer.stores.sqlite.change_feed import ChangeFeed
-from balancer.stores.sqlite.database import Database, Session, in_transaction
+from balancer.stores.sqlite.database import Database, Session
 from balancer.stores.sqlite.file_system import boot_id, machine_now, process_lives
 from balancer.stores.sqlite.notify_pipe import NotifyPipe
+from balancer.stores.sqlite.write_queue import MOST
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -83,28 +84,36 @@ class SqliteBackend:
 
     def call(self, operation: Operation, limit: float | None = None) -> Reply:
         """Carry out one operation. Raises StoreUnavailable, within ``limit`` seconds if there is one."""
-        if self._feed is None or time.monotonic() >= self._read_at + _AWAY:
-            self._database.read(self._read_ahead, limit)
+        now = time.monotonic()
+        end = now + (MOST if limit is None or limit > MOST else limit)
+        if self._feed is None or now >= self._read_at + _AWAY:
+            self._database.read(self._read_ahead, end)
         if isinstance(operation, Inspect):
-            return self._inspect(operation.look, limit)
-        reply = self._transact(self._carry_out, operation, limit)
+            return self._inspect(operation.look, end)
+        reply = self._transact(self._carry_out, operation, end)
         self._met = True
         self._tell()
         return reply
 
-    def _transact(self, act: Callable[[sqlite3.Connection, A], T], about: A, limit: float | None = None) -> T:
+    def _transact(self, act: Callable[[sqlite3.Connection, A], T], about: A, end: float) -> T:
         database = self._database
-        return database.alone(database.in_turn, partial(self._as_a_whole, act=act, about=about), limit)
+        return database.alone(database.in_turn, partial(self._as_a_whole, act=act, about=about), end)
 
     def _as_a_whole(self, session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
         """Do something all or nothing: a replica that knows of what is undone is done with as well."""
         self._decides = False
+        connection, run = session
+        run("BEGIN IMMEDIATE")
         try:
-            return in_transaction(session, act, about)
+            result = act(connection, about)
+            run("COMMIT")
         except BaseException:
             if self._decides:
                 self._feed = None
+            with suppress(sqlite3.Error):
+                run("ROLLBACK")
             raise
+        return result
 
     def _carry_out(self, connection: sqlite3.Connection, operation: Operation) -> Reply:
         self._decides, now = True, self._now()
@@ -118,9 +127,9 @@ class SqliteBackend:
         self._read_at = time.monotonic()
         return reply
 
-    def _inspect(self, look: Callable[[Any], Any], limit: float | None) -> Reply:
+    def _inspect(self, look: Callable[[Any], Any], end: float) -> Reply:
         """Have something read from the replica, once it is up to date; others go on meanwhile."""
-        return self._database.alone(self._inspect_alone, look, limit)
+        return self._database.alone(self._inspect_alone, look, end)
 
     def _inspect_alone(self, look: Callable[[Any], Any]) -> Reply:
         reply = self._database.in_turn(partial(self._as_a_whole, act=self._carry_out, about=_LOOK))
@@ -281,7 +290,7 @@ class SqliteBackend:
         The pipe stays while leases are out: it is what shows that their process lives.
         """
         try:
-            if self._met and self._transact(self._say_goodbye, None):
+            if self._met and self._transact(self._say_goodbye, None, time.monotonic() + MOST):
                 self._pipe.remove()
                 self._met, self._show_life_at = False, -math.inf
             self._tell()

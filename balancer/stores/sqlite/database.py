@@ -6,7 +6,6 @@ import os
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from balancer.errors import StoreUnavailable, sanitized
 from balancer.stores.sqlite import forks
 from balancer.stores.sqlite.file_system import holders, make, mounted_alone, warn_of_network
 from balancer.stores.sqlite.file_watch import FileWatch
-from balancer.stores.sqlite.write_queue import MOST, NoTurn, WriteQueue
+from balancer.stores.sqlite.write_queue import NoTurn, WriteQueue
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -25,9 +24,9 @@ APPLICATION_ID = 0x62616C61
 """Marks a file as ours ("bala")."""
 LAYOUT = 3
 """Of the tables; kept as ``user_version``."""
-_BUSY, _BUSY_AGAIN = 1.0, 0.02
-"""Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell; and while
-that is known to be in the way."""
+_BUSY, _BUSY_AGAIN = 0.5, 0.02
+"""Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell (less than
+any caller is ready to wait); and while that is known to be in the way."""
 _PAGE = 2048
 """Bytes: each operation writes a few whole pages, and rows are short."""
 _CHECKPOINT = 10_000
@@ -72,22 +71,22 @@ class Database:
         self._watch = FileWatch(self.path)
         forks.register(self)
 
-    def read(self, act: Callable[[sqlite3.Connection], T], limit: float | None = None) -> T:
+    def read(self, act: Callable[[sqlite3.Connection], T], end: float) -> T:
         """Read something in one piece, out of turn: others go on meanwhile. Raises StoreUnavailable."""
-        return self.alone(self._read, act, limit)
+        return self.alone(self._read, act, end)
 
-    def alone(self, act: Callable[[A], T], about: A, limit: float | None = None) -> T:
+    def alone(self, act: Callable[[A], T], about: A, end: float) -> T:
         """Do something while no other thread of this process uses the connection.
 
         Args:
             act: What to do.
             about: What it is given.
-            limit: Seconds to wait at most, for the other threads and then for our turn.
+            end: When to give up waiting, for the other threads and then for our turn.
 
         Raises:
             StoreUnavailable: it could not be done, or not in time.
         """
-        threads, end = self.threads, time.monotonic() + min(MOST, MOST if limit is None else limit)
+        threads = self.threads
         if not threads.acquire(blocking=False) and not self._queue.wait(
             lambda seconds: threads.acquire(timeout=seconds), end
         ):
@@ -140,14 +139,24 @@ class Database:
     def in_turn(self, act: Callable[[Session], T]) -> T:
         """Do something in our turn, alone. Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable."""
         moved = self._watch.moved()  # before our turn: the others wait while it lasts
-        if self._session is None and not self._folder.is_dir():
-            raise self._unavailable("its folder does not exist")
+        if self._session is None:
+            self._look_at_folder()
         for _ in range(3):
             try:
                 return self._queue.in_turn(self._turn, act, moved)
             except _WrongQueue:
                 self._queue.reopen()
         raise NoTurn
+
+    def _look_at_folder(self) -> None:
+        """Raise StoreUnavailable if no file can be used there. It takes as long as many turns."""
+        if not self._folder.is_dir():
+            raise self._unavailable("its folder does not exist")
+        if mounted_alone(self.path):
+            raise self._unavailable(
+                "it is mounted by itself, so that its lock and its log are not shared: mount its folder"
+            )
+        warn_of_network(self.path)
 
     def _turn(self, act: Callable[[Session], T], moved: bool) -> T:
         with forks.gate:
@@ -200,11 +209,6 @@ class Database:
             raise self._unavailable("it is a folder")
         if not os.access(self.path, os.R_OK | os.W_OK):
             raise self._unavailable("this user must be allowed to read and to write it")
-        if mounted_alone(self.path):
-            raise self._unavailable(
-                "it is mounted by itself, so that its lock and its log are not shared: mount its folder"
-            )
-        warn_of_network(self.path)
         connection = sqlite3.connect(
             f"file:{quote(self.path)}?mode=rw",
             uri=True,
@@ -229,7 +233,7 @@ class Database:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         connection.execute(f"PRAGMA journal_size_limit = {_MOST_LOG}")
         if not _value(connection, "SELECT count(*) FROM sqlite_master"):
-            in_transaction(Session.of(connection), _create, None)
+            _create(connection)
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Raise StoreUnavailable unless the file is empty, or ours and of the present layout."""
@@ -255,28 +259,16 @@ class _WrongQueue(Exception):
 _IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def in_transaction(session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
-    """Do something, all or nothing."""
-    connection, run = session
-    run("BEGIN IMMEDIATE")
-    try:
-        result = act(connection, about)
-        run("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            run("ROLLBACK")
-        raise
-    return result
-
-
-def _create(connection: sqlite3.Connection, _: None) -> None:
-    if _value(connection, "SELECT count(*) FROM sqlite_master"):
-        return  # somebody was quicker
-    for table in _TABLES:
-        connection.execute(table)
-    connection.execute("INSERT INTO file VALUES (?)", (secrets.token_hex(8),))
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {LAYOUT}")
+def _create(connection: sqlite3.Connection) -> None:
+    """Make the tables, all or none; closing the connection undoes what was cut short."""
+    connection.execute("BEGIN IMMEDIATE")
+    if not _value(connection, "SELECT count(*) FROM sqlite_master"):  # else somebody was quicker
+        for table in _TABLES:
+            connection.execute(table)
+        connection.execute("INSERT INTO file VALUES (?)", (secrets.token_hex(8),))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {LAYOUT}")
+    connection.execute("COMMIT")
 
 
 def _value(connection: sqlite3.Connection, question: str) -> int:

@@ -1,9 +1,9 @@
 """Whose turn it is to change the file.
 
 SQLite alone would let writers starve (who finds it locked sleeps and tries again), so they queue on an
-``flock`` of a file beside it, which the kernel hands on in order and takes back from the dead. Who has to
-queue does so in a thread of its own: no wait for a lock can be given up, and a process that was stopped in
-its turn has it for as long as it is stopped.
+``flock`` of a file beside it, which the kernel hands on in order and takes back from the dead. Who finds it
+taken tries again some times, as turns are short, and then queues in a thread of its own: no wait for a lock
+can be given up, and a process that was stopped in its turn has it for as long as it is stopped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ _STILL_AGAIN = 0.05
 MOST = 5.0
 """Seconds to wait for a turn at most, however much the others change."""
 _LOOK = 0.1
+_PAUSES = (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016)
+"""Seconds between the tries to be lucky, before anybody queues: a turn takes a tenth of a millisecond."""
 _LINGER = 2.0
 """Seconds after which the thread ends if nobody has to queue."""
 
@@ -74,6 +77,7 @@ class WriteQueue:
     def __init__(self, path: Path) -> None:
         self._lock, self._log = Path(f"{path}-lock"), f"{path}-wal"
         self._files: list[int] = []
+        self._look_at = -math.inf
         self.in_child()
         closing = weakref.finalize(self, _close, self._files)
         closing.atexit = False  # until then somebody may still have a last word
@@ -102,7 +106,13 @@ class WriteQueue:
         if not self._queues:
             file = self._open()
             try:
-                if _locks(file):
+                try:
+                    flock(file, _TRY)
+                except BlockingIOError:
+                    has_turn = _locks_soon(file)
+                else:
+                    has_turn = True
+                if has_turn:
                     return act(*args, **kwargs)
             finally:
                 flock(file, LOCK_UN)
@@ -111,9 +121,11 @@ class WriteQueue:
 
     def _open(self) -> int:
         """Return the descriptor of the lock that is there now."""
-        files = self._files
-        if files and os.fstat(files[0]).st_nlink == 0:
-            _close(files)
+        files, now = self._files, time.monotonic()
+        if now >= self._look_at:  # not at each turn: to queue at a lock that is gone costs fairness, no more
+            self._look_at = now + _LOOK
+            if files and os.fstat(files[0]).st_nlink == 0:
+                _close(files)
         if not files:
             files.append(make(self._lock))
         return files[0]
@@ -261,12 +273,14 @@ class WriteQueue:
             job.done.release()
 
 
-def _locks(file: int) -> bool:
-    try:
-        flock(file, _TRY)
-    except BlockingIOError:
-        return False
-    return True
+def _locks_soon(file: int) -> bool:
+    """Try again for as long as some turns take: to have a thread queue takes longer than most waits do."""
+    for pause in _PAUSES:
+        time.sleep(pause)
+        with suppress(BlockingIOError):
+            flock(file, _TRY)
+            return True
+    return False
 
 
 def _close(files: list[int]) -> None:
