@@ -173,6 +173,10 @@ class AsyncAccountPool(BasePool):
         """End a lease by its id or by its job's id. See :meth:`balancer.AccountPool.release`."""
         return await adrive(self._core.release(lease_id, job_id))
 
+    async def settle(self, body: object, *, job_id: str | int | None = None) -> bool:
+        """Free the slots of jobs that are over by what was said. See :meth:`balancer.AccountPool.settle`."""
+        return await adrive(self._core.settle(body, job_id))
+
     async def renew(
         self, lease_id: str | None = None, *, job_id: str | int | None = None, ttl: float | None = None
     ) -> None:
