@@ -125,6 +125,12 @@ class AsyncAccountPool(BasePool):
         else:
             self._core = pool._core  # noqa: SLF001  # the same pool with another face
 
+    def for_threads(self) -> AccountPool:
+        """Return the same pool with its face for threads: a handler outside of any event loop needs it."""
+        face = AccountPool.__new__(AccountPool)
+        face._core = self._core  # noqa: SLF001  # the same pool with another face
+        return face
+
     async def __aenter__(self) -> Self:
         return self
 

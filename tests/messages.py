@@ -24,7 +24,7 @@ from redis_server import RedisServer
 from stepping import until
 from typer.testing import CliRunner
 
-from balancer import AccountPool, HttpSource, SourceUnavailable
+from balancer import AccountPool, Client, HttpSource, SourceUnavailable
 from balancer.cli.app import app
 from balancer.engine import pool_core
 from balancer.stores.sqlite.places import _warned, warn_of_network
@@ -61,6 +61,12 @@ class World:
             source = HttpSource(service, token=self.fake.token, base_url=self.fake.url, session=self._session)
             options = {"source": source, **options}
         return self.stack.enter_context(AccountPool(clock=self.clock, **options))
+
+    def client(self, service: str = "flowmusic", **options: Any) -> Client:
+        """Return a client of the stand-in."""
+        options = {"poll": 0.05, "reconcile_every": None, **options}
+        client = Client(service, token=self.fake.token, base_url=self.fake.url, **options)
+        return self.stack.enter_context(client)
 
     def desk(self) -> Desk:
         """Return a shell."""
@@ -331,6 +337,78 @@ def _event(world: World, bring_about: Callable[[], Any], name: str) -> str:
         logger.setLevel(logging.NOTSET)
         logger.removeHandler(handler)
     return next(line for line in lines if f" {name} " in line)
+
+
+@when(RUNNING, "A client is told to create what the service does not know.")
+def _(world: World) -> None:
+    world.client().submit("musik", {"prompt": "rain"})
+
+
+@when(RUNNING, "The assets of a create live on two accounts.")
+def _(world: World) -> None:
+    assets = {"clip": f"user:1-{A}-clip:1", "refImage1": f"user:1-{B}-file:1"}
+    world.client().submit("music", assets)
+
+
+@when(RUNNING, "A job that was accepted has failed.")
+def _(world: World) -> None:
+    job = world.client().submit("music", {"prompt": "rain"}, account=A)
+    world.fake.finish(str(job.id), "failed")
+    job.result(timeout=30)
+
+
+@when(RUNNING, "A job that was accepted is gone.")
+def _(world: World) -> None:
+    job = world.client().submit("music", {"prompt": "rain"}, account=A)
+    world.fake.fault("GET */jobs/*", status=404, times=None)
+    world.fake.lie("GET */jobs", times=None)
+    job.result(timeout=30)
+
+
+@when(RUNNING, "A job has not ended in the time that its caller gave it.")
+def _(world: World) -> None:
+    world.client(poll=600).submit("music", {"prompt": "rain"}, account=A).result(timeout=0.01)
+
+
+@when(RUNNING, "The client is closed.")
+def _(world: World) -> None:
+    client = world.client()
+    client.close()
+    client.submit("music", {"prompt": "rain"})
+
+
+@when(RUNNING, "A client is made for accounts of which no row says how jobs are followed.")
+def _(world: World) -> None:
+    Client(source={A: 1}, token="user:1-x")
+
+
+@when(RUNNING, "An answer was not a final one, and the row has no final words.")
+def _(world: World) -> None:
+    AccountPool(source={A: 1}).settle({"status": "completed"})
+
+
+@when(EVENTS, "A job is attached, and nothing tells on which account it runs.")
+def _(world: World) -> str:
+    world.fake.set_account("kling", B, 1)
+    job, client = world.fake.start_stranger("kling", B), world.client("kling")
+    return _event(world, lambda: client.attach(job), "job_without_slot")
+
+
+@when(EVENTS, "What a poll said could not be put into effect: here the store fails in an unknown way.")
+def _(world: World) -> str:
+    client = world.client()
+    job = client.submit("music", {"prompt": "rain"}, account=A)
+    release, failed = client._poller._release, []
+
+    def fail(job_id: str) -> Any:
+        if not failed:
+            failed.append(job_id)
+            raise RuntimeError
+        return release(job_id)
+
+    client._poller._release = fail
+    world.fake.finish(str(job.id))
+    return _event(world, lambda: job.result(timeout=30), "poll_failed")
 
 
 @when(EVENTS, "The configuration says that an account cannot be used.")
@@ -618,6 +696,7 @@ def said(bring_about: Callable[[World], Any]) -> str:
         text = str(text).replace(str(world.folder), "/var/lib/app")
     text = re.sub(r"http://127\.0\.0\.1:\d+", "https://api.useapi.net", text)
     text = re.sub(r"\b[0-9a-f]{12}-(\d+)", r"3f2a9c1b7d04-\1", text)
+    text = re.sub(r"\bjob:[0-9a-f-]{36}", "job:00000000-0000-4000-8000-000000000001", text)
     return _unboxed(text)
 
 
