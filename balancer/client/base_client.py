@@ -49,6 +49,10 @@ Put = Callable[[News], None]
 _clients: weakref.WeakSet[BaseClient] = weakref.WeakSet()
 
 
+def _nothing(_: object) -> None:
+    pass
+
+
 class Harvest:
     """The jobs of one ``map``: what to submit next, and which job to yield.
 
@@ -94,7 +98,7 @@ class Harvest:
     async def submit(self, thing: tuple[Order, AcquireOptions], granted: Callable[[], None]) -> JobState:
         """Submit one thing, for a crew."""
         create, options = thing
-        return await self._client._submitted(create, self._attempts, options, granted)
+        return await self._client._submitted(create, self._attempts, options, sending=lambda _: granted())
 
 
 class BaseClient:
@@ -165,15 +169,19 @@ class BaseClient:
         create: Order,
         attempts: int,
         options: AcquireOptions,
-        granted: Callable[[], None] = lambda: None,
+        *,
+        sending: Callable[[AsyncLease], None] = _nothing,
+        answered: Callable[[Any], None] = _nothing,
     ) -> JobState:
-        """Submit a job by a task."""
+        """Submit a job by a task. ``sending`` hears of each slot before its call, ``answered`` the answer."""
         sent: list[AsyncLease] = []
 
         async def call(lease: AsyncLease) -> Any:
             sent.append(lease)
-            granted()
-            return await self._send(create.request(lease.params))
+            sending(lease)
+            answer = await self._send(create.request(lease.params))
+            answered(answer)
+            return answer
 
         answer = await self._tasks.run(call, attempts=attempts, bind=True, **options)
         return self._taken(create, sent[-1], answer)

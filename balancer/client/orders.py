@@ -31,10 +31,20 @@ class Order:
     files: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """Name of the field -> name, content and perhaps type of the file. Read already: it may be sent anew."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether it takes neither ``replyRef`` nor ``maxJobs``."""
+        return any(part in self.row.plain for part in self.endpoint.split("/"))
+
+    @property
+    def refers(self) -> bool:
+        """Whether the service's list shows the id of its lease while its job runs."""
+        row = self.row
+        return row.reply_ref and row.load is not None and not self.plain and "replyRef" not in self.fields
+
     def request(self, params: Mapping[str, Any]) -> Request:
         """Return what is sent on a lease with these ``params``."""
-        plain = any(part in self.row.plain for part in self.endpoint.split("/"))
-        own = {self.row.selector: params[self.row.selector]} if plain else params
+        own = {self.row.selector: params[self.row.selector]} if self.plain else params
         # A replyRef of the user's own is kept: it may be what their callbacks go by.
         fields = {**own, **self.fields, self.row.selector: own[self.row.selector]}
         if not self.files:

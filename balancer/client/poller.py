@@ -24,7 +24,8 @@ from balancer.services.schema import Service
 from balancer.useapi import following
 from balancer.useapi.job_lists import listing
 
-Poll = float | tuple[float, float]
+Poll = float | str | tuple[float, float]
+"""Seconds, a pair of them, or either as text: ``"2,15"``."""
 _GROWTH = 1.5
 _JITTER = 0.2
 """Part of a wait that chance may take away, so that processes which began together do not ask together."""
@@ -182,7 +183,7 @@ class Poller:
             return 0.0
 
 
-def polling(given: Poll | str | None, row: Service) -> tuple[float, float]:
+def polling(given: Poll | None, row: Service) -> tuple[float, float]:
     """Return when a new job is first asked for, and how long at most between two questions, in seconds.
 
     Raises:
