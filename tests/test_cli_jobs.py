@@ -28,10 +28,17 @@ def jobs(desk):
 
 def test_a_job_is_submitted_in_one_command_and_waited_for_in_another(desk, tmp_path):
     """Its id goes from the one to the other; the slot is the job's in between."""
-    done = desk.run("submit", "flowmusic", "music", "prompt=rain on tin", "count=2", "--account", A)
+    done = desk.run(
+        "submit", "flowmusic", "music", "prompt=rain on tin", "count:=2", "title=2", "--account", A
+    )
     assert done.exit_code == 0, done.stderr
     job = done.stdout.strip()
-    assert desk.fake._state.job(job).request == {"email": A, "prompt": "rain on tin", "count": 2}
+    assert desk.fake._state.job(job).request == {
+        "email": A,
+        "prompt": "rain on tin",
+        "count": 2,
+        "title": "2",
+    }
     assert jobs(desk) == {job: A}
     slow = desk.run("wait", job, "--timeout", "0.2")
     assert (slow.exit_code, "runs on" in slow.stderr) == (124, True)
@@ -53,7 +60,12 @@ def test_fields_come_from_stdin_where_none_are_given(desk):
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(("music", "prompt"), 2), (("lyrics", "a=b"), 2), (("music", "a=b", "--timeout", "0"), 1)],
+    [
+        (("music", "prompt"), 2),
+        (("music", "a:=b"), 2),
+        (("lyrics", "a=b"), 2),
+        (("music", "a=b", "--timeout", "0"), 1),
+    ],
 )
 def test_what_cannot_be_submitted_says_why(desk, arguments, code):
     """Wrong usage, or no slot in time."""

@@ -49,8 +49,7 @@ def submit(
 ) -> None:
     """Wait for a slot, send a job once, and print its id.
 
-    The slot is the job's until `balancer wait` sees its end. A value that is JSON is sent as such: count=2 is
-    a number.
+    The slot is the job's until `balancer wait` sees its end. NAME=VALUE is text; NAME:=VALUE is JSON.
     """
     sent = dict(map(_field, fields)) if fields else _from_stdin()
     with client(service, shared_store(store), base_url, None) as api:
@@ -120,12 +119,14 @@ def bind(
 
 def _field(text: str) -> tuple[str, Any]:
     name, mark, value = text.partition("=")
-    if not mark or not name:
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
+    if not mark or not name.strip(":"):
+        raise typer.BadParameter(f"{text!r} is neither NAME=VALUE nor NAME:=JSON")
+    if not name.endswith(":"):
         return name, value
+    try:
+        return name[:-1], json.loads(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: no JSON: {error}") from None
 
 
 def _from_stdin() -> dict[str, Any]:
