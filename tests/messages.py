@@ -654,6 +654,70 @@ def _(world: World) -> str:
     return said
 
 
+def _batch(world: World, desk: Desk, text: str, *options: str) -> str:
+    (world.folder / "prompts.jsonl").write_text(text, "utf-8")
+    files = [str(world.folder / "prompts.jsonl"), "-o", str(world.folder / "results.jsonl")]
+    return world.shell("batch", "flowmusic", "music", *files, *options, desk=desk, BALANCER_POLL="0.1,0.2")
+
+
+GOOD = '{"prompt": "rain"}\n'
+
+
+@when(SHELL, "`balancer batch flowmusic music prompts.jsonl -o results.jsonl`, and a line is no JSON.")
+def _(world: World) -> str:
+    return _batch(world, world.desk(), GOOD + '{"prompt": \n')
+
+
+@when(SHELL, "The same, and a line is refused.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", status=400, account=A)
+    desk.fake.fault("POST */music", status=400, account=B)
+    return _batch(world, desk, GOOD).replace(B, A)
+
+
+@when(SHELL, "The same, and the answer to a line's call is lost.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", cut="after")
+    return _batch(world, desk, GOOD).replace(B, A)
+
+
+@when(SHELL, "The same once more, without `--resume`.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", status=400, times=None)
+    _batch(world, desk, GOOD)
+    return _batch(world, desk, GOOD)
+
+
+@when(SHELL, "The same with `--resume`, and the input has changed.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", status=400, times=None)
+    _batch(world, desk, GOOD)
+    return _batch(world, desk, GOOD + GOOD, "--resume")
+
+
+@when(SHELL, "The same, and the token is not accepted.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", status=401, times=None)
+    return _batch(world, desk, GOOD)
+
+
+@when(SHELL, "`balancer submit flowmusic musik prompt=rain`.")
+def _(world: World) -> str:
+    return world.shell("submit", "flowmusic", "musik", "prompt=rain")
+
+
+@when(SHELL, "`balancer wait JOB --service flowmusic --timeout 0.1`, and the job runs on.")
+def _(world: World) -> str:
+    desk = world.desk()
+    job = desk.fake.start_stranger("flowmusic", A)
+    return world.shell("wait", job, "--service", "flowmusic", "--timeout", "0.1", desk=desk)
+
+
 @when(SHELL, "`balancer exec -- no-such-command`.")
 def _(world: World) -> str:
     return world.shell("exec", "--", "no-such-command")

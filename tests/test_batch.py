@@ -167,7 +167,11 @@ def test_failed_and_refused_lines_are_told_and_make_the_exit_code_one(batch):
     assert sorted(status for _, status in batch.statuses()) == ["failed", "failed", "refused"]
     for record in batch.records():
         if record["status"] == "refused":
-            assert (record["job_id"], "refused" in record["error"], "body" in record) == (None, True, False)
+            assert (
+                record["job_id"],
+                "Parameter prompt is required" in record["error"],
+                "body" in record,
+            ) == (None, True, False)
         else:
             assert record["body"]["status"] == "failed"
 

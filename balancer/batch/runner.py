@@ -30,7 +30,7 @@ from balancer.batch.lines import Line
 from balancer.client.adopting import aadopt
 from balancer.client.client import Client
 from balancer.client.crew import Crew, News, in_thread
-from balancer.client.jobs import JobState, reason, save
+from balancer.client.jobs import JobState, reason, refusal, save
 from balancer.errors import (
     AmbiguousOutcome,
     AttemptsFailed,
@@ -269,11 +269,11 @@ class Batch:
             self._waiting.appendleft(line)
             self._stop(error)
         elif isinstance(error, AmbiguousOutcome):
-            self._tell(f"line {number} may run on {error.account}: {error}")
+            self._tell(f"line {number}: {error}")
             self._doubt(number)
         elif isinstance(error, JobRefused):
-            self._note_end(number, REFUSED, None, str(error))
-            self._tell(f"line {number} was refused: {error}")
+            self._note_end(number, REFUSED, None, refusal(error))
+            self._tell(f"line {number} was refused: {refusal(error)}")
         elif isinstance(error, AttemptsFailed):
             self._tries[number] += 1
             if self._tries[number] >= _MOST_TRIES:

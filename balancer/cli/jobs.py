@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from balancer import JobFailed
+from balancer import JobFailed, JobRefused
 from balancer.cli.failures import NOT_THERE
 from balancer.cli.options import (
     API,
@@ -24,6 +24,7 @@ from balancer.cli.options import (
 )
 from balancer.cli.output import print_json, tell
 from balancer.client.adopting import adopt
+from balancer.client.jobs import refusal
 
 OUT_OF_TIME = 124
 _Account = Annotated[str | None, typer.Option(help="The account that it runs on.")]
@@ -57,6 +58,9 @@ def submit(
             job = api.submit(endpoint, sent, timeout=timeout, account=account, label=label)
         except (ValueError, TypeError) as error:
             raise typer.BadParameter(str(error)) from None
+        except JobRefused as error:
+            tell(f"balancer: {refusal(error)}")
+            raise typer.Exit(NOT_THERE) from None
         if job.id is None:  # the answer was the result
             print_json(job.body)
         else:

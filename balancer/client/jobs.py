@@ -18,6 +18,7 @@ from balancer.errors import BalancerError, JobFailed
 from balancer.redaction import clean
 from balancer.services.schema import Service
 from balancer.useapi import following
+from balancer.useapi.http_response import read
 from balancer.useapi.json_access import get_path
 from balancer.useapi.parsing import job_ids
 
@@ -160,6 +161,13 @@ def reason(body: object) -> str | None:
     item = body[0] if isinstance(body, list) and body else body
     said = (get_path(item, path) for path in _REASONS)
     return next((clean(value) for value in said if isinstance(value, str) and value), None)
+
+
+def refusal(error: BaseException) -> str:
+    """Return what an error says, and after it what the service said in the answer that it carries."""
+    answer = read(getattr(error, "response", None), whole=True)
+    said = None if answer is None else reason(answer.body)
+    return str(error) if said is None else f"{error}: {said}"
 
 
 def save(api: Any, state: JobState, folder: str | Path) -> list[Path]:
