@@ -16,6 +16,7 @@ from balancer.errors import (
     AttemptsFailed,
     BalancerError,
     InvalidConfiguration,
+    JobFailed,
     JobRefused,
     LeaseLost,
     NoAccounts,
@@ -47,6 +48,8 @@ from balancer.useapi.verdicts import Verdict
 
 if TYPE_CHECKING:
     from balancer.async_pool import AsyncAccountPool, AsyncLease
+    from balancer.client.async_client import AsyncClient, AsyncRemoteJob
+    from balancer.client.client import Client, RemoteJob
     from balancer.stores.redis import RedisStore
 
 __version__ = "0.1.0"
@@ -60,15 +63,19 @@ __all__ = [
     "AcquireTimeout",
     "AmbiguousOutcome",
     "AsyncAccountPool",
+    "AsyncClient",
     "AsyncLease",
+    "AsyncRemoteJob",
     "Attempt",
     "AttemptsFailed",
     "BalancerError",
     "CancelEndpoint",
+    "Client",
     "Holder",
     "HttpSource",
     "InvalidConfiguration",
     "Job",
+    "JobFailed",
     "JobList",
     "JobRefused",
     "JobsEndpoint",
@@ -79,6 +86,7 @@ __all__ = [
     "PoolStats",
     "ReconcileResult",
     "RedisStore",
+    "RemoteJob",
     "Service",
     "SourceError",
     "SourceUnavailable",
@@ -94,8 +102,12 @@ __all__ = [
 
 _ON_DEMAND = {
     "AsyncAccountPool": "balancer.async_pool",
+    "AsyncClient": "balancer.client.async_client",
     "AsyncLease": "balancer.async_pool",
+    "AsyncRemoteJob": "balancer.client.async_client",
+    "Client": "balancer.client.client",
     "RedisStore": "balancer.stores.redis",
+    "RemoteJob": "balancer.client.client",
 }
 """Names that many programs do without, so that those start faster -> the module that has them."""
 

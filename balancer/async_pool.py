@@ -125,6 +125,12 @@ class AsyncAccountPool(BasePool):
         else:
             self._core = pool._core  # noqa: SLF001  # the same pool with another face
 
+    def for_threads(self) -> AccountPool:
+        """Return the same pool with its face for threads: a handler outside of any event loop needs it."""
+        face = AccountPool.__new__(AccountPool)
+        face._core = self._core  # noqa: SLF001  # the same pool with another face
+        return face
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -185,6 +191,10 @@ class AsyncAccountPool(BasePool):
         """Register a job that runs already. See :meth:`balancer.AccountPool.adopt`."""
         await self._drive(loaded)
         return AsyncLease._of(self._core, await adrive(self._core.adopt(job_id, account, ttl)))  # noqa: SLF001  # of one piece
+
+    async def settle(self, body: object, *, job_id: str | int | None = None) -> bool:
+        """Free the slots of jobs that are over by what was said. See :meth:`balancer.AccountPool.settle`."""
+        return await adrive(self._core.settle(body, job_id))
 
     async def renew(
         self, lease_id: str | None = None, *, job_id: str | int | None = None, ttl: float | None = None

@@ -89,6 +89,16 @@ class BasePool:
         self._core = PoolCore(options)
         self._core.announce()
 
+    @property
+    def service(self) -> Service:
+        """The row that the pool goes by."""
+        return self._core.service
+
+    @property
+    def source(self) -> Any:
+        """What the accounts are read from: the HttpSource that the pool made, or what it was given."""
+        return self._core.options.source
+
     def __repr__(self) -> str:
         core = getattr(self, "_core", None)  # a traceback with locals may show it half made
         return f"<{type(self).__name__} {'not made yet' if core is None else core.describe()}>"

@@ -14,6 +14,7 @@
     ├── PoolClosed              the pool was closed
     ├── LeaseLost               the lease was ended by somebody else
     ├── StoreUnavailable        the store that counts the leases is away
+    ├── JobFailed               a job that was accepted has ended badly, or is gone
     ├── JobRefused              the server refused the job; no other account would take it
     ├── AmbiguousOutcome        the job may or may not run; it is never sent again
     └── AttemptsFailed          every attempt of a ``run`` was turned away
@@ -116,6 +117,17 @@ class LeaseLost(BalancerError):
 
 class StoreUnavailable(BalancerError):
     """The store that counts the leases cannot be reached or used. Nothing was guessed."""
+
+
+class JobFailed(BalancerError):
+    """A job that was accepted has ended badly, or the service does not have it any more."""
+
+    job_id: str = ""
+    account: str | None = None
+    status: str | None = None
+    """The service's own word; None for a job that is gone."""
+    body: Any = None
+    """What the service said at last."""
 
 
 class JobRefused(BalancerError):

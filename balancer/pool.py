@@ -152,6 +152,26 @@ class AccountPool(BasePool):
         self._drive(loaded)
         return Lease._of(self._core, drive(self._core.adopt(job_id, account, ttl)))  # noqa: SLF001  # of one piece
 
+    def settle(self, body: object, *, job_id: str | int | None = None) -> bool:
+        """Free the slots of the jobs that are over by what a status call or a callback said.
+
+        A webhook handler is this one line: nobody needs a list of final words. Progress, unknown words,
+        bodies that cannot be read and answers outside 2xx change nothing; what a 404 says is in the row.
+        A final status of a job that nobody has bound is remembered, as by :meth:`release`.
+
+        Args:
+            body: What was said: a response of any client, a mapping, an array, or text.
+            job_id: The job that is meant where the body names none. Of an array that names jobs, that
+                job's item alone counts.
+
+        Returns:
+            Whether the status is final; of several jobs, whether those of all are.
+
+        Raises:
+            ValueError: the service's row has no final words.
+        """
+        return drive(self._core.settle(body, job_id))
+
     def renew(
         self, lease_id: str | None = None, *, job_id: str | int | None = None, ttl: float | None = None
     ) -> None:

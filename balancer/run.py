@@ -26,9 +26,10 @@ from balancer.errors import (
 )
 from balancer.lease import BaseLease, verdict_on
 from balancer.request import AcquireRequest
+from balancer.useapi.following import outcome
 from balancer.useapi.http_response import read, suppressing
 from balancer.useapi.json_access import get_path
-from balancer.useapi.parsing import final, job_ids
+from balancer.useapi.parsing import job_ids
 from balancer.useapi.transport_errors import linked
 from balancer.useapi.verdicts import Verdict, VerdictDetails
 from balancer.waiting.drivers import Call, Flow, result_of
@@ -135,7 +136,7 @@ def _named(core: PoolCore, answer: Any, key: str | Literal[True]) -> Any:
     body = _body(answer)
     if key is not True:
         return answer.get(key) if isinstance(answer, Mapping) else get_path(body, key)
-    if final(body, core.service):
+    if outcome(body, core.service) != "running":
         return OVER
     return job_ids(body, core.service)
 

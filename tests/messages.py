@@ -24,7 +24,7 @@ from redis_server import RedisServer
 from stepping import until
 from typer.testing import CliRunner
 
-from balancer import AccountPool, HttpSource, SourceUnavailable
+from balancer import AccountPool, Client, HttpSource, SourceUnavailable
 from balancer.cli.app import app
 from balancer.engine import pool_core
 from balancer.stores.sqlite.file_system import _warned, warn_of_network
@@ -61,6 +61,12 @@ class World:
             source = HttpSource(service, token=self.fake.token, base_url=self.fake.url, session=self._session)
             options = {"source": source, **options}
         return self.stack.enter_context(AccountPool(clock=self.clock, **options))
+
+    def client(self, service: str = "flowmusic", **options: Any) -> Client:
+        """Return a client of the stand-in."""
+        options = {"poll": 0.05, "reconcile_every": None, **options}
+        client = Client(service, token=self.fake.token, base_url=self.fake.url, **options)
+        return self.stack.enter_context(client)
 
     def desk(self) -> Desk:
         """Return a shell."""
@@ -353,6 +359,78 @@ def _event(world: World, bring_about: Callable[[], Any], name: str) -> str:
     return next(line for line in lines if f" {name} " in line)
 
 
+@when(RUNNING, "A client is told to create what the service does not know.")
+def _(world: World) -> None:
+    world.client().submit("musik", {"prompt": "rain"})
+
+
+@when(RUNNING, "The assets of a create live on two accounts.")
+def _(world: World) -> None:
+    assets = {"clip": f"user:1-{A}-clip:1", "refImage1": f"user:1-{B}-file:1"}
+    world.client().submit("music", assets)
+
+
+@when(RUNNING, "A job that was accepted has failed.")
+def _(world: World) -> None:
+    job = world.client().submit("music", {"prompt": "rain"}, account=A)
+    world.fake.finish(str(job.id), "failed")
+    job.result(timeout=30)
+
+
+@when(RUNNING, "A job that was accepted is gone.")
+def _(world: World) -> None:
+    job = world.client().submit("music", {"prompt": "rain"}, account=A)
+    world.fake.fault("GET */jobs/*", status=404, times=None)
+    world.fake.lie("GET */jobs", times=None)
+    job.result(timeout=30)
+
+
+@when(RUNNING, "A job has not ended in the time that its caller gave it.")
+def _(world: World) -> None:
+    world.client(poll=600).submit("music", {"prompt": "rain"}, account=A).result(timeout=0.01)
+
+
+@when(RUNNING, "The client is closed.")
+def _(world: World) -> None:
+    client = world.client()
+    client.close()
+    client.submit("music", {"prompt": "rain"})
+
+
+@when(RUNNING, "A client is made for accounts of which no row says how jobs are followed.")
+def _(world: World) -> None:
+    Client(source={A: 1}, token="user:1-x")
+
+
+@when(RUNNING, "An answer was not a final one, and the row has no final words.")
+def _(world: World) -> None:
+    AccountPool(source={A: 1}).settle({"status": "completed"})
+
+
+@when(EVENTS, "A job is attached, and nothing tells on which account it runs.")
+def _(world: World) -> str:
+    world.fake.set_account("kling", B, 1)
+    job, client = world.fake.start_stranger("kling", B), world.client("kling")
+    return _event(world, lambda: client.attach(job), "job_without_slot")
+
+
+@when(EVENTS, "What a poll said could not be put into effect: here the store fails in an unknown way.")
+def _(world: World) -> str:
+    client = world.client()
+    job = client.submit("music", {"prompt": "rain"}, account=A)
+    release, failed = client._poller._release, []
+
+    def fail(job_id: str) -> Any:
+        if not failed:
+            failed.append(job_id)
+            raise RuntimeError
+        return release(job_id)
+
+    client._poller._release = fail
+    world.fake.finish(str(job.id))
+    return _event(world, lambda: job.result(timeout=30), "poll_failed")
+
+
 @when(EVENTS, "The configuration says that an account cannot be used.")
 def _(world: World) -> str:
     pool = world.pool(source={A: {"maxJobs": 2, "error": "login failed"}})
@@ -611,6 +689,70 @@ def _(world: World) -> str:
     return said
 
 
+def _batch(world: World, desk: Desk, text: str, *options: str) -> str:
+    (world.folder / "prompts.jsonl").write_text(text, "utf-8")
+    files = [str(world.folder / "prompts.jsonl"), "-o", str(world.folder / "results.jsonl")]
+    return world.shell("batch", "flowmusic", "music", *files, *options, desk=desk, BALANCER_POLL="0.1,0.2")
+
+
+GOOD = '{"prompt": "rain"}\n'
+
+
+@when(SHELL, "`balancer batch flowmusic music prompts.jsonl -o results.jsonl`, and a line is no JSON.")
+def _(world: World) -> str:
+    return _batch(world, world.desk(), GOOD + '{"prompt": \n')
+
+
+@when(SHELL, "The same, and a line is refused.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", status=400, account=A)
+    desk.fake.fault("POST */music", status=400, account=B)
+    return _batch(world, desk, GOOD).replace(B, A)
+
+
+@when(SHELL, "The same, and the answer to a line's call is lost.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", cut="after")
+    return _batch(world, desk, GOOD).replace(B, A)
+
+
+@when(SHELL, "The same once more, without `--resume`.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", status=400, times=None)
+    _batch(world, desk, GOOD)
+    return _batch(world, desk, GOOD)
+
+
+@when(SHELL, "The same with `--resume`, and the input has changed.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", status=400, times=None)
+    _batch(world, desk, GOOD)
+    return _batch(world, desk, GOOD + GOOD, "--resume")
+
+
+@when(SHELL, "The same, and the token is not accepted.")
+def _(world: World) -> str:
+    desk = world.desk()
+    desk.fake.fault("POST */music", status=401, times=None)
+    return _batch(world, desk, GOOD)
+
+
+@when(SHELL, "`balancer submit flowmusic musik prompt=rain`.")
+def _(world: World) -> str:
+    return world.shell("submit", "flowmusic", "musik", "prompt=rain")
+
+
+@when(SHELL, "`balancer wait JOB --service flowmusic --timeout 0.1`, and the job runs on.")
+def _(world: World) -> str:
+    desk = world.desk()
+    job = desk.fake.start_stranger("flowmusic", A)
+    return world.shell("wait", job, "--service", "flowmusic", "--timeout", "0.1", desk=desk)
+
+
 @when(SHELL, "`balancer exec -- no-such-command`.")
 def _(world: World) -> str:
     return world.shell("exec", "--", "no-such-command")
@@ -653,6 +795,7 @@ def said(bring_about: Callable[[World], Any]) -> str:
         text = str(text).replace(str(world.folder), "/var/lib/app")
     text = re.sub(r"http://127\.0\.0\.1:\d+", "https://api.useapi.net", text)
     text = re.sub(r"\b[0-9a-f]{12}-(\d+)", r"3f2a9c1b7d04-\1", text)
+    text = re.sub(r"\bjob:[0-9a-f-]{36}", "job:00000000-0000-4000-8000-000000000001", text)
     return _unboxed(text)
 
 

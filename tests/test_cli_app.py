@@ -14,6 +14,7 @@ from balancer.cli.app import app
 
 COMMANDS = (
     *("demo", "sandbox", "services", "accounts", "load", "watch", "holders"),
+    *("batch", "submit", "wait", "bind"),
     *("release", "cool", "reset", "exec"),
 )
 

@@ -23,8 +23,15 @@ ORDERS: Orders = {
         "": """
             redaction errors models clock events services useapi rules config request
             waiting stores engine lease run base_pool pool async_pool prometheus
+            client batch
             __init__
             testing cli __main__
+        """,
+        "client": """
+            api orders jobs poller crew adopting base_client client async_client __init__
+        """,
+        "batch": """
+            lines journal runner __init__
         """,
         "rules": """
             limits timer_queue records selection operations ledger entries fleet_ledger fleet_entries

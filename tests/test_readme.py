@@ -14,19 +14,21 @@ BLOCKS = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake(monkeypatch, tmp_path):
     """Stand in for the service that the README's reader has."""
     # Its jobs run on after their slots are released here: room for all of them, wherever they land.
-    with FakeUseapi({"flowmusic": {"a@example.com": 5, "b@example.com": 5}}) as fake:
+    with FakeUseapi({"flowmusic": {"a@example.com": 6, "b@example.com": 6}}) as fake:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("BALANCER_POLL", "0.2")
         monkeypatch.setenv("USEAPI_TOKEN", fake.token)
         monkeypatch.setenv("USEAPI_BASE_URL", fake.url)
         yield fake
 
 
-def test_the_readme_runs(fake):
+def test_the_readme_runs(fake, tmp_path):
     """Every block works as it stands, no call is refused and nothing is left in flight."""
     blocks = BLOCKS.findall((ROOT / "README.md").read_text("utf-8"))
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     headers = {"Authorization": f"Bearer {fake.token}"}
     space = {"url": f"{fake.url}/v1/flowmusic/music", "headers": headers, "__name__": "readme"}
     for number, block in enumerate(blocks):
@@ -36,7 +38,8 @@ def test_the_readme_runs(fake):
         assert pool.stats().acquired == 5
     audit = fake.audit()
     assert audit.clean
-    assert (audit.accepted, audit.refused, audit.refused_other) == (5, 0, 0)
+    assert (audit.accepted, audit.refused, audit.refused_other) == (6, 0, 0)
+    assert len(list((tmp_path / "songs").iterdir())) == 1
 
 
 def test_the_readme_is_about_two_hundred_lines():

@@ -6,13 +6,12 @@ import pathlib
 import sys
 import threading
 
-import httpx
 import pytest
 import requests
 from stepping import until
 from werkzeug.serving import make_server
 
-from balancer import AccountPool, AsyncAccountPool
+from balancer import AccountPool, AsyncAccountPool, AsyncClient, Client
 from balancer.testing import FakeUseapi
 from balancer.testing.callbacks import Reply
 
@@ -131,21 +130,17 @@ def assert_all_ran(fake, jobs, pool):
 
 def test_the_thread_pool_runs_more_threads_than_there_are_slots(fake):
     """P-22: sixteen threads share six slots, and the server never refuses one of their jobs."""
-    thread_pool = recipe("thread_pool")
-    with AccountPool("flowmusic", token=fake.token, base_url=fake.url) as pool:
-        studio = thread_pool.Studio(pool, fake.url, fake.token, poll_every=0.01)
-        jobs = thread_pool.songs(studio, [f"song {n}" for n in range(JOBS)], threads=16)
-        assert_all_ran(fake, jobs, pool)
+    with Client("flowmusic", token=fake.token, base_url=fake.url, poll=(0.01, 0.05)) as client:
+        jobs = recipe("thread_pool").songs(client, [f"song {n}" for n in range(JOBS)], threads=16)
+        assert_all_ran(fake, jobs, client.pool)
 
 
 def test_the_dispatcher_starts_every_task_at_once(fake):
     """P-12: thirty tasks wait in the pool's own line, and each gets its turn."""
 
     async def dispatch(pool):
-        headers = {"Authorization": f"Bearer {fake.token}"}
-        async with httpx.AsyncClient(base_url=fake.url, headers=headers, trust_env=False) as client:
-            dispatcher = recipe("dispatcher").Dispatcher(pool, client, poll_every=0.01)
-            return await dispatcher.songs(f"song {n}" for n in range(JOBS))
+        async with AsyncClient(pool=pool, poll=(0.01, 0.05)) as client:
+            return await recipe("dispatcher").songs(client, (f"song {n}" for n in range(JOBS)))
 
     with AccountPool("flowmusic", token=fake.token, base_url=fake.url) as pool:
         assert_all_ran(fake, asyncio.run(dispatch(AsyncAccountPool(pool=pool))), pool)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from balancer import __version__
-from balancer.cli import acts, looks
+from balancer.cli import acts, jobs, looks
+from balancer.cli.batch import batch
 from balancer.cli.demo import demo
 from balancer.cli.execute import execute
 from balancer.cli.failures import CODES_HELP, Commands
@@ -54,6 +55,22 @@ _add(
 )
 _add(acts.cool, "balancer cool ann@example.com 600 --service flowmusic --reason 'site is down'")
 _add(acts.reset, "balancer reset ann@example.com --service flowmusic")
+_add(
+    batch,
+    "balancer batch flowmusic music prompts.jsonl -o results.jsonl",
+    "balancer batch kling videos/text2video prompts.jsonl -o results.jsonl --resume --download videos",
+)
+_add(
+    jobs.submit,
+    "balancer submit flowmusic music prompt='rain on tin'",
+    "balancer submit kling videos/text2video --timeout 600 < fields.json",
+)
+_add(jobs.wait, "balancer wait JOB --service flowmusic --timeout 900 --download songs")
+_add(
+    jobs.bind,
+    "balancer bind JOB --service flowmusic --account ann@example.com",
+    "balancer exec -s flowmusic -- sh -c 'balancer bind \"$(./create.sh)\" -s flowmusic'",
+)
 _add(
     execute,
     "balancer exec --service flowmusic -- ./make-song.sh",

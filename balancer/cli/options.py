@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from balancer import SERVICES, AccountPool, HttpSource
+from balancer import SERVICES, AccountPool, Client, HttpSource
 from balancer.useapi.sources import DEFAULT_BASE_URL
 
 MEMORY = "memory://"
@@ -43,6 +43,15 @@ StoreUrl = Annotated[
         envvar="BALANCER_STORE",
         show_default="SQLite in the state folder of this user",
         help="Where leases are counted: sqlite:///path, redis://host, rediss://host.",
+    ),
+]
+Poll = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SECONDS",
+        envvar="BALANCER_POLL",
+        show_default="the service's own",
+        help="When a job is first asked for, and at most between two questions: 2,15.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -81,6 +90,17 @@ def opened(service: str, store: str, base_url: str, **options: Any) -> Iterator[
         raise typer.BadParameter(str(error)) from None
     with pool:
         yield pool
+
+
+@contextmanager
+def client(service: str, store: str, base_url: str, poll: str | None) -> Iterator[Client]:
+    """Open a client for the time of a command; what it refuses is wrong usage."""
+    try:
+        made = Client(service, store=store, base_url=base_url, poll=poll)
+    except (ValueError, TypeError, ImportError) as error:
+        raise typer.BadParameter(str(error)) from None
+    with made:
+        yield made
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord
 from balancer.stores import open_store
 from balancer.stores.base import Process
 from balancer.stores.memory_fast_path import never
+from balancer.useapi import following
 from balancer.useapi.sources import describe, lists_jobs
 from balancer.useapi.verdicts import VerdictDetails, judge, shortened
 from balancer.waiting.drivers import Flow, Step, result_of
@@ -126,6 +127,18 @@ class PoolCore:
                 raise self.refresher.trouble()
             raise ValueError(f"account {id!r} is not in the configuration")
         return record
+
+    def settle(self, said: object, job_id: object) -> Flow[bool]:
+        """End the leases of the jobs that are over by what was said. True: those are all that it names."""
+        row = self.service
+        if not row.final:
+            raise ValueError(
+                f"service {row.key!r} names no final words: give the pool a Service row with final={{...}}"
+            )
+        settlement = following.settlement(said, row, None if job_id is None else job_text(job_id))
+        for job in settlement.ended:
+            yield from result_of(self.store.release_job(job))
+        return settlement.final
 
     def renew(self, lease_id: object, job_id: object, ttl: float | None) -> Flow[None]:
         """Move the end of a lease. Raises LeaseLost if there is none."""

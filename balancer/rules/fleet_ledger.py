@@ -540,20 +540,10 @@ class FleetLedger:
 
     def _finish(self, record: LeaseRecord, by: str) -> None:
         """End a lease because somebody says that the job is over."""
-<<<<<<< HEAD
-        name, key = owner_of(record.key), str(record.key)
-        if by == "other" and name in self.processes:
-            self.unheard.setdefault(name, {})[key] = self.now
-        self._bar(key, by)
+        self._bar(str(record.key), by)
         for job_id in record.running_jobs:
             self._note_job(job_id, "done")
         self.ledger.end(record, self.now, released=True)
-=======
-        self._bar(str(record.key), by)
-        if record.job_id is not None:
-            self._note_job(record.job_id, "done")
-        self.ledger.end(record, self.now)
->>>>>>> mf2
 
     def _bar(self, key: str, by: str) -> None:
         """Have nothing bring a lease back that was ended on purpose."""

@@ -6,16 +6,18 @@ job, where the job is asked for, what a body says of it, and where its results s
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from balancer.services.schema import Service, StatusEndpoint
+from balancer.useapi.http_response import Answer, read, suppressing
 from balancer.useapi.json_access import field, first, get_path, identifier
-from balancer.useapi.parsing import final, says
+from balancer.useapi.parsing import MOST_ITEMS, final, job_ids, says
 
 Outcome = Literal["running", "succeeded", "failed", "gone"]
 """What is known of a job: it runs, it ended well or badly, or the service does not have it any more."""
@@ -54,6 +56,45 @@ def outcome(body: object, row: Service, *, status: int = 200, job: str | None = 
     if not final(body, row):
         return "running"
     return "succeeded" if all(_went_well(item, row) for item in _items(body)) else "failed"
+
+
+class Settlement(NamedTuple):
+    """What an answer or a callback says of jobs: those that are over, and whether those are all."""
+
+    ended: tuple[str, ...]
+    final: bool
+
+
+def settlement(said: object, row: Service, job: str | None = None) -> Settlement:
+    """Return which jobs are over by what a status call, a create or a callback ``said``.
+
+    That is a response of any client, a mapping, an array, or text. ``job`` is meant where it names none; of
+    an array that names jobs, that job's item alone counts. A final status of nobody ends nothing.
+    """
+    answer = said_by(said)
+    if answer is None:
+        return Settlement((), final=False)
+    items = _items(answer.body)
+    told = [(item, job_ids(item, row)) for item in items[:MOST_ITEMS]]
+    if not any(ids for _, ids in told):
+        told = [(answer.body, (job,))] if job and items else []
+    elif job and isinstance(answer.body, list):
+        told = [(item, (job,)) for item, ids in told if job in ids]
+    over = [
+        ids if outcome(body, row, status=answer.status, job=job) != "running" else () for body, ids in told
+    ]
+    ended = dict.fromkeys(id for ids in over for id in ids)
+    return Settlement(tuple(ended), final=bool(told) and all(over) and len(items) <= MOST_ITEMS)
+
+
+def said_by(said: object) -> Answer | None:
+    """Return what was said as an answer: a body alone is one of 200. None: it cannot be read."""
+    if isinstance(said, Mapping | list):
+        return Answer(HTTPStatus.OK, {}, body=said)
+    if isinstance(said, str | bytes | bytearray):
+        body = suppressing(lambda: json.loads(said), None)
+        return Answer(HTTPStatus.OK, {}, body=body) if isinstance(body, Mapping | list) else None
+    return read(said, whole=True)
 
 
 def status_path(row: Service, job: str, account: str | None = None) -> str | None:
@@ -152,7 +193,7 @@ def _job_of(pattern: str, target: str) -> str | None:
     return known.get("{job}") or dict(parse_qsl(asked.query)).get(names.get("{job}", ""))
 
 
-def _items(body: object) -> list[object]:
+def _items(body: object) -> Sequence[object]:
     return body if isinstance(body, list) else [body]
 
 

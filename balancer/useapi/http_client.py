@@ -121,12 +121,10 @@ class Http:
         PatientRetry.budget.end, PatientRetry.budget.for_one_try = end, sum(self._timeout)
         PatientRetry.budget.tell, PatientRetry.budget.hidden = tell, self.hidden()
         auth = BearerAuth(token)
-        host = urlsplit(url).hostname or ""
-        # A proxy of the environment would look for a server of this machine on its own.
-        directly: dict[str, Any] = {"proxies": {"no_proxy": host}} if _on_this_machine(host) else {}
+        proxies = directly(url)
         for _ in range(1 + _MOST_REDIRECTS):
             with self._session.get(
-                url, auth=auth, timeout=self._timeout, stream=True, allow_redirects=False, **directly
+                url, auth=auth, timeout=self._timeout, stream=True, allow_redirects=False, **proxies
             ) as answer:
                 if answer.status_code not in _REDIRECTS:
                     return Reply(answer.status_code, answer.headers, _body(answer, end))
@@ -207,7 +205,14 @@ def _session() -> requests.Session:
     return session
 
 
-def _on_this_machine(host: str) -> bool:
+def directly(url: str) -> dict[str, Any]:
+    """Return what makes requests ask a server of this machine itself: a proxy would look on its own."""
+    return {"proxies": {"no_proxy": urlsplit(url).hostname}} if on_this_machine(url) else {}
+
+
+def on_this_machine(url: str) -> bool:
+    """Return whether a URL's host is this machine."""
+    host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

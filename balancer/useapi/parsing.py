@@ -29,7 +29,7 @@ _MOST_DIGITS = 30
 """No capacity and no id has more."""
 _WORDS = ("message", "error", "reason", "code")
 _ABSURD = 10**18
-_MOST_ITEMS = 100
+MOST_ITEMS = 100
 """Jobs of one answer that are looked at."""
 
 
@@ -211,8 +211,8 @@ def job_ids(body: object, service: Service) -> tuple[str, ...]:
 
     A request may start several: an array of answers, or an array of ids where one id would stand.
     """
-    found = (id for item in islice(_items(body), _MOST_ITEMS) for id in _named(item, service.job_id))
-    return tuple(islice(dict.fromkeys(found), _MOST_ITEMS))
+    found = (id for item in islice(_items(body), MOST_ITEMS) for id in _named(item, service.job_id))
+    return tuple(islice(dict.fromkeys(found), MOST_ITEMS))
 
 
 def job_id(body: object, service: Service) -> str | None:
@@ -224,7 +224,7 @@ def job_id(body: object, service: Service) -> str | None:
 def _named(item: object, paths: Iterable[str]) -> list[str]:
     for path in paths:
         value = get_path(item, path)
-        ids = map(identifier, value[:_MOST_ITEMS] if isinstance(value, list) else (value,))
+        ids = map(identifier, value[:MOST_ITEMS] if isinstance(value, list) else (value,))
         if found := [id for id in ids if id is not None]:
             return found
     return []
@@ -236,7 +236,7 @@ def final(body: object, service: Service) -> bool:
     Of a list of bodies every one must say so.
     """
     items = _items(body)
-    return bool(items) and len(items) <= _MOST_ITEMS and all(says(item, service.final) for item in items)
+    return bool(items) and len(items) <= MOST_ITEMS and all(says(item, service.final) for item in items)
 
 
 def _items(body: object) -> Sequence[object]:

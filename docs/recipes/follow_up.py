@@ -1,42 +1,18 @@
-"""Work on an asset must run on the account that made it: pin it there, and it waits for that account alone.
+"""Work on an asset must run on the account that made it: the client reads that from the asset's id.
 
-Ids of results carry their account, and the server would refuse or misroute a job sent elsewhere. A
-pinned caller holds nobody up: those behind it get the slots of the other accounts.
+The server would refuse or misroute a job sent elsewhere. A create that names an asset waits for that account
+alone, and holds nobody up: those behind it get the slots of the other accounts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import requests
-
-from balancer import AccountPool, Lease
+from balancer import Client, RemoteJob
 
 
-def create(lease: Lease, url: str, token: str, **fields: Any) -> str:
-    """Submit a job on ``lease`` and return its id."""
-    headers = {"Authorization": f"Bearer {token}"}
-    answer = requests.post(url, headers=headers, json={**lease.params, **fields}, timeout=30)
-    lease.report(answer)
-    answer.raise_for_status()
-    job_id: str = answer.json()["jobid"]
-    lease.bind(job_id)
-    return job_id
-
-
-def song_and_video(
-    pool: AccountPool, url: str, token: str, prompt: str, finished: Callable[[str], None]
-) -> tuple[str, str, str]:
-    """Make a song anywhere, and its video where the song is; return the account and both job ids.
-
-    ``finished`` returns once a job is over: a poller, or a wait for its callback.
-    """
-    with pool.acquire(timeout=600) as lease:
-        account = lease.account.id
-        song = create(lease, url, token, prompt=prompt)
-    finished(song)
-    pool.release(job_id=song)
-    with pool.acquire(account=account, timeout=600) as lease:
-        video = create(lease, url, token, prompt=f"video of {song}")
-    return account, song, video
+def song_and_edit(client: Client, prompt: str, change: str) -> tuple[RemoteJob, RemoteJob]:
+    """Make a song anywhere, and a changed one where the song is; return both jobs, which have ended."""
+    song = client.submit("music", {"prompt": prompt}, timeout=600)
+    clip = song.result(timeout=900)["clips"][0]["clip"]
+    edit = client.submit("music/edit", {"clip": clip, "prompt": change}, timeout=600)
+    edit.result(timeout=900)
+    return song, edit

@@ -1,0 +1,421 @@
+"""A batch: lines in, results out, in one event loop.
+
+Mutable, in that loop alone: which lines wait, which run, of which nobody knows, and why it stops. What has to
+outlive the process is in the :class:`balancer.batch.journal.Journal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balancer.batch.journal import (
+    COMPLETED,
+    FAILED,
+    REFUSED,
+    RUNNING,
+    SENDING,
+    UNKNOWN,
+    WAITING,
+    Journal,
+    JournalError,
+)
+from balancer.batch.lines import Line
+from balancer.client.adopting import aadopt
+from balancer.client.client import Client
+from balancer.client.crew import Crew, News, in_thread
+from balancer.client.jobs import JobState, reason, refusal, save
+from balancer.errors import (
+    AmbiguousOutcome,
+    AttemptsFailed,
+    BalancerError,
+    JobRefused,
+    SubscriptionRequired,
+    Unauthorized,
+)
+from balancer.models import JobList, PoolStats
+from balancer.useapi.http_response import read
+from balancer.useapi.job_lists import listing
+from balancer.useapi.parsing import job_ids
+
+# A batch is of one piece with the client that it has for itself.
+# ruff: noqa: SLF001
+
+_TURNED_AWAY = (Unauthorized, SubscriptionRequired)
+"""Errors of a call that was sent which prove that nothing was accepted, beside those of one line."""
+_MOST_TRIES = 10
+"""How often a line may be turned away before it counts as refused."""
+_PATIENCE = 60.0
+"""Seconds for which a list that cannot be read is asked for again for the sake of lines in doubt."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a batch has come."""
+
+    completed: int
+    failed: int
+    refused: int
+    unknown: int
+    running: int
+    sending: int
+    waiting: int
+    seconds: float
+    """Since this run began."""
+    left: float | None
+    """Seconds that the rest will take if it goes on as it did; None: nothing has ended yet."""
+    accounts: dict[str, int] = field(default_factory=dict)
+    """Account -> lines that run on it."""
+
+    @property
+    def total(self) -> int:
+        """How many lines there are."""
+        return sum((self.completed, self.failed, self.refused, self.unknown)) + self.open
+
+    @property
+    def open(self) -> int:
+        """How many have not ended."""
+        return self.running + self.sending + self.waiting
+
+
+class Batch:
+    """Sends each line of a batch once, and follows it to its end.
+
+    Args:
+        client: To send them with; no other thread uses it.
+        tell: Hears in a sentence what its user should know.
+        stop_after: Failures in a row after which nothing more is sent.
+        download: Folder for what was made.
+        resubmit_unknown: Send again what nobody knows of; it may be paid twice.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        lines: tuple[Line, ...],
+        *,
+        tell: Callable[[str], None],
+        stop_after: int | None = None,
+        download: Path | None = None,
+        resubmit_unknown: bool = False,
+    ) -> None:
+        self._client, self._journal, self._tell = client, journal, tell
+        self._lines = {line.number: line for line in lines}
+        self._stop_after, self._download, self._resubmit = stop_after, download, resubmit_unknown
+        self._row = client.pool.service
+        self._waiting: deque[Line] = deque()
+        self._following: dict[int, JobState] = {}
+        self._doubts: set[int] = set()
+        self._fetching: set[asyncio.Task[list[Path]]] = set()
+        self._tries: Counter[int] = Counter()
+        self._failures = 0
+        self._ended_now = 0
+        self._line_free, self._sends = True, 0
+        self._began = time.monotonic()
+        self.stopped_by: Exception | None = None
+        """Why nothing more is sent, where an error is the reason."""
+        self.interrupted = False
+
+    def progress(self) -> Progress:
+        """Return how far it has come."""
+        states = Counter(self._journal[number].state for number in self._lines)
+        open_lines = states[WAITING] + states[SENDING] + states[RUNNING]
+        seconds = time.monotonic() - self._began
+        running = [self._journal[number] for number in self._following]
+        return Progress(
+            completed=states[COMPLETED],
+            failed=states[FAILED],
+            refused=states[REFUSED],
+            unknown=states[UNKNOWN],
+            running=states[RUNNING],
+            sending=states[SENDING],
+            waiting=states[WAITING],
+            seconds=seconds,
+            left=seconds / self._ended_now * open_lines if self._ended_now else None,
+            accounts=dict(Counter(entry.account or "unknown" for entry in running)),
+        )
+
+    async def stats(self) -> PoolStats:
+        """Return the pool as it is now."""
+        return await self._client._tasks.stats()
+
+    def interrupt(self) -> None:
+        """Send nothing more and leave what runs alone."""
+        self.interrupted = True
+        self._news.put_nowait(News(None))
+
+    async def run(self) -> None:
+        """Do it all. What keeps it from going on is in ``stopped_by`` then.
+
+        Raises:
+            JournalError: it could not even begin.
+        """
+        self._loop, self._news = asyncio.get_running_loop(), asyncio.Queue[News]()
+        self._output_anew()
+        await self._take_up()
+        crew = Crew(self._submit, self._news.put_nowait)
+        look_up = self._loop.create_task(self._look_up())
+        try:
+            while self._next(crew):
+                self._hear(await self._news.get())
+        finally:
+            crew.leave()
+            look_up.cancel()
+            await crew.finish()
+        while not self._news.empty():  # what was being sent when it was interrupted
+            self._hear(self._news.get_nowait())
+        if self._fetching and not self.interrupted:
+            await asyncio.wait(self._fetching)
+        self._output_anew()
+
+    # -- what is done next --------------------------------------------------------------------------------
+
+    @property
+    def _stopping(self) -> bool:
+        return self.interrupted or self.stopped_by is not None
+
+    def _next(self, crew: Crew) -> bool:
+        """Have the next line stand in line, if it can be. False: there is nothing left to wait for."""
+        if self._stopping:
+            crew.leave()
+        elif self._line_free and self._waiting:
+            self._line_free = False
+            self._sends += 1
+            crew.start(self._waiting.popleft())
+        if self.interrupted:
+            return False
+        sending = self._sends and not (self._stopping and self._only_in_line())
+        return bool(sending or self._following or self._doubts or (self._waiting and not self._stopping))
+
+    def _only_in_line(self) -> bool:
+        return not self._line_free and self._sends == 1
+
+    def _hear(self, news: News) -> None:
+        try:
+            if news.ended:
+                self._end(news.thing, news.result)
+            elif news.error is not None:
+                self._sends -= 1
+                self._not_taken(news.thing, news.error)
+            elif news.result is not None:
+                self._sends -= 1
+                self._follow(news.thing, news.result)
+            elif news.thing is not None:
+                self._line_free = True
+        except JournalError as error:
+            self._stop(error)
+
+    def _stop(self, error: Exception) -> None:
+        if self.stopped_by is None:
+            self.stopped_by = error
+            self._tell(f"nothing more is sent: {error}")
+
+    # -- one line -----------------------------------------------------------------------------------------
+
+    async def _submit(self, line: Line, granted: Callable[[], None]) -> JobState:
+        number, journal = line.number, self._journal
+
+        def sending(lease: Any) -> None:
+            granted()
+            journal.sending(number, lease.id, lease.account.id)  # raised from here, nothing is sent
+
+        def answered(answer: Any) -> None:
+            found = read(answer, whole=True)
+            jobs = job_ids(found.body, self._row) if found is not None and found.status < 300 else ()
+            if jobs:
+                try:
+                    journal.running(number, jobs[0])
+                except JournalError as error:  # the job runs: its slot must not be freed by this
+                    self._tell(f"line {number} is job {jobs[0]}, which could not be written down")
+                    self._stop(error)
+
+        options = line.options.copy()
+        options["label"] = f"line {number}"
+        return await self._client._submitted(line.create, 1, options, sending=sending, answered=answered)
+
+    def _follow(self, line: Line, state: JobState) -> None:
+        self._following[line.number] = state
+        state.watch(lambda: self._wake(line, state))
+        if state.id is not None and self._journal[line.number].state == SENDING:
+            self._journal.running(line.number, state.id)
+
+    def _wake(self, line: Line, state: JobState) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the batch is over
+            self._loop.call_soon_threadsafe(self._news.put_nowait, News(line, state, ended=True))
+
+    def _end(self, line: Line, state: JobState) -> None:
+        if not state.done or self._following.get(line.number) is not state:
+            return  # a wake may come twice
+        good, gone = state.outcome == "succeeded", state.outcome == "gone"
+        why = "the service does not have it any more" if gone else None
+        del self._following[line.number]
+        self._note_end(line.number, COMPLETED if good else FAILED, None if gone else state.body, why)
+        if not good:
+            self._tell(f"line {line.number} has failed: {why or reason(state.body) or 'no reason given'}")
+        else:
+            self._fetch(line.number, state)
+
+    def _not_taken(self, line: Line, error: Exception) -> None:
+        """Write down what became of a line that is no job, as far as anybody knows."""
+        number = line.number
+        if isinstance(error, JournalError):
+            self._waiting.appendleft(line)
+            self._stop(error)
+        elif isinstance(error, AmbiguousOutcome):
+            self._tell(f"line {number}: {error}")
+            self._doubt(number)
+        elif isinstance(error, JobRefused):
+            self._note_end(number, REFUSED, None, refusal(error))
+            self._tell(f"line {number} was refused: {refusal(error)}")
+        elif isinstance(error, AttemptsFailed):
+            self._tries[number] += 1
+            if self._tries[number] >= _MOST_TRIES:
+                self._note_end(number, REFUSED, None, str(error))
+            else:
+                self._send_again(line)
+        elif self._journal[number].state == SENDING and not isinstance(error, _TURNED_AWAY):
+            self._stop(error)
+            self._doubt(number)
+        else:
+            self._stop(error)
+            self._send_again(line)
+
+    def _send_again(self, line: Line) -> None:
+        self._journal.waiting(line.number)
+        self._waiting.appendleft(line)
+
+    def _note_end(self, number: int, state: str, body: Any, error: str | None) -> None:
+        self._journal.ended(number, state, body, error)
+        self._ended_now += 1
+        self._failures = 0 if state == COMPLETED else self._failures + 1
+        if self._stop_after is not None and self._failures >= self._stop_after:
+            self._stop(BalancerError(f"{self._failures} lines in a row have failed"))
+        try:
+            self._journal.append_output(number)
+        except OSError as failed:
+            self._tell(
+                f"{self._journal.output} cannot be written ({failed.strerror}): it is made anew at the end"
+            )
+
+    def _output_anew(self) -> None:
+        try:
+            self._journal.write_output()
+        except OSError as error:
+            self._tell(f"{self._journal.output} cannot be written ({error.strerror}): --resume makes it anew")
+
+    def _fetch(self, number: int, state: JobState) -> None:
+        folder = self._download
+        if folder is None:
+            return
+
+        def fetched(done: asyncio.Task[list[Path]]) -> None:
+            self._fetching.discard(done)
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self._tell(f"line {number}: its results cannot be fetched: {error}")
+
+        task = self._loop.create_task(in_thread(lambda: save(self._client.api, state, folder)))
+        self._fetching.add(task)
+        task.add_done_callback(fetched)
+
+    # -- what an earlier run has left ---------------------------------------------------------------------
+
+    async def _take_up(self) -> None:
+        """Sort the lines by what the journal knows; adopt what runs before anything is granted."""
+        for line in self._lines.values():
+            entry = self._journal[line.number]
+            if entry.state == RUNNING:
+                await self._adopt(line)
+            elif entry.state == SENDING:
+                self._doubt(line.number)
+            elif entry.state == WAITING or (entry.state == UNKNOWN and self._resubmit):
+                self._waiting.append(line)
+            elif entry.state == COMPLETED and self._download is not None:
+                state = JobState(self._row, entry.job_id, entry.account, line.create.endpoint)
+                state.see("succeeded", self._journal.body(line.number))
+                self._fetch(line.number, state)
+        await self._look()
+
+    async def _adopt(self, line: Line) -> None:
+        entry = self._journal[line.number]
+        assert entry.job_id is not None  # noqa: S101  # it is written down with the state
+        state = JobState(self._row, entry.job_id, entry.account, line.create.endpoint)
+        adopted = False
+        with suppress(
+            BalancerError, ValueError
+        ):  # its account may have gone: then it is followed all the same
+            adopted = await aadopt(self._client._tasks, entry.job_id, entry.account or "")
+        self._client._follow_attached(state, adopted=adopted)
+        self._follow(line, state)
+
+    # -- lines of which nobody knows ----------------------------------------------------------------------
+
+    def _doubt(self, number: int) -> None:
+        if self._lines[number].create.refers:
+            self._doubts.add(number)
+        else:
+            self._give_up(number)
+
+    def _give_up(self, number: int) -> None:
+        self._doubts.discard(number)
+        if self._resubmit:
+            self._send_again(self._lines[number])
+            return
+        self._note_end(number, UNKNOWN, None, "nobody knows whether it was accepted; it was not sent again")
+        self._tell(f"line {number}: nobody knows whether it was accepted; it is not sent again")
+
+    async def _look_up(self) -> None:
+        """Look for lines in doubt as long as the batch runs."""
+        first = self._client._poller.first
+        while True:
+            too_young = [first / 2 - self._journal[number].age()[0] for number in self._doubts]
+            await asyncio.sleep(min([wait for wait in too_young if wait > 0], default=min(1.0, first / 4)))
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look for lines in doubt on the service's list, which gives the ids of their leases back.
+
+        A job is on the list from soon after its create until it ends. So one that is not there proves that
+        its create was not accepted only in between: once the list must have it, and before the first
+        moment at which it is worth asking whether it has ended.
+        """
+        if not self._doubts:
+            return
+        ages = {number: self._journal[number].age() for number in self._doubts}
+        listed = await in_thread(self._listed)
+        for number, (least, most) in ages.items():
+            try:
+                await self._decide(number, listed, least, most)
+            except JournalError as error:
+                self._stop(error)
+
+    async def _decide(self, number: int, listed: JobList | None, least: float, most: float) -> None:
+        first, entry = self._client._poller.first, self._journal[number]
+        jobs = {job.ref: job for job in listed.jobs} if listed is not None else {}
+        if (job := jobs.get(entry.lease)) is not None and job.id is not None:
+            self._journal.running(number, job.id)
+            await self._client._tasks.release(entry.lease)  # it is the job's now
+            self._doubts.discard(number)
+            await self._adopt(self._lines[number])
+        elif listed is not None and listed.complete and first / 2 <= least and most <= first:
+            await self._client._tasks.release(entry.lease)
+            self._doubts.discard(number)
+            self._send_again(self._lines[number])
+        elif most > first + (0.0 if listed is not None else _PATIENCE):
+            self._give_up(number)
+        self._news.put_nowait(News(None))
+
+    def _listed(self) -> JobList | None:
+        load = self._row.load
+        assert load is not None  # noqa: S101  # asked before
+        try:
+            answer = self._client.api.ask(load.path)
+            return listing(answer.body, self._row) if answer.status < 300 else None
+        except BalancerError:
+            return None
