@@ -101,6 +101,9 @@ class Offers:
             waiter: Waiter | None = group.first if group else None
             if waiter is None or not waiter.hopes:
                 return False
+            if self._queue.is_outranked(waiter):  # by one who came since the look around began
+                self._outbox.poll = True
+                return False
             operation = self._queue.acquire_for(waiter, offered=True)
         try:
             granted = self._ask(operation)

@@ -100,7 +100,7 @@ class ProcessQueue:
             if waiter.served:
                 return True
             first = waiter.group is not None and waiter.group.first is waiter
-            outranked = first and patience > 0 and self._is_outranked(waiter)
+            outranked = first and patience > 0 and self.is_outranked(waiter)
             operation = self.acquire_for(waiter, offered=False) if first and not outranked else None
         if outranked:
             self._outbox.request_poll()  # the worker looks for all, in their order
@@ -123,7 +123,7 @@ class ProcessQueue:
             self._outbox.ensure_running()
         return got
 
-    def _is_outranked(self, waiter: Waiter) -> bool:
+    def is_outranked(self, waiter: Waiter) -> bool:
         """Whether somebody waits with a higher priority for what the waiter may use (under the lock)."""
         accounts, *_, priority = waiter.slot_request.alike
         for group in self.wait_queue.groups():
