@@ -83,8 +83,10 @@ class AccountTable:
     """Number that a shared store knows it by; 0: it is in none."""
 
     def __post_init__(self) -> None:
-        if type(self.accounts) is not FrozenDict:
+        if type(self.accounts) is dict:  # accounts are frozen already, and there may be thousands
             object.__setattr__(self, "accounts", FrozenDict(self.accounts))
+        else:
+            freeze(self, "accounts")
 
     def __len__(self) -> int:
         return len(self.accounts)

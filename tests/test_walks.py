@@ -29,7 +29,7 @@ MOST = {
     },
     "sqlite": {
         "acquire": (54, 20, 32),
-        "acquire, with a label in time": (54, 20, 32),
+        "acquire, with a label in time": (56, 21, 33),
         "acquire, one account": (178, 31, 98),
         "acquire, after a wait": (240, 34, 142),
         "acquire, one account, after a wait": (212, 33, 115),
