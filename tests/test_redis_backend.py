@@ -104,10 +104,10 @@ def test_customers_and_services_share_no_key_and_nothing_but_their_namespace_nam
         configure(backend, {"a": 1})
         granted(backend)
     assert take(one)[1] is None
-    keys = [*client.scan_iter("{balancer:1:user:7*")]
+    keys = [*client.scan_iter("{balancer:2:user:7*")]
     assert {key.partition("}:")[0] for key in keys} == {
-        "{balancer:1:user:71/kling",
-        "{balancer:1:user:72/kling",
+        "{balancer:2:user:71/kling",
+        "{balancer:2:user:72/kling",
     }
     assert len(keys) > 20
 
