@@ -86,7 +86,7 @@ class RedisWorld:
         bound = min(account["capacity"], limit["jobs"] + ("due" in limit)) if limit else account["capacity"]
         if "spaced" in account or used >= bound:
             return score + (1.5 * FULL if limit or "spaced" in account else FULL)
-        return score - FULL if limit and not by_load else score
+        return score - FULL if limit and used >= limit["jobs"] and not by_load else score
 
     def _changes_at(self, account):
         limit = account.get("limit", {"due": True})

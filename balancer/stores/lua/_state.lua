@@ -66,9 +66,9 @@ local function retime(id, account)
 end
 
 -- K.room holds the usable accounts by score: those with room by how much runs on them, BAND higher those that
--- are full, 2 * BAND higher those that a pause blocks. What a job's own max_jobs means for the first two can
--- be told by their score; so accounts with a limit stand BAND lower, unless they go by load, and half a BAND
--- higher if they are full, as those do that were granted on just now.
+-- are full, 2 * BAND higher those that a pause blocks. By the score it can be told whom a job with max_jobs of
+-- its own fits; so those that have room for a trial only stand BAND lower (unless they go by load), and those
+-- that are full by a limit, or were granted on just now, half a BAND higher.
 local function refile(id, account)
   local live = in_flight(id)
   if not account.broken and not account.draining then
@@ -80,7 +80,7 @@ local function refile(id, account)
       score = score + ((account.spaced or account.limit) and 1.5 or 1) * BAND
     else
       touched[id] = true
-      if account.limit and not LEAST_LOADED then score = score - BAND end
+      if account.limit and runs >= account.limit.jobs and not LEAST_LOADED then score = score - BAND end
     end
     call('ZADD', K.room, score, id)
     return

@@ -57,30 +57,26 @@ local function one_of(ids)
     return call('ZCOUNT', K.room, low, '(' .. high)
   end
 
-  -- Those whose place does not tell: who has a limit may still fit a job with max_jobs, and who is blocked
-  -- by a pause a job of another scope.
-  local function others_that_fit()
+  -- The accounts that a pause blocks may still fit a job of another scope.
+  local function blocked_but_fit()
     local found = {}
-    local function add(low, high)
-      for _, id in ipairs(call('ZRANGEBYSCORE', K.room, low, '(' .. high)) do
-        local account = read(K.accounts, id)
-        if account and fits(id, account) then found[#found + 1] = id end
-      end
+    if not scope then return found end
+    for _, id in ipairs(call('ZRANGEBYSCORE', K.room, 2 * BAND, '(inf')) do
+      local account = read(K.accounts, id)
+      if account and fits(id, account) then found[#found + 1] = id end
     end
-    if max_jobs then add('-inf', 0) end
-    if scope then add(2 * BAND, 'inf') end
     return found
   end
 
-  -- By rank, as the score is what runs on an account: nobody else is looked at but who is chosen.
+  -- By rank, as the score is what runs on an account: nobody is looked at but who is chosen.
   local function any_by_count()
-    local room, limited = count('-inf', BAND), max_jobs and count('-inf', 0) or 0
+    local room, trials = count('-inf', BAND), max_jobs and count('-inf', 0) or 0
     local most = max_jobs and math.min(max_jobs, BAND / 2)
     local below = max_jobs and count(0, most) or room
     local full = max_jobs and not FLAGS:find('o') and count(BAND, BAND + most) or 0
-    local others = others_that_fit()
+    local others = blocked_but_fit()
     local index = math.floor(draw * (below + full + #others))
-    if index < below then return at(limited + index) end
+    if index < below then return at(trials + index) end
     if index < below + full then return at(room + index - below) end
     return others[index - below - full + 1]
   end
