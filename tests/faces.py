@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from balancer import AccountPool, AsyncAccountPool
+from balancer.testing import ManualClock
 
 
 class ThreadFace:
@@ -58,3 +59,11 @@ class TaskFace:
 
 
 both_faces = pytest.mark.parametrize("face", [ThreadFace(), TaskFace()], ids=["threads", "tasks"])
+
+
+def pool_for(face, key, accounts, **options):
+    """Return a pool of that face for a service, and a sync face to look at it."""
+    options = {"clock": ManualClock(), "token": "t", "reconcile_every": None, **options}
+    sync = AccountPool(key, source=accounts, **options)
+    sync.refresh()
+    return (sync if face.Pool is AccountPool else AsyncAccountPool(pool=sync)), sync

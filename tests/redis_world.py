@@ -63,7 +63,12 @@ class RedisWorld:
         slots = [(row["account"], key) for key, row in rows.items()]
         slots += [(id, f"{name}-offer") for name, id in offers.items()]
         assert set(held) == {f"{len(id)}:{id}:{key}" for id, key in slots}
-        assert set(line) == {name for name, owner in owners.items() if "wants" in owner} - offers.keys()
+        waiting = {name: owner for name, owner in owners.items() if "wants" in owner and name not in offers}
+        assert line == {
+            name: owner["place"] - owner.get("priority", 0) * 2**42 for name, owner in waiting.items()
+        }
+        timed = {f"account:{id}": at for id, account in accounts.items() if (at := self._changes_at(account))}
+        assert {name: at for name, at in agenda.items() if name.startswith("account:")} == timed
         lapses = {name.split(":")[2] for name in agenda if name.startswith("offer:")}
         assert lapses == offers.keys()
         for id, account in accounts.items():
@@ -73,11 +78,20 @@ class RedisWorld:
     def _place(self, account, live):
         if "broken" in account or "draining" in account:
             return None
-        used = live + account["external"]
-        score = used / account["capacity"] if self._settings.strategy == "least_loaded" else used
+        used, limit = live + account["external"], account.get("limit")
+        by_load = self._settings.strategy == "least_loaded"
+        score = used / account["capacity"] if by_load else used
         if any("cooling" in pause or "probe" in pause for pause in account.get("pauses", ())):
             return score + PAUSING
-        return score + FULL if used >= account["capacity"] else score
+        bound = min(account["capacity"], limit["jobs"] + ("due" in limit)) if limit else account["capacity"]
+        if "spaced" in account or used >= bound:
+            return score + (1.5 * FULL if limit or "spaced" in account else FULL)
+        return score - FULL if limit and used >= limit["jobs"] and not by_load else score
+
+    def _changes_at(self, account):
+        limit = account.get("limit", {"due": True})
+        ends = [account.get("spaced"), None if limit.keys() & {"due", "trial"} else limit["next_at"]]
+        return min((at for at in ends if at is not None), default=None)
 
     def _hash(self, key):
         return {name: json.loads(text) for name, text in self.client.hgetall(key).items() if name}

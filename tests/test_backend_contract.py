@@ -371,3 +371,345 @@ def test_the_settings_rule_of_who_came_first_for_as_long_as_it_lives(world):
         second.call(ops.Heartbeat())
     granted = second.call(ops.Acquire(key="second-1", accounts=("a", "b")))
     assert (granted.result, granted.ruling) == (ops.Granted("b"), None)
+
+
+# -- learned limits ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lasting(world):
+    """Return the backends of two owners who need not say that they live."""
+    return world.open("one", lease_ttl=1e6), world.open("two", lease_ttl=1e6)
+
+
+def run(backend, *keys, account="a"):
+    """Take leases whose jobs are taken."""
+    for key in keys:
+        assert take(backend, key, accounts=(account,)) == account
+        backend.call(ops.Report(key=key, account=account, accepted=True))
+
+
+def refuse(backend, key, account="a", **options):
+    """Have the job of a lease refused with a 429, and end it; return the whole answer to the report."""
+    told = {"key": key, "account": account, "seconds": 20.0, "reason": "busy", "teaches": True, **options}
+    reply = backend.call(ops.Report(**told))
+    backend.call(ops.Release(key=key))
+    return reply
+
+
+def limit_of(backend, account="a"):
+    """Return what was learned of an account: a :class:`RestrictionState`, or None."""
+    return next((each for each in dump(backend).restrictions if each.account == account), None)
+
+
+def limited(backend, jobs=2, account="a"):
+    """Have so many jobs run on an account that refuses one more."""
+    keys = [f"one-{account}{number}" for number in range(jobs)]
+    run(backend, *keys, account=account)
+    assert take(backend, f"one-{account}-more", accounts=(account,)) == account
+    assert refuse(backend, f"one-{account}-more", account).result == ops.Reported(True, False)
+    return keys
+
+
+def test_what_one_process_is_refused_bounds_the_account_for_all(one, two):
+    """The refusal is told once, as what was learned, and the next job goes when one ends."""
+    configure(one, {"a": 6})
+    run(one, "one-1")
+    run(two, "two-1")
+    assert take(two, "two-2") == "a"
+    reply = refuse(two, "two-2")
+    assert reply.limits == (ops.LimitChange("a", 2, 6, False),)
+    assert reply.result == ops.Reported(True, False)
+    assert [take(backend, f"{name}-9") for name, backend in (("one", one), ("two", two))] == [None, None]
+    assert one.call(ops.Heartbeat()).limits == ()
+    two.call(ops.Release(key="two-1"))
+    assert take(one, "one-3") == "a"
+    assert take(two, "two-3") is None
+
+
+def test_what_is_reserved_or_was_refused_or_is_in_doubt_is_no_job_that_runs_beside(world, one, two):
+    """Such a slot is taken, but nobody knows of a job on it."""
+    configure(one, {"a": 6})
+    run(one, "one-1")
+    for key in ("one-2", "one-3", "one-4", "one-5", "one-6"):
+        assert take(one, key) == "a"
+    one.call(ops.Report(key="one-2", account="a", doubt=True))
+    one.call(ops.Report(key="one-3", account="a"))
+    assert take(two, "two-1", else_wants=()) is None
+    one.call(ops.Release(key="one-6"))
+    assert dump(one).offers == {"a": 1}
+    assert refuse(one, "one-4").limits == (ops.LimitChange("a", 2, 6, False),), "one-1 and one-5"
+
+
+def test_a_job_beside_which_none_runs_teaches_nothing_and_its_account_cools(one):
+    """So does one that was accepted before, whatever runs there."""
+    configure(one, {"a": 6})
+    assert take(one, "one-1") == "a"
+    assert refuse(one, "one-1").result == ops.Reported(True, True)
+    assert limit_of(one) is None
+    one.call(ops.Reset("a"))
+    run(one, "one-2", "one-3")
+    assert refuse(one, "one-3").result == ops.Reported(True, True)
+    assert limit_of(one) is None
+
+
+def test_a_time_that_the_answer_names_is_waited_for_and_a_smaller_refusal_lowers_the_limit(world, one):
+    """The account is limited and cools; later refusals never raise what was learned."""
+    configure(one, {"a": 6})
+    run(one, "one-1", "one-2", "one-3")
+    for key in ("one-4", "one-5", "one-6"):
+        assert take(one, key) == "a"
+    assert refuse(one, "one-4", named=True).result == ops.Reported(True, True)
+    assert (limit_of(one).jobs, cooldowns(one)) == (5, [("a", True, None)])
+    one.call(ops.Release(key="one-1"))
+    one.call(ops.Release(key="one-2"))
+    assert refuse(one, "one-5").limits == (ops.LimitChange("a", 2, 6, False),)
+    one.call(ops.Report(key="one-7", account="a", seconds=20.0, teaches=True))
+    assert limit_of(one).jobs == 2, "beside one-3 and one-6, though the lease is unknown"
+
+
+def test_a_trial_comes_by_itself_and_wakes_who_waits(world, lasting):
+    """After 60 s at the limit one job more is let in, one at a time for the whole fleet."""
+    one, two = lasting
+    configure(one, {"a": 6})
+    limited(one)
+    assert take(two, "two-1", else_wants=()) is None
+    assert one.call(ops.Heartbeat()).due == 60.0
+    world.clock.advance(60.0)
+    one.call(ops.Heartbeat())
+    assert two.listen(0) == ("a",)
+    assert limit_of(one).due, "what is reserved is not the trial yet"
+    assert take(one, "one-9") is None
+    assert take(two, "two-1", offered=True) == "a"
+    assert (limit_of(one).trial, limit_of(one).due) == ("two-1", False)
+    assert take(one, "one-9") is None
+
+
+def test_an_accepted_trial_raises_the_limit_and_at_the_capacity_none_is_left(world, lasting):
+    """The next comes 60 s later; a bind says as much as an answer, though its job is over already."""
+    one, two = lasting
+    configure(one, {"a": 5})
+    limited(one)
+    reports = {
+        "two-1": lambda: two.call(ops.Report(key="two-1", account="a", accepted=True)),
+        "two-2": lambda: two.call(ops.Bind("two-2", "job", 600.0)),
+    }
+    for number, (key, report) in enumerate(reports.items()):
+        world.clock.advance(60.0)
+        assert take(two, key) == "a"
+        assert report().limits == (ops.LimitChange("a", 3 + number, 5, True),)
+        assert take(one, "one-9") is None
+    two.call(ops.Release(job_id="quick"))
+    world.clock.advance(60.0)
+    assert take(two, "two-3") == "a"
+    reply = two.call(ops.Bind("two-3", "quick", 600.0))
+    assert (reply.result, reply.limits) == ("over", (ops.LimitChange("a", 5, 5, True),))
+    assert limit_of(one) is None
+    assert take(one, "one-9") == "a"
+
+
+def test_a_refused_trial_leaves_the_limit_and_doubles_the_wait(world, lasting):
+    """To two hours at most; other refusals begin the wait again and leave it as long as it is."""
+    one, _ = lasting
+    configure(one, {"a": 6})
+    limited(one)
+    waits = []
+    for number in range(9):
+        world.clock.advance(limit_of(one).next_trial_in)
+        key = f"one-t{number}"
+        assert take(one, key) == "a"
+        assert refuse(one, key).limits == ()
+        waits.append(limit_of(one).wait)
+    assert (waits, limit_of(one).jobs) == ([120, 240, 480, 960, 1920, 3840, 7200, 7200, 7200], 2)
+
+
+ENDS = {
+    "released": lambda one, two: two.call(ops.Release(key="two-1")),
+    "declined": lambda one, two: two.call(ops.Report(key="two-1", account="a")),
+    "in doubt": lambda one, two: two.call(ops.Report(key="two-1", account="a", doubt=True)),
+    "ended by another": lambda one, two: one.call(ops.Release(key="two-1")),
+}
+
+
+@pytest.mark.parametrize("end", sorted(ENDS))
+def test_a_trial_that_ends_without_an_answer_is_followed_by_another_after_the_same_wait(world, lasting, end):
+    """Nothing is learned, and the wait is counted from that end."""
+    one, two = lasting
+    configure(one, {"a": 6})
+    limited(one)
+    world.clock.advance(60.0)
+    assert take(two, "two-1") == "a"
+    world.clock.advance(7.0)
+    assert ENDS[end](one, two).limits == ()
+    after = limit_of(one)
+    assert (after.jobs, after.trial, after.due, after.next_trial_in, after.wait) == (2, None, False, 60, 60)
+
+
+def test_a_trial_of_a_dead_process_is_over(world, one, two):
+    """However it died, the next comes after the same wait."""
+    configure(one, {"a": 6})
+    limited(one)
+    for _ in range(2):
+        world.clock.advance(30.0)
+        one.call(ops.Heartbeat())
+    assert take(two, "two-1") == "a"
+    assert limit_of(one).trial == "two-1"
+    world.kill(two)
+    for _ in range(2):
+        world.clock.advance(30.0)
+        one.call(ops.Heartbeat())
+    assert "two-1" not in rows(one)
+    assert limit_of(one).trial is None
+    assert 0 < limit_of(one).next_trial_in <= 60
+
+
+def test_a_job_with_a_number_of_its_own_is_bound_by_the_limit_and_never_the_trial(world, lasting):
+    """What replaces the capacity does not replace what was learned; where the limit leaves room it goes."""
+    one, _ = lasting
+    configure(one, {"a": 6})
+    keys = limited(one)
+    world.clock.advance(60.0)
+    for asked in ({"max_jobs": 9}, {"max_jobs": 9, "accounts": ("a",)}, {"max_jobs": 9, "scope": "m"}):
+        assert take(one, "one-9", **asked) is None
+        assert limit_of(one).due
+    one.call(ops.Release(key=keys[0]))
+    assert take(one, "one-9", max_jobs=9) == "a"
+    assert (limit_of(one).due, limit_of(one).trial) == (True, None)
+    assert take(one, "one-b") == "a"
+    assert limit_of(one).trial == "one-b"
+
+
+def test_a_limit_is_gone_with_a_changed_capacity_with_healing_and_with_a_reset(world, lasting):
+    """What was learned of another account, as it were, says nothing; the same table again leaves it."""
+    one, _ = lasting
+    configure(one, {"a": 6})
+    for change in (
+        lambda: configure(one, {"a": 5}),
+        lambda: (configure(one, {"a": 5}, a="bad"), configure(one, {"a": 5})),
+        lambda: one.call(ops.Reset("a")),
+    ):
+        keys = limited(one)
+        configure(one, {"a": dump(one).table.accounts["a"].capacity, "b": 7})
+        assert limit_of(one).jobs == 2
+        change()
+        assert limit_of(one) is None
+        for key in keys:
+            one.call(ops.Release(key=key))
+        world.clock.advance(601.0)  # and the keys are forgotten
+
+
+def test_choice_is_uniform_over_limited_and_other_accounts_whatever_is_asked(one):
+    """P-20: with room under its limit an account is as likely as one that has none."""
+    configure(one, dict.fromkeys("abcdef", 4))
+    for account in "abc":
+        for key in limited(one, account=account)[account == "c" :]:
+            one.call(ops.Release(key=key))
+    run(one, "one-c9", account="c")  # which stands at its limit, as the others do not
+    chance = random.Random(7)
+    for turn, asked in enumerate(({}, {"max_jobs": 3}, {"scope": "m"}, {"max_jobs": 6, "scope": "m"})):
+        picked = Counter()
+        for number in range(500):
+            key = f"one-{turn}{number:x}"
+            picked[take(one, key, draw=chance.random(), **asked)] += 1
+            one.call(ops.Release(key=key))
+        assert set(picked) == set("abdef")
+        assert chi_square(picked, 5, 500) < 3.5, (asked, picked)
+
+
+def test_a_lease_that_is_registered_again_is_what_it_was(world, one, two):
+    """That its job was accepted, or refused, still counts for what the next refusal teaches."""
+    configure(one, {"a": 6})
+    told = {"account": "a", "state": "held", "age": 3.0}
+    states = (
+        ops.LeaseState(key="one-1", accepted=True, **told),
+        ops.LeaseState(key="one-2", declined=True, **told),
+    )
+    one.call(ops.Register(states))
+    live = rows(one)
+    assert [(live[key].accepted, live[key].declined) for key in ("one-1", "one-2")] == [
+        (True, False),
+        (False, True),
+    ]
+    assert take(two, "two-1") == "a"
+    assert refuse(two, "two-1").limits == (ops.LimitChange("a", 1, 6, False),)
+
+
+# -- spacing ----------------------------------------------------------------------------------------------
+
+
+def test_a_grant_leaves_its_account_alone_for_all_processes(world):
+    """Meanwhile it is full, whatever is asked; who waits is offered it when the time is over."""
+    one, two = (world.open(name, spaced=True) for name in ("one", "two"))
+    configure(one, {"a": 3})
+    assert take(one, "one-1", spacing=5.0) == "a"
+    one.call(ops.Release(key="one-1"))
+    for asked in ({}, {"accounts": ("a",)}, {"max_jobs": 9}, {"scope": "m"}):
+        assert take(two, "two-1", **asked) is None
+    told = two.call(ops.ReadSome(("a",))).result
+    assert [each.spaced_for for each in told.restrictions] == [5.0]
+    assert told.next_end == 5.0
+    assert take(two, "two-1", else_wants=()) is None
+    assert two.call(ops.Heartbeat()).due == 5.0
+    world.clock.advance(5.0)
+    one.call(ops.Heartbeat())
+    assert two.listen(0) == ("a",)
+    assert take(two, "two-1", offered=True, spacing=5.0) == "a"
+    assert limit_of(one).spaced_for == 5.0
+
+
+def test_of_a_spaced_account_one_slot_is_offered_at_a_time(world):
+    """The next follows when the first was given back, or taken and its time is over."""
+    one, two, three = (world.open(name, spaced=True) for name in ("one", "two", "three"))
+    configure(one, {"a": 3})
+    assert take(one, "one-1", spacing=5.0) == "a"
+    for name, backend in (("two", two), ("three", three)):
+        assert take(backend, f"{name}-1", else_wants=()) is None
+    world.clock.advance(5.0)
+    one.call(ops.Heartbeat())
+    assert (two.listen(0), three.listen(0)) == (("a",), ())
+    assert limit_of(one).spaced_for == ops.OFFER_SECONDS
+    two.call(ops.SetWanted(None))
+    assert three.listen(0) == ("a",)
+    assert take(three, "three-1", offered=True, spacing=0.0) == "a"
+    assert limit_of(one) is None
+
+
+# -- priority ---------------------------------------------------------------------------------------------
+
+
+def test_the_line_goes_by_priority_and_then_by_arrival(world, one):
+    """Among equals the oldest is first; what is higher than the highest is as high as that."""
+    configure(one, {"a": 1})
+    assert take(one, "one-0") == "a"
+    priorities = {"low": -3, "first": 0, "second": 0, "highest": 1000, "higher": 10**6}
+    waiting = {name: world.open(name) for name in priorities}
+    for name, priority in priorities.items():
+        assert take(waiting[name], f"{name}-1", else_wants=(), else_priority=priority) is None
+    last, order = (one, "one-0"), []
+    for _ in priorities:
+        last[0].call(ops.Release(key=last[1]))
+        (name,) = [name for name, backend in waiting.items() if backend.listen(0) == ("a",)]
+        assert take(waiting[name], f"{name}-1", offered=True) == "a"
+        last = waiting[name], f"{name}-1"
+        order.append(name)
+    assert order == ["highest", "higher", "first", "second", "low"]
+
+
+def test_who_waits_keeps_its_place_when_its_priority_changes(world, one):
+    """And whoever was granted something goes to the back of those with the same."""
+    configure(one, {"a": 1})
+    assert take(one, "one-0") == "a"
+    waiting = {name: world.open(name) for name in ("x", "y", "z")}
+    for name, backend in waiting.items():
+        assert take(backend, f"{name}-1", else_wants=()) is None
+    waiting["z"].call(ops.SetWanted((), 7))
+    waiting["y"].call(ops.SetWanted(("a",), 7))
+    last, order = (one, "one-0"), []
+    for turn in range(4):
+        last[0].call(ops.Release(key=last[1]))
+        (name,) = [name for name, backend in waiting.items() if backend.listen(0) == ("a",)]
+        key = f"{name}-{turn + 2}"
+        assert take(waiting[name], key, offered=True, then_wants=(), then_priority=7 * (turn == 0)) == "a"
+        last = waiting[name], key
+        order.append(name)
+    assert order == ["y", "z", "y", "x"]

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 from api import Receiver
+from forks import in_child
 from stepping import until
-from test_fork import in_child
 
 from balancer import (
     AccountPool,

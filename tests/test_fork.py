@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import threading
-import traceback
 
 import pytest
 from crew import Played, in_line, start
+from forks import in_child
 from stepping import until
 
 from balancer import AccountPool, LeaseLost
@@ -20,25 +19,6 @@ pytest_plugins = ["balancer.testing.plugin"]
 
 # A process with threads may fork all the same: that it can is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
-
-def in_child(work):
-    """Run ``work`` in a forked child, and return what it returned, as JSON carries it."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            outcome = {"returned": work()}
-        except BaseException:  # noqa: BLE001  # told to the parent
-            outcome = {"raised": traceback.format_exc()}
-        os.write(writer, json.dumps(outcome).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        outcome = json.loads(pipe.read() or "{}")
-    os.waitpid(child, 0)
-    assert "returned" in outcome, outcome.get("raised", "the child said nothing")
-    return outcome["returned"]
 
 
 def test_a_child_can_use_the_pool_while_another_thread_is_inside_it():

@@ -2,19 +2,11 @@
 
 import pytest
 from desk import Desk, states
-from faces import both_faces
+from faces import both_faces, pool_for
 from structlog.testing import capture_logs
 
-from balancer import SERVICES, AccountPool, AsyncAccountPool
+from balancer import SERVICES, AccountPool
 from balancer.testing import ManualClock
-
-
-def pool_for(face, key, accounts, **options):
-    """Return a pool of that face for a service, and a sync face to look at it."""
-    options = {"clock": ManualClock(), "token": "t", "reconcile_every": None, **options}
-    sync = AccountPool(key, source=accounts, **options)
-    sync.refresh()
-    return (sync if face.Pool is AccountPool else AsyncAccountPool(pool=sync)), sync
 
 
 def warnings(logs):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from events_table import documented
 from messages import FETCHING, FILE, SITUATIONS, WAITING, page, said
-from test_events import documented
 
 import balancer
 from balancer import BalancerError

@@ -104,10 +104,10 @@ def test_customers_and_services_share_no_key_and_nothing_but_their_namespace_nam
         configure(backend, {"a": 1})
         granted(backend)
     assert take(one)[1] is None
-    keys = [*client.scan_iter("{balancer:1:user:7*")]
+    keys = [*client.scan_iter("{balancer:2:user:7*")]
     assert {key.partition("}:")[0] for key in keys} == {
-        "{balancer:1:user:71/kling",
-        "{balancer:1:user:72/kling",
+        "{balancer:2:user:71/kling",
+        "{balancer:2:user:72/kling",
     }
     assert len(keys) > 20
 
@@ -231,6 +231,36 @@ def test_any_one_key_may_vanish_without_lasting_harm(server, backends, lost):
     assert backend.call(ops.Release(key=held)).result is None
     got = [take(other)[1] for _ in range(4)]
     assert Counter(answer and answer.account for answer in got) == {"a": 2, "b": 1, None: 1}
+
+
+@pytest.mark.parametrize("lost", ["agenda", "rows", "room", "line", "owners"])
+def test_what_was_learned_and_when_it_changes_survives_the_loss_of_a_key(server, backends, lost):
+    """P-26: the next trial comes, an account is not left alone for ever, and no lost lease is a trial."""
+    clock = ManualClock()
+    one = backends(now=clock, lease_ttl=1e6)
+    configure(one, {"a": 6, "b": 6, "c": 6})
+    for account, trial in (("a", False), ("b", True)):
+        taken = [granted(one, accounts=(account,)) for _ in range(3)]
+        one.call(ops.Report(key=taken[-1], account=account, seconds=9.0, teaches=True))
+        one.call(ops.Release(key=taken[-1]))
+        if trial:
+            clock.advance(60)
+            granted(one, accounts=(account,))
+    granted(one, accounts=("c",), spacing=30.0)
+    saved = tuple(rows(one).values())
+    server.client().delete(name_of(one, lost))
+    if not one.call(ops.Heartbeat()).result.known:
+        one.call(ops.Register(saved if lost == "rows" else ()))
+    told = {each.account: each for each in one.call(ops.ReadAll()).result.restrictions}
+    assert {id: each.jobs for id, each in told.items()} == {"a": 2, "b": 2, "c": None}
+    assert (told["a"].due, told["b"].trial is None, told["c"].spaced_for) == (True, lost == "rows", 30.0)
+    clock.advance(29)
+    assert take(one, accounts=("c",))[1] is None
+    clock.advance(1)
+    assert take(one, accounts=("c",))[1] is not None
+    clock.advance(60)
+    again = [take(one, accounts=(account,))[1] is not None for account in ("a", "a", "b", "b")]
+    assert again == [True, False, False, False]
 
 
 def test_versions_and_claims_of_before_a_flush_never_come_again(server, backends):

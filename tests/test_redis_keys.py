@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from balancer import AccountPool, AcquireTimeout
 from balancer.rules import operations as ops
+from balancer.testing import ManualClock
 
 __all__ = ["backends", "server"]
 
@@ -234,6 +235,34 @@ def test_a_refusal_costs_the_same_however_many_accounts_there_are(server, pool, 
         assert many - few < 5 * 475  # the candidates are asked for by name, and only looked up
     else:
         assert many < few + 30, costs
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"max_jobs": 5}, {"scope": "m"}, {"max_jobs": 5, "scope": "m"}], ids=str
+)
+def test_a_limit_makes_no_search_longer(server, backends, asked):
+    """Whether a trial is due or none, nobody is looked at but who is chosen, however many have a limit."""
+    clock, costs = ManualClock(), []
+    for number in (5, 100):
+        backend = backends(now=clock, lease_ttl=1e6, namespace=f"user:1/limited-{number}-{asked}")
+        ids = [f"a{n}" for n in range(number)]
+        configure(backend, dict.fromkeys(ids, 6))
+        for id in ids:
+            granted(backend, accounts=(id,))
+            refused = granted(backend, accounts=(id,))
+            backend.call(ops.Report(key=refused, account=id, seconds=9.0, teaches=True))
+            backend.call(ops.Release(key=refused))
+        client = server.client()
+        full = sum(spent(client, lambda one=backend: take(one, **asked)).values())
+        clock.advance(60)
+        backend.call(ops.Heartbeat())
+        while backend.call(ops.Heartbeat()).due == 0.0:
+            pass
+        due = sum(spent(client, lambda one=backend: take(one, **asked)).values())
+        costs.append((full, due))
+    (few_full, few_due), (many_full, many_due) = costs
+    assert many_full <= few_full + 2
+    assert many_due <= few_due + 2
 
 
 def test_a_refusal_tells_of_detached_jobs_and_of_the_first_end(pool):

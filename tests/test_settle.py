@@ -7,8 +7,7 @@ import pytest
 import requests
 from create_paths import create_path, status_path
 from desk import Desk
-from faces import both_faces
-from test_jobs_named import pool_for
+from faces import both_faces, pool_for
 
 from balancer import SERVICES, AccountPool
 from balancer.testing import FakeUseapi

@@ -7,9 +7,9 @@ import itertools
 import threading
 
 import pytest
+from interrupts import Interrupter
 from shelves import *  # noqa: F403  # fixtures
 from stepping import until
-from test_cancel_interrupts import Interrupter
 
 from balancer import AsyncAccountPool, StoreUnavailable
 from balancer.rules import operations as ops

@@ -244,8 +244,11 @@ class Store(ABC):
     def note_limits(self, changes: Iterable[LimitChange]) -> None:
         """Have it logged what was learned about how many jobs accounts bear."""
         for change in changes:
-            event = "limit_raised" if change.raised else "limit_learned"
-            self.note("info", event, account=change.account, limit=change.limit, capacity=change.capacity)
+            account, limit, capacity = change.account, change.limit, change.capacity
+            if change.raised:
+                self.note("info", "limit_raised", account=account, limit=limit, capacity=capacity)
+            else:
+                self.note("info", "limit_learned", account=account, limit=limit, capacity=capacity)
 
     def facts(self, record: LeaseRecord) -> dict[str, Any]:
         """Return what an event says about a lease."""

@@ -3,13 +3,14 @@
 -- KEYS  the same order in every script, which may leave out those at the end that it never touches
 -- ARGV  1 owner   2 its host:pid
 --       3 "lease_ttl job_ttl ambiguous_ttl flags": three numbers of ms; "l" for the strategy
---         least_loaded, "o" if max_jobs can only lower (all in one, as each argument costs bytes)
+--         least_loaded, "o" if max_jobs can only lower, "s" if grants are spaced (all in one, as each
+--         argument costs bytes)
 --       4 the owner's reckoning: what the clock below should read at least, by the last answer and the time
 --       since then; "" if it has never been answered, "-" if that was long ago
 --       5 now in ms, or "" for this server's time   6 … what the script documents
 -- Answer  JSON: [version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or
---          -1, expired leases, result, now, what the owner is to be warned of if anything]. One text, as the
---          server sends each part of an array apart. (An empty list may be {}, as Lua does not tell lists
+--          -1, expired leases, result, now, what the owner is to be warned of if anything, what was learned
+--          of accounts if anything]. One text, as the server sends each part of an array apart. (An empty list may be {}, as Lua does not tell lists
 --          from objects.)
 --
 -- Instants are whole milliseconds, which JSON keeps exactly. Every key holds a placeholder under the
@@ -41,6 +42,7 @@ local RULING = known[5]
 local MIXED = RULING and RULING ~= ARGV[3]
 if MIXED then FLAGS = RULING:match('(%a*)$') end
 local LEAST_LOADED = FLAGS:find('l')
+local SPACED = ARGV[3]:find('s') and true -- of whoever makes the offer
 
 -- All instants are of the fleet's own clock: this server's, less the steps that it has made. It has stepped
 -- back if it reads less than it did, or than a process knows by its own clock that it must; and ahead, if for

@@ -1,5 +1,7 @@
 -- Stands before the scripts that let go of leases: their process no longer keeps them.
 
+local FIRST_WAIT, LONGEST_WAIT = 60000, 7200000 -- ms from one trial of a limit to the next
+
 local function set_end(key, row, ends)
   row.ends = ends
   call('ZADD', K.agenda, ends, 'lease:' .. key)
@@ -13,21 +15,42 @@ local function loosen(key, row, state, ends)
   set_end(key, row, ends)
 end
 
+-- It is known by now that the account bears so many jobs.
+local function note_limit(id, account, jobs, raised)
+  learned = learned or {}
+  learned[#learned + 1] = {id, jobs, account.capacity, raised}
+end
+
+-- The account took the job: if this lease is a probe or a trial, it went well.
+local function accept(key, row, account)
+  row.accepted, row.declined = true, nil
+  if not account then return end
+  local id, limit = row.account, account.limit
+  if limit and limit.trial == key then
+    local jobs = limit.jobs + 1
+    account.limit = jobs < account.capacity and {jobs = jobs, next_at = now + FIRST_WAIT, wait = FIRST_WAIT} or nil
+    note_limit(id, account, jobs, 1)
+    retime(id, account)
+    write(K.accounts, id, account)
+  end
+  conclude(id, account, key, true)
+end
+
 -- Answer "bound", "over" or "taken".
 local function bind(key, row, job, ends)
   local other = call('HGET', K.jobs, job)
   if other and other ~= key or row.job and row.job ~= job then return 'taken' end
   if remembers(K.early, job) then
     call('ZREM', K.early, job)
-    row.adverse, row.job = nil, job
+    row.job = job
+    accept(key, row, read(K.accounts, row.account))
     finish(key, row)
     return 'over'
   end
   call('HSET', K.jobs, job, key)
   row.job, row.missed = job, nil
   loosen(key, row, 'bound', ends)
+  accept(key, row, read(K.accounts, row.account))
   write(K.rows, key, row)
-  local account = read(K.accounts, row.account)
-  if account then conclude(row.account, account, key, true) end
   return 'bound'
 end

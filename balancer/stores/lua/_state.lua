@@ -3,6 +3,7 @@
 local version, closed -- of the table in force, and until when nothing is granted: nil if there is none
 local expired = {}
 local touched = {} -- accounts that have room, and may not have had it before this call
+local learned -- {account, limit, capacity, 1 if raised} of each limit that is another since this call
 local seekers = {} -- owners who came into the line, and have not looked at all accounts yet
 
 -- An optional text travels as "=text", and as "" if there is none.
@@ -29,6 +30,18 @@ local function in_flight(id)
   return call('ZLEXCOUNT', K.held, '[' .. start .. ':', '(' .. start .. ';')
 end
 
+-- Jobs that count against the account's bound.
+local function running(id, account)
+  return in_flight(id) + account.external
+end
+
+-- How many may run for this decision; `most` is what a job asks for that replaces the capacity. See limits.py.
+local function bound(account, most)
+  local limit = account.limit
+  if not limit then return most or account.capacity end
+  return math.min(most or account.capacity, limit.jobs + (limit.due and not most and 1 or 0))
+end
+
 -- A number that is higher than the last one, also after the data was lost.
 local function higher(last)
   return math.max((tonumber(last) or 0) + 1, now)
@@ -44,8 +57,18 @@ local function blocked(account, scope)
   return false
 end
 
--- K.room holds the usable accounts by score: those with room by how much runs on them, BAND higher
--- those that are full, 2 * BAND higher those that a pause blocks.
+-- Note when something about the account changes by itself: a trial is due, or it may be granted on again.
+local function retime(id, account)
+  local limit, at = account.limit, account.spaced or math.huge
+  if limit and not limit.due and not limit.trial then at = math.min(at, limit.next_at) end
+  if at < math.huge then return call('ZADD', K.agenda, at, 'account:' .. id) end
+  call('ZREM', K.agenda, 'account:' .. id)
+end
+
+-- K.room holds the usable accounts by score: those with room by how much runs on them, BAND higher those that
+-- are full, 2 * BAND higher those that a pause blocks. By the score it can be told whom a job with max_jobs of
+-- its own fits; so those that have room for a trial only stand BAND lower (unless they go by load), and those
+-- that are full by a limit, or were granted on just now, half a BAND higher.
 local function refile(id, account)
   local live = in_flight(id)
   if not account.broken and not account.draining then
@@ -53,10 +76,11 @@ local function refile(id, account)
     local score = LEAST_LOADED and runs / account.capacity or runs
     if account.pauses and blocked(account) then
       score = score + 2 * BAND
-    elseif runs >= account.capacity then
-      score = score + BAND
+    elseif account.spaced or runs >= bound(account) then
+      score = score + ((account.spaced or account.limit) and 1.5 or 1) * BAND
     else
       touched[id] = true
+      if account.limit and runs >= account.limit.jobs and not LEAST_LOADED then score = score - BAND end
     end
     call('ZADD', K.room, score, id)
     return
@@ -67,6 +91,7 @@ local function refile(id, account)
       if pause.cooling then return end
     end
     call('HDEL', K.accounts, id)
+    call('ZREM', K.agenda, 'account:' .. id)
   end
 end
 
@@ -88,22 +113,43 @@ local function conclude(id, account, key, well)
   refile(id, account)
 end
 
+-- If the lease `key` is a trial, it has ended without an answer to its question; another comes later.
+local function end_trial(id, account, key)
+  local limit = account.limit
+  if not limit or limit.trial ~= key then return end
+  limit.trial, limit.next_at = nil, now + limit.wait
+  retime(id, account)
+  write(K.accounts, id, account)
+end
+
+-- Leave the account alone until then; nil: no longer.
+local function space(id, account, ends)
+  account.spaced = ends
+  retime(id, account)
+  write(K.accounts, id, account)
+end
+
 -- `key` takes a slot: a lease, or the reservation of an owner.
-local function occupy(id, account, key, scope)
+local function occupy(id, account, key, scope, spacing)
   call('ZADD', K.held, 0, member(id, key))
-  if account.pauses then
-    for _, pause in ipairs(account.pauses) do
-      if not scope or not pause.scope or pause.scope == scope then pause.probe = key end
-    end
+  for _, pause in ipairs(account.pauses or {}) do
+    if not scope or not pause.scope or pause.scope == scope then pause.probe = key end
+  end
+  if spacing then
+    space(id, account, now + spacing)
+  elseif account.pauses or account.limit then
     write(K.accounts, id, account)
   end
   refile(id, account)
 end
 
-local function vacate(id, key, well)
+local function vacate(id, key, well, spaced)
   call('ZREM', K.held, member(id, key))
   local account = read(K.accounts, id)
-  if account then conclude(id, account, key, well) end
+  if not account then return end
+  if spaced then space(id, account) end
+  end_trial(id, account, key)
+  conclude(id, account, key, well)
 end
 
 local function owner_of(key)

@@ -19,9 +19,12 @@ local function gone(key, row)
   }
 end
 
+-- The score holds both exactly: places stay below PRIORITY until 2109, and 1000 * PRIORITY below 2^53.
+local PRIORITY = 4398046511104 -- 2^42
+
 local function stand_in_line(name, owner)
   if owner.wants and not owner.offer then
-    call('ZADD', K.line, owner.place, name)
+    call('ZADD', K.line, owner.place - (owner.priority or 0) * PRIORITY, name)
     seekers[name] = true
   end
 end
@@ -39,10 +42,10 @@ end
 
 local function end_offer(name, owner)
   if not owner.offer then return end
-  local id = owner.offer
+  local id, spaced = owner.offer, owner.spaced
   call('ZREM', K.agenda, offer_name(name, owner))
-  owner.offer, owner.offer_place = nil, nil
-  vacate(id, name .. '-offer', false)
+  owner.offer, owner.offer_place, owner.spaced = nil, nil, nil
+  vacate(id, name .. '-offer', false, spaced)
 end
 
 -- -- what ends by itself -------------------------------------------------------------------------
@@ -71,6 +74,15 @@ local function settle()
       if pause.scope == scope then pause.cooling = nil end
     end
     write(K.accounts, id, account)
+    refile(id, account)
+  end
+
+  function ends.account(id)
+    local account = read(K.accounts, id)
+    if not account then return call('ZREM', K.agenda, 'account:' .. id) end
+    local limit = account.limit
+    if limit and not limit.trial and limit.next_at <= now then limit.due = true end
+    space(id, account, account.spaced and account.spaced > now and account.spaced or nil)
     refile(id, account)
   end
 
@@ -174,6 +186,12 @@ local function repair()
         if pause.cooling then call('ZADD', K.agenda, pause.ends, pause_name(id, pause.scope)) end
         if pause.probe and call('HEXISTS', K.rows, pause.probe) == 0 then pause.probe = nil end
       end
+      local limit = account.limit
+      if limit then
+        if limit.trial and call('HEXISTS', K.rows, limit.trial) == 0 then limit.trial = nil end
+        limit.next_at = math.min(limit.next_at, now + limit.wait)
+      end
+      retime(id, account)
       write(K.accounts, id, account)
       refile(id, account)
     end
@@ -182,7 +200,7 @@ local function repair()
   for i = 1, #owners, 2 do
     local name, owner = owners[i], owners[i + 1] ~= '' and cjson.decode(owners[i + 1])
     if owner then
-      owner.offer, owner.offer_place = nil, nil
+      owner.offer, owner.offer_place, owner.spaced = nil, nil, nil
       call('ZADD', K.agenda, now + (owner.ttl or LEASE_TTL), 'owner:' .. name)
       stand_in_line(name, owner)
       write(K.owners, name, owner)
@@ -284,7 +302,7 @@ end
 
 -- -- the way out ---------------------------------------------------------------------------------
 
--- Offer free slots to waiting processes, the oldest first.
+-- Offer free slots to waiting processes, in the order of the line.
 local function offer()
   if closed or not next(touched) and not next(seekers) then return end
   if call('ZCARD', K.line) == 1 then return end -- the placeholder
@@ -295,11 +313,11 @@ local function offer()
   end
 
   local function reserve(name, owner, id)
-    owner.offer, owner.offer_place = id, next_place()
+    owner.offer, owner.offer_place, owner.spaced = id, next_place(), SPACED
     write(K.owners, name, owner)
     call('ZREM', K.line, name)
     call('ZADD', K.agenda, now + 1000, offer_name(name, owner))
-    occupy(id, read(K.accounts, id), name .. '-offer')
+    occupy(id, read(K.accounts, id), name .. '-offer', nil, SPACED and 1000)
     call('PUBLISH', K.rows:sub(1, -5) .. 'offers:' .. name, id)
   end
 
@@ -349,5 +367,6 @@ local function leave(result)
     result or cjson.null,
     now,
     MIXED and RULING or nil,
+    learned,
   })
 end

@@ -8,7 +8,8 @@ local function straight()
   if not row or row.state ~= 'held' or row.adverse then return end
   local id = row.account
   local account = cjson.decode(call('HGET', K.accounts, id) or 'false')
-  if not account or account.pauses or account.broken or account.draining then return end
+  if not account or account.pauses or account.limit or account.spaced then return end
+  if account.broken or account.draining then return end
   local first = call('ZRANGE', K.line, 0, 0)[1] -- the placeholder, if nobody is in line
   if not first then return end
   local of_account = #id .. ':' .. id
@@ -18,7 +19,7 @@ local function straight()
   if first ~= '' and runs < account.capacity then
     -- Other cases are those in which not this one alone, or not just this slot, may be offered.
     heir = runs + 1 == account.capacity and cjson.decode(call('HGET', K.owners, first) or 'false')
-    if not heir or heir.wants ~= 'any' then return end
+    if not heir or heir.wants ~= 'any' or SPACED then return end
   end
   local version, due, loose = calm()
   if not version then return end

@@ -20,7 +20,7 @@ local function with_room(key, me)
   local rank = math.floor(ARGV[7] * count)
   local id = call('ZRANGE', K.room, rank, rank)[1]
   local account = cjson.decode(call('HGET', K.accounts, id) or 'false')
-  if not account or account.pauses or not put_down(key, id) then return end
+  if not account or account.pauses or account.limit or not put_down(key, id) then return end
   local of_account = #id .. ':' .. id
   local live = call('ZLEXCOUNT', K.held, '[' .. of_account .. ':', '(' .. of_account .. ';')
   local runs = live + account.external
@@ -33,10 +33,11 @@ end
 local function as_offered(key, text)
   local me, then_wants = cjson.decode(text), ARGV[12]
   local id = me.offer
-  if not id or me.wants ~= 'any' or then_wants ~= '' and then_wants ~= '[]' then return end
+  if not id or me.wants ~= 'any' or me.priority or then_wants ~= '' and then_wants ~= '[]' then return end
   local account = cjson.decode(call('HGET', K.accounts, id) or 'false')
   local score = call('ZSCORE', K.room, id)
-  if not account or account.pauses or call('ZCOUNT', K.room, '-inf', '(' .. BAND) > 0 then return end
+  if not account or account.pauses or account.limit or account.spaced then return end
+  if call('ZCOUNT', K.room, '-inf', '(' .. BAND) > 0 then return end
   if not score or score - BAND ~= (LEAST_LOADED and 1 or account.capacity) or not put_down(key, id) then return end
   call('ZREM', K.held, #id .. ':' .. id .. ':' .. OWNER .. '-offer')
   call('ZREM', K.agenda, ('offer:%016d:%s'):format(me.offer_place, OWNER))
@@ -54,7 +55,7 @@ end
 
 local function straight()
   local key, offered = ARGV[6], ARGV[11] == '1'
-  if ARGV[8] .. ARGV[9] .. ARGV[14] ~= '' then return end
+  if ARGV[8] .. ARGV[9] .. ARGV[14] .. ARGV[15] ~= '' then return end
   if not offered and (ARGV[12] .. ARGV[13] ~= '' or LEAST_LOADED) then return end
   if call('ZSCORE', K.tombs, key) then return end
   local version, due, loose, me = calm()

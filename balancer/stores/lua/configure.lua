@@ -6,7 +6,12 @@
 
 local function put(id, capacity, broken, external)
   local account = read(K.accounts, id) or {external = external[id] or 0}
-  if account.broken and not broken then
+  local healed = account.broken and not broken
+  if healed or account.capacity ~= capacity then
+    account.limit = nil
+    retime(id, account)
+  end
+  if healed then
     for _, pause in ipairs(account.pauses or {}) do
       pause.cooling = nil
       call('ZREM', K.agenda, pause_name(id, pause.scope))

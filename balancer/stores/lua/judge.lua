@@ -6,17 +6,53 @@
 -- Answer  {1 if the lease is live, 1 if the account cools for it}
 
 local key, length, id = ARGV[6], tonumber(ARGV[10]), ARGV[14]
+local accepted, doubt = ARGV[7] == '1', ARGV[8] == '1'
+
+-- Jobs that are known to run beside that of the lease.
+local function jobs_beside(account)
+  local jobs, start = account.external, #id .. ':' .. id
+  for _, slot in ipairs(call('ZRANGEBYLEX', K.held, '[' .. start .. ':', '(' .. start .. ';')) do
+    local other = slot:sub(#start + 2)
+    local row = other ~= key and read(K.rows, other) -- what is reserved has none
+    if row and not row.declined and row.state ~= 'ambiguous' then jobs = jobs + 1 end
+  end
+  return jobs
+end
+
+-- Learn from a refusal how many jobs the account bears. Return whether it is only full, and need not cool.
+local function learn(account)
+  local limit = account.limit or {jobs = account.capacity, wait = FIRST_WAIT}
+  local others, was = jobs_beside(account), limit.jobs
+  if limit.trial == key then
+    limit.trial, limit.wait = nil, math.min(LONGEST_WAIT, 2 * limit.wait)
+  elseif others > 0 then
+    limit.jobs = math.min(others, was)
+  end
+  if limit.jobs < account.capacity then
+    limit.due, limit.next_at = nil, now + limit.wait
+    account.limit = limit
+    retime(id, account)
+    write(K.accounts, id, account)
+    refile(id, account)
+  end
+  if limit.jobs < was then note_limit(id, account, limit.jobs, 0) end
+  return others > 0
+end
+
 enter()
 local row, account = read(K.rows, key), read(K.accounts, id)
+local only_full = ARGV[16] == '1' and account and not (row and row.accepted) and learn(account)
 if row then
-  if ARGV[7] == '1' and account then conclude(id, account, key, true) end
-  if ARGV[8] == '1' and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
+  if accepted then accept(key, row, account) elseif account then end_trial(id, account, key) end
+  if doubt and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
+  if not accepted and not doubt then row.declined = not row.accepted or nil end
   if ARGV[9] == '1' then row.adverse = true end
   write(K.rows, key, row)
 end
-if length and account then
+local cools = length and account and not (only_full and ARGV[15] == '')
+if cools then
   cool(id, account, {
     scope = optional(ARGV[11]), ends = now + length, reason = ARGV[12], worth_waiting = ARGV[13] == '1',
   })
 end
-return leave({row and 1 or 0, length and account and 1 or 0})
+return leave({row and 1 or 0, cools and 1 or 0})

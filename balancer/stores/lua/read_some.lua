@@ -2,8 +2,8 @@
 --
 -- ARGV  6 JSON list of ids
 -- Answer  {now, leases on them, the accounts, their descriptions, {id = reserved slots}, how many leases are
---          bound or ambiguous, ms to the first end of one of those or of a cooldown or -1, ms for which
---          nothing is granted or -1}
+--          bound or ambiguous, ms to the first that ends of those and of cooldowns, or that changes of
+--          an account, or -1, ms for which nothing is granted or -1}
 
 local rows, accounts, described, offers = {}, {}, {}, {}
 
@@ -28,7 +28,7 @@ for _, id in ipairs(cjson.decode(ARGV[6])) do
 end
 local first = -1
 for _, entry in ipairs(call('ZRANGEBYSCORE', K.agenda, '-inf', '(inf', 'LIMIT', 0, BATCH)) do
-  if entry:find('^lease:') or entry:find('^pause:') then
+  if entry:find('^lease:') or entry:find('^pause:') or entry:find('^account:') then
     first = math.max(0, call('ZSCORE', K.agenda, entry) - now)
     break
   end

@@ -1,6 +1,7 @@
 -- Bring back held leases that are not known any more, even over capacity.
 --
--- ARGV  6 JSON list of {key, account, age in ms, "=label", "=scope", adverse}
+-- ARGV  6 JSON list of {key, account, age in ms, "=label", "=scope", adverse, accepted,
+--       declined}
 -- Answer  the keys that have a tombstone
 
 mend()
@@ -15,6 +16,7 @@ for _, item in ipairs(cjson.decode(ARGV[6])) do
     write(K.rows, key, {
       account = id, state = 'held', since = now - item[3], process = ARGV[2],
       label = optional(item[4]), scope = optional(item[5]), adverse = item[6] or nil,
+      accepted = item[7] or nil, declined = item[8] or nil,
     })
     call('ZADD', K.owned, 0, key)
     call('ZADD', K.held, 0, member(id, key))

@@ -10,7 +10,8 @@ if not account then return leave() end
 for _, pause in ipairs(account.pauses or {}) do
   call('ZREM', K.agenda, pause_name(id, pause.scope))
 end
-account.pauses = nil
+account.pauses, account.limit = nil, nil
+retime(id, account)
 write(K.accounts, id, account)
 refile(id, account)
 return leave(1)

@@ -1,8 +1,8 @@
 -- Grant a lease.
 --
 -- ARGV  6 key   7 draw in [0, 1)   8 max_jobs or ""   9 "=scope" or ""   10 "=label" or ""
---       11 "1": use what is reserved for this owner   12 wants once granted   13 wants if not granted
---       14 JSON list of accounts in random order, or ""
+--       11 "1": use what is reserved for this owner   12 wants once granted   13 those if not
+--       14 JSON list of accounts in random order, or ""   15 ms for which this leaves its account alone, or ""
 -- Answer  id of the account, or nil; 0 if there is none, but waiting may help
 
 local key, draw, max_jobs = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -24,14 +24,13 @@ end
 -- One that meets the constraints.
 local function one_of(ids)
   local function fits(id, account)
-    if account.broken or account.draining or blocked(account, scope) then return false end
-    local most = account.capacity
-    if max_jobs then most = FLAGS:find('o') and math.min(max_jobs, most) or max_jobs end
-    return in_flight(id) + account.external < most
+    if account.broken or account.draining or account.spaced or blocked(account, scope) then return false end
+    local most = max_jobs and FLAGS:find('o') and math.min(max_jobs, account.capacity) or max_jobs
+    return running(id, account) < bound(account, most)
   end
 
   local function load_of(id, account)
-    return (in_flight(id) + account.external) / account.capacity
+    return running(id, account) / account.capacity
   end
 
   -- The first that fits, or the first of the least loaded that do.
@@ -71,12 +70,13 @@ local function one_of(ids)
 
   -- By rank, as the score is what runs on an account: nobody is looked at but who is chosen.
   local function any_by_count()
-    local room = count('-inf', BAND)
-    local below = max_jobs and math.min(room, count('-inf', max_jobs)) or room
-    local full = max_jobs and not FLAGS:find('o') and count(BAND, BAND + max_jobs) or 0
+    local room, trials = count('-inf', BAND), max_jobs and count('-inf', 0) or 0
+    local most = max_jobs and math.min(max_jobs, BAND / 2)
+    local below = max_jobs and count(0, most) or room
+    local full = max_jobs and not FLAGS:find('o') and count(BAND, BAND + most) or 0
     local others = blocked_but_fit()
     local index = math.floor(draw * (below + full + #others))
-    if index < below then return at(index) end
+    if index < below then return at(trials + index) end
     if index < below + full then return at(room + index - below) end
     return others[index - below - full + 1]
   end
@@ -124,11 +124,13 @@ local function grant()
   if ids or scope or max_jobs then id = one_of(ids) else id = any() end
   if not id then return nil, hope(ids) end
   local account = read(K.accounts, id)
+  local limit = account.limit
+  if limit and limit.due and running(id, account) >= limit.jobs then limit.trial, limit.due = key, nil end
   write(K.rows, key, {
     account = id, state = 'held', since = now, process = ARGV[2], scope = scope, label = label,
   })
   call('ZADD', K.owned, 0, key)
-  occupy(id, account, key, scope)
+  occupy(id, account, key, scope, tonumber(ARGV[15]))
   return id
 end
 

@@ -1,6 +1,6 @@
 -- Say what this process waits for; its place in line stays.
 --
--- ARGV  6 wants
+-- ARGV  6 wants, with their priority
 -- Answer  nil
 
 local me = enter()

@@ -47,8 +47,11 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _wants(wants: ops.Wanted | None) -> str:
-    return "" if wants is None else _json(list(wants))
+def _wants(wants: ops.Wanted | None, priority: int) -> str:
+    if wants is None:
+        return ""
+    bounded = max(-ops.MOST_PRIORITY, min(priority, ops.MOST_PRIORITY))
+    return f"{bounded or ''}{_json(list(wants))}"
 
 
 def text(value: Any) -> str:
@@ -96,9 +99,10 @@ def _take(op: ops.Acquire) -> Args:
         _optional(op.scope),
         _optional(op.label),
         _flag(op.offered),
-        _wants(op.then_wants),
-        _wants(op.else_wants),
+        _wants(op.then_wants, op.then_priority),
+        _wants(op.else_wants, op.else_priority),
         "" if op.accounts is None else _json(op.accounts),
+        milliseconds(op.spacing) or "",
     )
 
 
@@ -138,7 +142,16 @@ def _apply(op: ops.Apply) -> Args:
 
 def _register(op: ops.Register) -> Args:
     rows = [
-        (row.key, row.account, milliseconds(row.age), _optional(row.label), _optional(row.scope), row.adverse)
+        (
+            row.key,
+            row.account,
+            milliseconds(row.age),
+            _optional(row.label),
+            _optional(row.scope),
+            row.adverse,
+            row.accepted,
+            row.declined,
+        )
         for row in op.rows
     ]
     return (_json(rows),)
@@ -193,6 +206,9 @@ def _state(result: Any, version: int) -> ops.State:
         cooldowns=tuple(
             _pause(id, pause, now) for id, record in records for pause in record.get("pauses", ())
         ),
+        restrictions=tuple(
+            _restriction(id, record, now) for id, record in records if "limit" in record or "spaced" in record
+        ),
         external=json.loads(external) if external else {},
         owners={key.rpartition("-")[0]: row["process"] for key, row in leases},
         done={job: _seconds(now - float(at)) for job, at in _pairs(past)},
@@ -227,6 +243,8 @@ def _row(key: str, row: dict[str, Any], now: int) -> ops.LeaseState:
         state_age=_seconds(now - row["state_since"]) if loose else 0.0,
         expires_in=_seconds(row["ends"] - now) if loose else None,
         adverse=row.get("adverse", False),
+        accepted=row.get("accepted", False),
+        declined=row.get("declined", False),
         missed=row.get("missed", 0),
     )
 
@@ -240,6 +258,22 @@ def _pause(id: str, pause: dict[str, Any], now: int) -> ops.CooldownState:
         reason=pause["reason"],
         worth_waiting=pause["worth_waiting"],
         probe=pause.get("probe"),
+    )
+
+
+def _restriction(id: str, record: dict[str, Any], now: int) -> ops.RestrictionState:
+    limit, spaced = record.get("limit"), record.get("spaced")
+    spaced_for = None if spaced is None else _seconds(spaced - now)
+    if limit is None:
+        return ops.RestrictionState(account=id, spaced_for=spaced_for)
+    return ops.RestrictionState(
+        account=id,
+        jobs=limit["jobs"],
+        next_trial_in=_seconds(limit["next_at"] - now),
+        wait=_seconds(limit["wait"]),
+        trial=limit.get("trial"),
+        due=limit.get("due", False),
+        spaced_for=spaced_for,
     )
 
 
@@ -296,7 +330,7 @@ FORMS: dict[type, Form] = {
     ops.ReadSome: _form("read_some", lambda op: (_json(op.accounts),), lambda result: result, **_ALL),
     ops.Heartbeat: _form("beat", lambda _: (), _beaten),
     ops.Register: _form("register", _register, _keys, parts=("_memory",)),
-    ops.SetWanted: _form("wait", lambda op: (_wants(op.wants),), _nothing, parts=("_wants",)),
+    ops.SetWanted: _form("wait", lambda op: (_wants(op.wants, op.priority),), _nothing, parts=("_wants",)),
 }
 
 
@@ -313,9 +347,16 @@ def _ruling(constants: str) -> dict[str, Any]:
     }
 
 
+def _learned(changes: Any) -> tuple[ops.LimitChange, ...]:
+    return tuple(
+        ops.LimitChange(id, limit, capacity, bool(raised)) for id, limit, capacity, raised in changes
+    )
+
+
 def reply(operation: Operation, answer: bytes | str) -> tuple[ops.Reply, int]:
     """Return what a script's answer says, and what the store's clock read, in ms."""
-    version, due, loose, expired, result, now, *ruling = _read(text(answer))[0]
+    version, due, loose, expired, result, now, *told = _read(text(answer))[0]
+    ruling, learned = (*told, None, None)[:2] if told else (None, None)
     kind = type(operation)
     if kind is ops.ReadAll:
         meant: Any = _state(result, version)
@@ -332,7 +373,8 @@ def reply(operation: Operation, answer: bytes | str) -> tuple[ops.Reply, int]:
         None if loose < 0 else _seconds(loose),
         tuple(gone for row in expired if (gone := _gone(row))) if expired else (),
         True if kind is ops.Acquire and result == 0 else None,
-        ruling=_ruling(ruling[0]) if ruling else None,
+        _learned(learned) if learned else (),
+        _ruling(ruling) if ruling else None,
     )
     return said, now
 
@@ -395,7 +437,9 @@ class Head:
         base = base_of(settings.namespace)
         names = KEYS[: script.keys]
         ttls = (settings.lease_ttl, settings.job_ttl, settings.ambiguous_ttl)
-        flags = "l" * (settings.strategy == "least_loaded") + "o" * settings.lower_only
+        flags = (
+            "l" * (settings.strategy == "least_loaded") + "o" * settings.lower_only + "s" * settings.spaced
+        )
         constants = " ".join([*(str(milliseconds(ttl)) for ttl in ttls), flags])
         rest = [len(names), *(base + name for name in names), owner.name, owner.host_pid, constants]
         self.script = script
