@@ -16,7 +16,7 @@ def made():
         for call in ast.walk(ast.parse(file.read_text("utf-8"))):
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
                 continue
-            if call.func.attr not in ("note", "emit") or len(call.args) != 2:
+            if call.func.attr not in ("note", "_note", "emit") or len(call.args) != 2:
                 continue
             if not all(isinstance(arg, ast.Constant) for arg in call.args):
                 continue
