@@ -12,6 +12,7 @@ import pytest
 from stepping import SteppedLoop
 
 from balancer import AccountPool, AcquireTimeout, AsyncAccountPool, NoAccounts
+from balancer.engine import reports
 
 EXHAUSTED = (412, {}, '{"error": "Not enough credits"}')
 BROKEN = (596, {}, '{"error": "session"}')
@@ -258,3 +259,22 @@ def test_callers_who_run_out_of_time_cost_alike_however_many_accounts_there_are(
 
 async def _waited(acquiring):
     return await acquiring
+
+
+def test_stats_of_many_accounts_are_made_outside_the_lock(monkeypatch):
+    """Others wait for the numbers to be read, and not for the objects that people are given."""
+    pool = AccountPool("x", source={f"a{number}": 3 for number in range(500)}, reconcile_every=None)
+    pool.stats()
+    pool.cool("a7", 60, "by hand")
+    store, inside = pool._core.store, []
+    usual = reports.AccountStats
+
+    def made(**fields):
+        inside.append(store.is_inside())
+        return usual(**fields)
+
+    monkeypatch.setattr(reports, "AccountStats", made)
+    accounts = pool.stats().accounts
+    assert (len(inside), sum(inside)) == (500, 1)
+    assert list(accounts) == [f"a{number}" for number in range(500)]
+    assert accounts["a7"].state == "cooldown"

@@ -8,7 +8,7 @@ from itertools import islice
 
 from balancer.engine.pool_core import PoolCore
 from balancer.errors import AcquireTimeout, NoAccounts
-from balancer.models import AccountStats, FrozenDict, Holder, PoolStats
+from balancer.models import Account, AccountStats, FrozenDict, Holder, PoolStats
 from balancer.request import AcquireRequest
 from balancer.rules.ledger import Ledger
 from balancer.rules.records import AccountState, LeaseRecord, SlotRequest
@@ -100,10 +100,24 @@ def explain(core: PoolCore, request: AcquireRequest) -> Flow[dict[str, str]]:
 def stats(core: PoolCore, *, patient: bool = True) -> Flow[PoolStats]:
     """Return a pool's numbers at one moment. ``patient``: a store that is away is asked again for a while."""
 
-    def look(ledger: Ledger) -> list[AccountStats]:
-        return [_account(core, each) for each in ledger.account_states.values()]
+    def look(ledger: Ledger) -> tuple[list[str], list[AccountStats], Numbers]:
+        # All of one moment, so under the lock; but of most accounts four numbers say all, and the objects
+        # that people get are made of them later.
+        states = ledger.account_states.values()
+        plain = [each for each in states if each.plain and not each.draining and not each.account.broken]
+        found = set(plain) if len(plain) < len(states) else None
+        others = [] if found is None else [each for each in states if each not in found]
+        numbers = (
+            [each.account for each in plain],
+            [len(each.held) for each in plain],
+            [each.external for each in plain],
+            [each.left for each in plain],
+        )
+        return list(ledger.account_states), [_account(core, each) for each in others], numbers
 
-    accounts = yield from result_of(core.store.inspect(look, patient=patient))
+    order, others, numbers = yield from result_of(core.store.inspect(look, patient=patient))
+    made = {each.id: each for each in (*map(_plain_account, *numbers), *others)}
+    accounts = [made[id] for id in order]
     configuration, totals = core.refresher.configuration, core.store.totals
     now = core.now()
     age = configuration.age(now)
@@ -139,6 +153,23 @@ def holders(core: PoolCore) -> Flow[tuple[Holder, ...]]:
         return [_holder(core, record, now) for record in ledger.records.values()]
 
     return tuple((yield from result_of(core.store.inspect(look))))
+
+
+Numbers = tuple[list[Account], list[int], list[int], list[int]]
+"""Of one account after the other: itself, its leases, jobs of others on it, and how many more it takes."""
+
+
+def _plain_account(account: Account, in_flight: int, external: int, left: int) -> AccountStats:
+    """Return the numbers of an account that nothing but its capacity bounds."""
+    return AccountStats(
+        id=account.id,
+        capacity=account.capacity,
+        in_flight=in_flight,
+        external=external,
+        free=max(0, left),
+        state="ready" if left > 0 else "full",
+        reason=account.note,
+    )
 
 
 def _account(core: PoolCore, account_state: AccountState) -> AccountStats:
