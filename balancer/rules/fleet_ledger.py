@@ -541,7 +541,7 @@ class FleetLedger:
     def _finish(self, record: LeaseRecord, by: str) -> None:
         """End a lease because somebody says that the job is over."""
         self._bar(str(record.key), by)
-        for job_id in record.running_jobs:
+        for job_id in () if record.job_id is None else record.running_jobs:
             self._note_job(job_id, "done")
         self.ledger.end(record, self.now, released=True)
 

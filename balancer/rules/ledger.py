@@ -477,10 +477,11 @@ class Ledger:
         record.state = ENDED
         del self.records[record.key], account_state.held[record.key]
         account_state.left += 1
-        for job_id in record.running_jobs:
-            self.jobs.pop(job_id, None)
-            if released:
-                self.done[job_id] = now
+        if record.job_id is not None:
+            for job_id in record.running_jobs:
+                self.jobs.pop(job_id, None)
+                if released:
+                    self.done[job_id] = now
         if record.end is not None:
             self.timers.drop(record)
             self.detached_since.drop(record)

@@ -158,11 +158,11 @@ class SharedStore(Store):
                 ask=self._ask_as_worker,
                 flush=flush,
             ),
+            held=self.held,
+            wait_queue=self.wait_queue,
             send=self._send,
             collect=self.collect,
             tell_wanted=self._tell_wanted,
-            waits=lambda: bool(self.wait_queue.waiters),
-            holds=lambda: bool(self.held.held),
         )
         self.fleet = FleetTasks(
             call=self.client.call,
@@ -267,7 +267,8 @@ class SharedStore(Store):
         with self.lock:
             self.held.add(record, self._account_state(reply.result.account))
         self.outbox.ensure_running()
-        self.flush()
+        if self.events or self.to_wake or self.dead_waiters:
+            self.flush()
         return True
 
     def _give_up(self, record: LeaseRecord) -> None:
@@ -347,7 +348,9 @@ class SharedStore(Store):
 
     def _release(self, release: Release) -> Flow[bool]:
         try:
-            self._forget_first(release)
+            if release.key is not None:
+                with self.lock:  # first: what is being ended is neither kept alive nor registered again
+                    self.held.forget(release.key)
             gone = yield from self.client.ask(release)
         except StoreUnavailable:
             return self._release_later(release)
@@ -362,23 +365,19 @@ class SharedStore(Store):
             return False
         release = Release(str(record.key))
         try:
-            self._forget_first(release)
+            with self.lock:  # first: what is being ended is neither kept alive nor registered again
+                self.held.forget(record.key)
             reply = self.backend.call(release, AT_LEAST)
             if self.client.take_in(reply):
                 drive(self._catch_up())
-            self.flush()
+            if self.events or self.to_wake or self.dead_waiters:
+                self.flush()
         except StoreUnavailable:
             return self._release_later(release)
         except BaseException:
             self._release_later(release)
             raise
         return self._on_released(release, reply.result)
-
-    def _forget_first(self, release: Release) -> None:
-        # What is being ended is neither kept alive nor registered again.
-        if release.key is not None:
-            with self.lock:
-                self.held.forget(release.key)
 
     def _on_released(self, release: Release, gone: EndedLease | None) -> bool:
         if gone is None:

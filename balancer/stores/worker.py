@@ -18,8 +18,10 @@ from balancer.errors import BalancerError
 from balancer.rules.operations import Backend, Operation
 from balancer.rules.records import LeaseRecord
 from balancer.stores.heartbeat import Heart
+from balancer.stores.held_leases import HeldLeases
 from balancer.stores.offers import Offers
 from balancer.stores.outbox import Outbox
+from balancer.waiting.queue import WaitQueue
 
 _LINGER = 5.0
 """Seconds without need after which the thread ends: starting it for each lease would cost more."""
@@ -40,11 +42,11 @@ class Worker:
         outbox: What it is asked for.
         heart: Says that the process lives.
         offers: Hands what is offered to those who wait.
+        held: What it has to keep alive.
+        wait_queue: For whom it has to listen.
         send: Carries out an operation from the outbox; its lease may have to be brought back for it.
         collect: Puts what ends abandoned leases into the outbox.
         tell_wanted: Tells the store what this process waits for.
-        waits: Whether anybody waits.
-        holds: Whether any lease is out that is not detached.
     """
 
     def __init__(
@@ -54,15 +56,15 @@ class Worker:
         heart: Heart,
         offers: Offers,
         *,
+        held: HeldLeases,
+        wait_queue: WaitQueue,
         send: Callable[[Operation, LeaseRecord | None], None],
         collect: Callable[[], None],
         tell_wanted: Callable[[], None],
-        waits: Callable[[], bool],
-        holds: Callable[[], bool],
     ) -> None:
         self._backend, self._outbox, self._heart, self._offers = backend, outbox, heart, offers
+        self._held, self._wait_queue = held, wait_queue
         self._send, self._collect, self._tell_wanted = send, collect, tell_wanted
-        self._waits, self._holds = waits, holds
         self.thread: threading.Thread | None = None
         self.sending = threading.Lock()
         self._starting = threading.Lock()
@@ -77,21 +79,21 @@ class Worker:
     def _wake(self) -> None:
         if self.thread is not None:
             self._backend.poke()
-        elif self._outbox.queue or self._waits():
+        elif self._outbox.queue or self._wait_queue.waiters:
             self._start()
 
     def ensure_running(self) -> None:
         """See to it that the thread is up in time: somebody waits, or a lease is to be kept alive."""
         if self.thread is None and self._outbox.queue:
             self._start()  # an interruption may have left it lying
-        if self.thread is None and not (self._backend.beats or self._waits()):
+        if self.thread is None and not (self._backend.beats or self._wait_queue.waiters):
             return  # nobody needs one, and who will has it started
         self._needed_at = now = time.monotonic()
-        waits = self.thread is None or self._waits()
+        waits = self.thread is None or self._wait_queue.waiters
         if not waits and self._heart.due_at >= self._sleeps_until - _EARLY:
             return  # it runs, and is up in time
         self._offers.look_before(now)
-        if self.thread is None and (self._backend.beats or self._waits()):
+        if self.thread is None and (self._backend.beats or self._wait_queue.waiters):
             self._start()
         self.hasten()
 
@@ -112,13 +114,13 @@ class Worker:
             thread = self.thread
         if thread is not None and thread is not threading.current_thread():
             self._backend.poke()
-            if not self._holds() and not self._waits():
+            if not self._held.held and not self._wait_queue.waiters:
                 thread.join(_LAST_WORDS)
         self.close_when_idle()
 
     def close_when_idle(self) -> None:
         """Close the connections of a pool that is closed, once no lease depends on them any more."""
-        if self._closed and not self._holds():
+        if self._closed and not self._held.held:
             if self.thread is None:
                 self._backend.close()
             else:
@@ -198,13 +200,13 @@ class Worker:
     def _wake_at(self, now: float) -> float:
         # While leases are kept: they may have been dropped, and their finalizers call nobody.
         wake_at = (now if self._heart.needed else self._needed_at) + _LINGER
-        if self._waits():
+        if self._wait_queue.waiters:
             wake_at = self._offers.next_look(now)
         return min(self._heart.due_at, wake_at)
 
     def _needed(self) -> bool:
         now = time.monotonic()
-        if self._outbox.queue or self._waits() or self._heart.needed:
+        if self._outbox.queue or self._wait_queue.waiters or self._heart.needed:
             self._needed_at = now
             return True
         return not self._closed and now < self._needed_at + _LINGER
