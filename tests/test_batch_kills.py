@@ -32,12 +32,12 @@ class Desk:
 
     def __init__(self, folder, service, endpoint, shortest=1.0):
         self.folder, self.lines = folder, LINES
-        accounts = {f"{letter}@example.com": 8 for letter in "abcd"}
+        accounts = {f"{letter}@example.com": 8 if shortest < 5 else 16 for letter in "abcd"}
         self.fake = FakeUseapi({service: accounts}, job_seconds=(shortest, shortest + 1))
         self.output, self.journal = folder / "results.jsonl", folder / "results.jsonl.journal"
         prompts = folder / "prompts.jsonl"
         prompts.write_text("".join(f'{{"prompt": "p{n + 1}"}}\n' for n in range(LINES)), "utf-8")
-        files = [str(prompts), "-o", str(self.output), "--poll", str(shortest), "--resume"]
+        files = [str(prompts), "-o", str(self.output), "--poll", "0.5,1", "--resume"]
         self.command = [sys.executable, "-m", "balancer", "batch", service, endpoint, *files]
         self.env = {
             **os.environ,
@@ -97,7 +97,7 @@ class Desk:
 
 @pytest.mark.parametrize(
     ("service", "endpoint", "shortest"),
-    [("flowmusic", "music", 1.0), ("kling", "videos/text2video", 6.0)],
+    [("flowmusic", "music", 1.0), ("kling", "videos/text2video", 10.0)],
     ids=["plain", "replyRef"],
 )
 def test_a_batch_that_is_killed_again_and_again_pays_each_line_once(

@@ -28,7 +28,7 @@ _REASONS = ("error.message", "error", "errorDetails", "message", "reason")
 class JobState:
     """What is known of one job."""
 
-    __slots__ = ("account", "body", "endpoint", "error", "id", "outcome", "row", "wakes")
+    __slots__ = ("account", "body", "endpoint", "error", "id", "outcome", "row", "seen_at", "wakes")
 
     def __init__(
         self, row: Service, id: str | None, account: str | None, endpoint: str | None, body: Any = None
@@ -36,6 +36,8 @@ class JobState:
         self.row, self.id, self.account, self.endpoint, self.body = row, id, account, endpoint, body
         self.outcome: following.Outcome = "running"
         self.error: BalancerError | None = None
+        self.seen_at: float | None = None
+        """When it was last seen to run, by the clock of the machine."""
         self.wakes: list[Callable[[], None]] = []
 
     @property
