@@ -261,6 +261,21 @@ def test_a_line_that_is_turned_away_waits_for_its_turn(batch):
     assert batch.fake.audit().accepted == 4
 
 
+def test_a_service_that_cannot_be_reached_is_waited_for(batch):
+    """Its lines are not to blame: nothing was sent, and they are sent when it is back."""
+    batch.prompts(4)
+    with batch.desk.start(*batch.arguments, "--store", f"sqlite://{batch.folder}/slots.db") as process:
+        until(lambda: batch.fake.audit().accepted >= 3)
+        port = batch.fake._server.port
+        batch.fake.close()
+        time.sleep(1)
+        batch.desk.fake = again = FakeUseapi({"flowmusic": {A: 4}}, port=port, job_seconds=(0.1, 0.2)).start()
+        until(lambda: again.audit().accepted >= 1)
+        assert process.wait(timeout=60) in (0, 1)
+    assert len(batch.records()) == 4
+    assert "refused" not in {status for _, status in batch.statuses()}
+
+
 def test_ctrl_c_stops_sending_lets_jobs_run_on_and_says_how_to_resume(batch):
     """Exit code 130; the same command with ``--resume`` brings every result, each paid once."""
     batch.desk.close()

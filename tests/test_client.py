@@ -609,9 +609,13 @@ def test_no_secret_is_shown(fake, caplog):
         fake.fault("POST */music", cut="after")
         with pytest.raises(AmbiguousOutcome) as caught:
             client.submit("music", {"prompt": "x"}, timeout=5)
-        job = client.submit("music", {"prompt": "x"}, timeout=5)
+        fake.fault("POST */music", status=200, body={})
+        with pytest.raises(AmbiguousOutcome, match="names none") as unnamed:
+            client.submit("music", {"prompt": "x"}, timeout=20)
+        assert unnamed.value.response.request is None
+        job = client.submit("music", {"prompt": "x"}, timeout=20)
         job.result(timeout=10)
-        shown = f"{client!r} {client.api!r} {job!r} {caught.value!r} {vars(caught.value)} {caplog.text}"
+        shown = f"{client!r} {client._api!r} {job!r} {caught.value!r} {vars(caught.value)} {caplog.text}"
         error, chain = caught.value, ""
         while error is not None:
             chain += repr(error) + repr(vars(error))

@@ -44,6 +44,7 @@ from balancer.models import JobList, PoolStats
 from balancer.useapi.http_response import read
 from balancer.useapi.job_lists import listing
 from balancer.useapi.parsing import job_ids
+from balancer.useapi.verdicts import Verdict
 
 # A batch is of one piece with the client that it has for itself.
 # ruff: noqa: SLF001
@@ -51,7 +52,8 @@ from balancer.useapi.parsing import job_ids
 _TURNED_AWAY = (Unauthorized, SubscriptionRequired)
 """Errors of a call that was sent which prove that nothing was accepted, beside those of one line."""
 _MOST_TRIES = 10
-"""How often a line may be turned away before it counts as refused."""
+"""How often a line may be turned away before it counts as refused, and the network be away in a row."""
+_LONGEST_PAUSE = 30.0
 _PATIENCE = 60.0
 """Seconds for which a list that cannot be read is asked for again for the sake of lines in doubt."""
 
@@ -119,6 +121,7 @@ class Batch:
         self._failures = 0
         self._ended_now = 0
         self._line_free, self._sends = True, 0
+        self._outages, self._resume_at = 0, 0.0
         self._began = time.monotonic()
         self._sent_here: set[int] = set()
         self._grace = max(doubts.GRACE, client._poller.first / 2)
@@ -188,7 +191,7 @@ class Batch:
         """Have the next line stand in line, if it can be. False: there is nothing left to wait for."""
         if self._stopping:
             crew.leave()
-        elif self._line_free and self._waiting:
+        elif self._line_free and self._waiting and time.monotonic() >= self._resume_at:
             self._line_free = False
             self._sends += 1
             crew.start(self._waiting.popleft())
@@ -249,6 +252,7 @@ class Batch:
         return await self._client._submitted(line.create, 1, options, sending=sending, answered=answered)
 
     def _follow(self, line: Line, state: JobState) -> None:
+        self._outages = 0
         self._following[line.number] = state
         state.watch(lambda: self._wake(line, state))
         if state.id is not None and self._journal[line.number].state == SENDING:
@@ -288,17 +292,30 @@ class Batch:
             self._note_end(number, REFUSED, None, refusal(error))
             self._tell(f"line {number} was refused: {refusal(error)}")
         elif isinstance(error, AttemptsFailed):
-            self._tries[number] += 1
-            if self._tries[number] >= _MOST_TRIES:
-                self._note_end(number, REFUSED, None, str(error))
-            else:
-                self._send_again(line)
+            self._turned_away(line, error)
         elif self._journal[number].state == SENDING and not isinstance(error, _TURNED_AWAY):
             self._stop(error)
             self._doubt(number)
         else:
             self._stop(error)
             self._send_again(line)
+
+    def _turned_away(self, line: Line, error: AttemptsFailed) -> None:
+        if error.tries and error.tries[-1].verdict is Verdict.NOT_SENT:  # the network's fault, not the line's
+            if time.monotonic() >= self._resume_at:
+                self._outages += 1
+                pause = min(_LONGEST_PAUSE, 2.0**self._outages)
+                self._resume_at = time.monotonic() + pause
+                self._loop.call_later(pause, self._news.put_nowait, News(None))
+            if self._outages >= _MOST_TRIES:
+                self._stop(error)
+            self._send_again(line)
+            return
+        self._tries[line.number] += 1
+        if self._tries[line.number] < _MOST_TRIES:
+            self._send_again(line)
+        else:
+            self._note_end(line.number, REFUSED, None, str(error))
 
     def _send_again(self, line: Line) -> None:
         self._journal.waiting(line.number)
@@ -335,7 +352,7 @@ class Batch:
             if not done.cancelled() and (error := done.exception()) is not None:
                 self._tell(f"line {number}: its results cannot be fetched: {error}")
 
-        task = self._loop.create_task(in_thread(lambda: save(self._client.api, state, folder)))
+        task = self._loop.create_task(in_thread(lambda: save(self._client._api, state, folder)))
         self._fetching.add(task)
         task.add_done_callback(fetched)
 
@@ -343,10 +360,11 @@ class Batch:
 
     async def _take_up(self) -> None:
         """Sort the lines by what the journal knows; adopt what runs before anything is granted."""
+        running = []
         for line in self._lines.values():
             entry = self._journal[line.number]
             if entry.state == RUNNING:
-                await self._adopt(line)
+                running.append(line)
             elif entry.state == SENDING:
                 self._doubt(line.number)
             elif entry.state == WAITING or (entry.state == UNKNOWN and self._resubmit):
@@ -355,7 +373,9 @@ class Batch:
                 state = JobState(self._row, entry.job_id, entry.account, line.create.endpoint)
                 state.see("succeeded", self._journal.body(line.number))
                 self._fetch(line.number, state)
-        await self._look()
+        await self._look()  # first of all: what has ended is on no list
+        for line in running:
+            await self._adopt(line)
 
     async def _adopt(self, line: Line) -> None:
         entry = self._journal[line.number]
@@ -434,7 +454,7 @@ class Batch:
         load = self._row.load
         assert load is not None  # noqa: S101  # asked before
         try:
-            answer = self._client.api.ask(load.path)
+            answer = self._client._api.ask(load.path)
             return listing(answer.body, self._row) if answer.status < 300 else None
         except BalancerError:
             return None

@@ -22,6 +22,9 @@ from balancer.useapi.http_response import read
 from balancer.useapi.json_access import get_path
 from balancer.useapi.parsing import job_ids
 
+# A job is of one piece with its client.
+# ruff: noqa: SLF001
+
 _REASONS = ("error.message", "error", "errorDetails", "message", "reason")
 
 
@@ -148,7 +151,7 @@ class BaseJob:
         )
 
     def _save(self, folder: str | Path) -> list[Path]:
-        return save(self._client.api, self._state, folder)
+        return save(self._client._api, self._state, folder)
 
 
 def word(body: object, row: Service) -> str | None:
