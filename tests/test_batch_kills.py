@@ -20,6 +20,7 @@ from contextlib import closing
 import pytest
 from stepping import until
 
+from balancer import AccountPool
 from balancer.testing import FakeUseapi
 
 KILLS = int(os.environ.get("BATCH_KILLS", "4"))
@@ -31,7 +32,7 @@ class Desk:
     """A batch in a folder of its own, a stand-in, and the command."""
 
     def __init__(self, folder, service, endpoint, shortest=1.0):
-        self.folder, self.lines = folder, LINES
+        self.service, self.folder, self.lines = service, folder, LINES
         accounts = {f"{letter}@example.com": 8 if shortest < 5 else 16 for letter in "abcd"}
         self.fake = FakeUseapi({service: accounts}, job_seconds=(shortest, shortest + 1))
         self.output, self.journal = folder / "results.jsonl", folder / "results.jsonl.journal"
@@ -92,6 +93,8 @@ class Desk:
         unknown = {f"p{record['line']}" for record in records if record["status"] == "unknown"}
         assert set(jobs.values()) >= {f"p{n + 1}" for n in range(self.lines)} - unknown
         assert (self.fake.audit().refused, self.fake.audit().over) == (0, ())
+        with AccountPool(self.service, source={}, store=f"sqlite://{self.folder}/balancer/slots.db") as pool:
+            assert pool.holders() == ()
         return unknown
 
 
