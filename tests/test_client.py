@@ -221,6 +221,20 @@ def test_an_answer_that_is_the_result_gives_a_job_that_is_done(face, fake, opene
 
 
 @both_clients
+def test_answers_without_any_job_are_saved_side_by_side(face, fake, opened, tmp_path):
+    """No id tells them apart, and neither overwrites the other."""
+    client, saved = opened(face, fake, "google-flow"), []
+    for number in range(2):
+        image = {"generatedImage": {"fifeUrl": f"{fake.url}/files/{number}/1.jpg"}}
+        fake.fault("POST */images", body={"media": [{"image": image}]})
+        job = face.do(client.submit("images", {"prompt": "x"}, timeout=5))
+        assert (job.id, job.done, job.failed, in_flight(client)) == (None, True, False, 0)
+        saved += face.do(job.save(tmp_path))
+    assert len(set(saved)) == 2
+    assert saved[0].read_bytes() != saved[1].read_bytes()
+
+
+@both_clients
 def test_a_job_that_fails_raises_with_what_was_said(face, slow, opened):
     """Status and body are attributes; the slot is free."""
     client = opened(face, slow)

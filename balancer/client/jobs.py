@@ -7,6 +7,8 @@ registered its ``wake`` before it looked misses no end.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mimetypes
 import re
 from collections.abc import Callable
@@ -180,7 +182,7 @@ def save(api: Any, state: JobState, folder: str | Path) -> list[Path]:
     into = Path(folder)
     into.mkdir(parents=True, exist_ok=True)
     # An id holds what paths must not, and a URL's own name is the same for every job.
-    stem = re.sub(r"[^\w.@-]+", "_", state.id or "job").strip(".")[-120:]
+    stem = re.sub(r"[^\w.@-]+", "_", state.id or _fingerprint(state.body)).strip(".")[-120:]
 
     def saved(number: int, place: str) -> Path:
         if there := [path for path in into.glob(f"{_escaped(stem)}-{number}.*") if path.suffix != ".part"]:
@@ -195,6 +197,12 @@ def save(api: Any, state: JobState, folder: str | Path) -> list[Path]:
         return fetched
 
     return [saved(n + 1, place) for n, place in enumerate(following.results(state.body, state.row))]
+
+
+def _fingerprint(body: Any) -> str:
+    """Return what tells the results of a job without an id from those of another."""
+    text = json.dumps(body, sort_keys=True, default=str)
+    return f"job-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _escaped(stem: str) -> str:

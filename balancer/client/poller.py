@@ -61,6 +61,7 @@ class Poller:
         self.first, self.most = poll
         self._list_at = -math.inf
         """When the list may be asked for: it has failed, or was read just now."""
+        self.stopped = False
         self.after_fork()
         clock.watch(self._look)
 
@@ -69,7 +70,6 @@ class Poller:
         self._changed = threading.Condition()
         self._jobs: dict[str, Followed] = {}
         self._thread: threading.Thread | None = None
-        self.stopped = False
 
     def follow(self, state: JobState, *, soon: bool = False) -> None:
         """Follow a job from now on; ``soon``: ask for it at once."""
