@@ -10,6 +10,8 @@ import pytest
 from command_line import Desk, seen
 from stepping import until
 
+from balancer.batch import doubts
+from balancer.batch.journal import Entry
 from balancer.testing import FakeUseapi
 
 A, B = "a@example.com", "b@example.com"
@@ -189,20 +191,66 @@ def test_what_nobody_knows_of_is_unknown_and_not_sent_again_unless_that_is_asked
     assert (batch.statuses(), batch.fake.audit().accepted) == ([(1, "completed")], 2)
 
 
-@pytest.mark.parametrize("accepted", [True, False], ids=["taken", "not taken"])
-def test_a_lost_answer_is_looked_up_where_the_list_gives_the_reference_back(batch, accepted):
-    """The job is found and followed; or it is surely not there, and its line is sent again."""
-    fake = FakeUseapi({"kling": {A: 2}}, job_seconds=(2, 2.5)).start()
-    fake.fault("POST *", cut="after" if accepted else "before")
-    batch.prompts(2)
-    arguments = ["batch", "kling", "videos/text2video", batch.input, "-o", batch.output, "--poll", "2"]
-    settings = {"USEAPI_BASE_URL": fake.url, "USEAPI_TOKEN": fake.token}
-    done = batch.desk.run(*arguments, **settings)
-    assert done.exit_code == 0, done.stderr
-    assert batch.statuses() == [(1, "completed"), (2, "completed")]
-    prompts = sorted(job.request["prompt"] for job in fake._state._jobs.values())
-    assert (prompts, fake.audit().refused) == (["p1", "p2"], 0)
-    fake.close()
+@pytest.mark.parametrize(
+    ("cut", "seconds", "ends"),
+    [
+        ("after", 5.0, ["completed", "completed"]),
+        ("before", 5.0, ["completed", "completed"]),
+        ("after", 0.05, ["completed", "unknown"]),
+    ],
+    ids=["taken", "not taken", "over before anybody could look"],
+)
+def test_a_lost_answer_is_looked_up_where_the_list_gives_the_reference_back(batch, cut, seconds, ends):
+    """The job is found and followed; or surely not there, and its line is sent again; or nobody knows."""
+    with FakeUseapi({"kling": {A: 1, B: 1}}, job_seconds=(seconds, seconds)) as fake:
+        fake.fault("POST *", cut=cut)
+        batch.prompts(2)
+        arguments = [
+            "batch",
+            "kling",
+            "videos/text2video",
+            batch.input,
+            "-o",
+            batch.output,
+            "--poll",
+            "0.2,0.5",
+        ]
+        done = batch.desk.run(*arguments, USEAPI_BASE_URL=fake.url, USEAPI_TOKEN=fake.token)
+        assert sorted(status for _, status in batch.statuses()) == ends, done.stderr
+        assert done.exit_code == ("unknown" in ends)
+        prompts = sorted(job.request["prompt"] for job in fake._state._jobs.values())
+        assert (prompts, fake.audit().refused) == (["p1", "p2"], 0)
+
+
+@pytest.mark.parametrize(
+    ("absent", "known", "sure"),
+    [
+        (None, [60.0], False),
+        (5.0, [], False),
+        (5.0, [60.0, 11.0], True),
+        (5.0, [60.0, 10.0], False),
+        (5.0, [60.0, 0.0], False),
+    ],
+)
+def test_a_line_is_judged_by_the_lives_of_the_jobs_beside_it(absent, known, sure):
+    """Missing from the list at less than half of the shortest: it was not accepted."""
+    assert doubts.surely_not_accepted(Entry(absent=absent), known) is sure
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen", "here", "lived"),
+    [
+        (100.0, 160.0, True, 60.0),
+        (100.0, None, True, 0.0),
+        (100.0, None, False, None),
+        (None, 160.0, False, None),
+        (1000.0, 160.0, False, None),
+    ],
+    ids=["seen", "too short to be seen", "of an earlier process", "no clock", "before a reboot"],
+)
+def test_a_life_is_what_was_seen_of_it(sent, seen, here, lived):
+    """What nobody could see says nothing; what nobody saw though it was watched may have been short."""
+    assert doubts.life(Entry(sent_monotonic=sent), seen, sent_here=here) == lived
 
 
 def test_a_line_that_is_turned_away_waits_for_its_turn(batch):
@@ -211,6 +259,21 @@ def test_a_line_that_is_turned_away_waits_for_its_turn(batch):
     batch.prompts(4)
     assert batch.run().exit_code == 0
     assert batch.fake.audit().accepted == 4
+
+
+def test_a_service_that_cannot_be_reached_is_waited_for(batch):
+    """Its lines are not to blame: nothing was sent, and they are sent when it is back."""
+    batch.prompts(4)
+    with batch.desk.start(*batch.arguments, "--store", f"sqlite://{batch.folder}/slots.db") as process:
+        until(lambda: batch.fake.audit().accepted >= 3)
+        port = batch.fake._server.port
+        batch.fake.close()
+        time.sleep(1)
+        batch.desk.fake = again = FakeUseapi({"flowmusic": {A: 4}}, port=port, job_seconds=(0.1, 0.2)).start()
+        until(lambda: again.audit().accepted >= 1)
+        assert process.wait(timeout=60) in (0, 1)
+    assert len(batch.records()) == 4
+    assert "refused" not in {status for _, status in batch.statuses()}
 
 
 def test_ctrl_c_stops_sending_lets_jobs_run_on_and_says_how_to_resume(batch):

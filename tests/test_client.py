@@ -221,6 +221,20 @@ def test_an_answer_that_is_the_result_gives_a_job_that_is_done(face, fake, opene
 
 
 @both_clients
+def test_answers_without_any_job_are_saved_side_by_side(face, fake, opened, tmp_path):
+    """No id tells them apart, and neither overwrites the other."""
+    client, saved = opened(face, fake, "google-flow"), []
+    for number in range(2):
+        image = {"generatedImage": {"fifeUrl": f"{fake.url}/files/{number}/1.jpg"}}
+        fake.fault("POST */images", body={"media": [{"image": image}]})
+        job = face.do(client.submit("images", {"prompt": "x"}, timeout=5))
+        assert (job.id, job.done, job.failed, in_flight(client)) == (None, True, False, 0)
+        saved += face.do(job.save(tmp_path))
+    assert len(set(saved)) == 2
+    assert saved[0].read_bytes() != saved[1].read_bytes()
+
+
+@both_clients
 def test_a_job_that_fails_raises_with_what_was_said(face, slow, opened):
     """Status and body are attributes; the slot is free."""
     client = opened(face, slow)
@@ -609,9 +623,13 @@ def test_no_secret_is_shown(fake, caplog):
         fake.fault("POST */music", cut="after")
         with pytest.raises(AmbiguousOutcome) as caught:
             client.submit("music", {"prompt": "x"}, timeout=5)
-        job = client.submit("music", {"prompt": "x"}, timeout=5)
+        fake.fault("POST */music", status=200, body={})
+        with pytest.raises(AmbiguousOutcome, match="names none") as unnamed:
+            client.submit("music", {"prompt": "x"}, timeout=20)
+        assert unnamed.value.response.request is None
+        job = client.submit("music", {"prompt": "x"}, timeout=20)
         job.result(timeout=10)
-        shown = f"{client!r} {client.api!r} {job!r} {caught.value!r} {vars(caught.value)} {caplog.text}"
+        shown = f"{client!r} {client._api!r} {job!r} {caught.value!r} {vars(caught.value)} {caplog.text}"
         error, chain = caught.value, ""
         while error is not None:
             chain += repr(error) + repr(vars(error))

@@ -24,7 +24,7 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS line (
         number INTEGER PRIMARY KEY, state TEXT NOT NULL, lease TEXT, account TEXT, job_id TEXT,
-        sent_wall REAL, sent_monotonic REAL, body TEXT, error TEXT
+        sent_wall REAL, sent_monotonic REAL, absent REAL, life REAL, body TEXT, error TEXT
     );
     CREATE TABLE IF NOT EXISTS reserve (space BLOB);
 """
@@ -45,6 +45,10 @@ class Entry(NamedTuple):
     sent_wall: float | None = None
     sent_monotonic: float | None = None
     """When its call was sent, by the clock of the wall and by that of the machine."""
+    absent: float | None = None
+    """Seconds after its call at which the service's list did not have it, though it should."""
+    life: float | None = None
+    """Seconds for which its job was seen to run at least, now that it has ended."""
 
     def age(self) -> tuple[float, float]:
         """Return how many seconds ago it was sent at least, and at most: a clock may have been set."""
@@ -130,9 +134,15 @@ class Journal:
         """Note that a line's call was surely not accepted: it may be sent."""
         self._put(number, Entry())
 
-    def ended(self, number: int, state: str, body: Any = None, error: str | None = None) -> None:
+    def absent(self, number: int, age: float) -> None:
+        """Note that the service's list did not have a line so many seconds after its call."""
+        self._put(number, self[number]._replace(absent=age))
+
+    def ended(
+        self, number: int, state: str, body: Any, error: str | None, *, life: float | None = None
+    ) -> None:
         """Note how a line has ended."""
-        self._put(number, self[number]._replace(state=state), body, error)
+        self._put(number, self[number]._replace(state=state, life=life), body, error)
 
     def _put(self, number: int, entry: Entry, body: Any = None, error: str | None = None) -> None:
         values = (number, *entry, None if body is None else json.dumps(body, ensure_ascii=False), error)
@@ -145,7 +155,7 @@ class Journal:
         self.entries[number] = entry
 
     def _write(self, values: tuple[Any, ...]) -> None:
-        self._file.execute("INSERT OR REPLACE INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._file.execute("INSERT OR REPLACE INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def _written_in_reserve(self, values: tuple[Any, ...]) -> bool:
         with suppress(sqlite3.Error):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from balancer.batch import doubts
 from balancer.batch.journal import (
     COMPLETED,
     FAILED,
@@ -43,6 +44,7 @@ from balancer.models import JobList, PoolStats
 from balancer.useapi.http_response import read
 from balancer.useapi.job_lists import listing
 from balancer.useapi.parsing import job_ids
+from balancer.useapi.verdicts import Verdict
 
 # A batch is of one piece with the client that it has for itself.
 # ruff: noqa: SLF001
@@ -50,7 +52,8 @@ from balancer.useapi.parsing import job_ids
 _TURNED_AWAY = (Unauthorized, SubscriptionRequired)
 """Errors of a call that was sent which prove that nothing was accepted, beside those of one line."""
 _MOST_TRIES = 10
-"""How often a line may be turned away before it counts as refused."""
+"""How often a line may be turned away before it counts as refused, and the network be away in a row."""
+_LONGEST_PAUSE = 30.0
 _PATIENCE = 60.0
 """Seconds for which a list that cannot be read is asked for again for the sake of lines in doubt."""
 
@@ -118,7 +121,10 @@ class Batch:
         self._failures = 0
         self._ended_now = 0
         self._line_free, self._sends = True, 0
+        self._outages, self._resume_at = 0, 0.0
         self._began = time.monotonic()
+        self._sent_here: set[int] = set()
+        self._grace = max(doubts.GRACE, client._poller.first / 2)
         self.stopped_by: Exception | None = None
         """Why nothing more is sent, where an error is the reason."""
         self.interrupted = False
@@ -185,7 +191,7 @@ class Batch:
         """Have the next line stand in line, if it can be. False: there is nothing left to wait for."""
         if self._stopping:
             crew.leave()
-        elif self._line_free and self._waiting:
+        elif self._line_free and self._waiting and time.monotonic() >= self._resume_at:
             self._line_free = False
             self._sends += 1
             crew.start(self._waiting.popleft())
@@ -198,17 +204,21 @@ class Batch:
         return not self._line_free and self._sends == 1
 
     def _hear(self, news: News) -> None:
+        if news.ended:
+            self._heard(self._end, news.thing, news.result)
+        elif news.error is not None:
+            self._sends -= 1
+            self._heard(self._not_taken, news.thing, news.error)
+        elif news.result is not None:
+            self._sends -= 1
+            self._heard(self._follow, news.thing, news.result)
+        elif news.thing is not None:
+            self._line_free = True
+
+    def _heard(self, act: Callable[..., None], *args: Any) -> None:
+        """Do what writes into the journal; one that cannot be written stops the sending."""
         try:
-            if news.ended:
-                self._end(news.thing, news.result)
-            elif news.error is not None:
-                self._sends -= 1
-                self._not_taken(news.thing, news.error)
-            elif news.result is not None:
-                self._sends -= 1
-                self._follow(news.thing, news.result)
-            elif news.thing is not None:
-                self._line_free = True
+            act(*args)
         except JournalError as error:
             self._stop(error)
 
@@ -225,6 +235,7 @@ class Batch:
         def sending(lease: Any) -> None:
             granted()
             journal.sending(number, lease.id, lease.account.id)  # raised from here, nothing is sent
+            self._sent_here.add(number)
 
         def answered(answer: Any) -> None:
             found = read(answer, whole=True)
@@ -241,6 +252,7 @@ class Batch:
         return await self._client._submitted(line.create, 1, options, sending=sending, answered=answered)
 
     def _follow(self, line: Line, state: JobState) -> None:
+        self._outages = 0
         self._following[line.number] = state
         state.watch(lambda: self._wake(line, state))
         if state.id is not None and self._journal[line.number].state == SENDING:
@@ -256,7 +268,12 @@ class Batch:
         good, gone = state.outcome == "succeeded", state.outcome == "gone"
         why = "the service does not have it any more" if gone else None
         del self._following[line.number]
-        self._note_end(line.number, COMPLETED if good else FAILED, None if gone else state.body, why)
+        lived = doubts.life(
+            self._journal[line.number], state.seen_at, sent_here=line.number in self._sent_here
+        )
+        self._note_end(
+            line.number, COMPLETED if good else FAILED, None if gone else state.body, why, life=lived
+        )
         if not good:
             self._tell(f"line {line.number} has failed: {why or reason(state.body) or 'no reason given'}")
         else:
@@ -275,11 +292,7 @@ class Batch:
             self._note_end(number, REFUSED, None, refusal(error))
             self._tell(f"line {number} was refused: {refusal(error)}")
         elif isinstance(error, AttemptsFailed):
-            self._tries[number] += 1
-            if self._tries[number] >= _MOST_TRIES:
-                self._note_end(number, REFUSED, None, str(error))
-            else:
-                self._send_again(line)
+            self._turned_away(line, error)
         elif self._journal[number].state == SENDING and not isinstance(error, _TURNED_AWAY):
             self._stop(error)
             self._doubt(number)
@@ -287,12 +300,31 @@ class Batch:
             self._stop(error)
             self._send_again(line)
 
+    def _turned_away(self, line: Line, error: AttemptsFailed) -> None:
+        if error.tries and error.tries[-1].verdict is Verdict.NOT_SENT:  # the network's fault, not the line's
+            if time.monotonic() >= self._resume_at:
+                self._outages += 1
+                pause = min(_LONGEST_PAUSE, 2.0**self._outages)
+                self._resume_at = time.monotonic() + pause
+                self._loop.call_later(pause, self._news.put_nowait, News(None))
+            if self._outages >= _MOST_TRIES:
+                self._stop(error)
+            self._send_again(line)
+            return
+        self._tries[line.number] += 1
+        if self._tries[line.number] < _MOST_TRIES:
+            self._send_again(line)
+        else:
+            self._note_end(line.number, REFUSED, None, str(error))
+
     def _send_again(self, line: Line) -> None:
         self._journal.waiting(line.number)
         self._waiting.appendleft(line)
 
-    def _note_end(self, number: int, state: str, body: Any, error: str | None) -> None:
-        self._journal.ended(number, state, body, error)
+    def _note_end(
+        self, number: int, state: str, body: Any, error: str | None, *, life: float | None = None
+    ) -> None:
+        self._journal.ended(number, state, body, error, life=life)
         self._ended_now += 1
         self._failures = 0 if state == COMPLETED else self._failures + 1
         if self._stop_after is not None and self._failures >= self._stop_after:
@@ -320,7 +352,7 @@ class Batch:
             if not done.cancelled() and (error := done.exception()) is not None:
                 self._tell(f"line {number}: its results cannot be fetched: {error}")
 
-        task = self._loop.create_task(in_thread(lambda: save(self._client.api, state, folder)))
+        task = self._loop.create_task(in_thread(lambda: save(self._client._api, state, folder)))
         self._fetching.add(task)
         task.add_done_callback(fetched)
 
@@ -328,10 +360,11 @@ class Batch:
 
     async def _take_up(self) -> None:
         """Sort the lines by what the journal knows; adopt what runs before anything is granted."""
+        running = []
         for line in self._lines.values():
             entry = self._journal[line.number]
             if entry.state == RUNNING:
-                await self._adopt(line)
+                running.append(line)
             elif entry.state == SENDING:
                 self._doubt(line.number)
             elif entry.state == WAITING or (entry.state == UNKNOWN and self._resubmit):
@@ -340,7 +373,9 @@ class Batch:
                 state = JobState(self._row, entry.job_id, entry.account, line.create.endpoint)
                 state.see("succeeded", self._journal.body(line.number))
                 self._fetch(line.number, state)
-        await self._look()
+        await self._look()  # first of all: what has ended is on no list
+        for line in running:
+            await self._adopt(line)
 
     async def _adopt(self, line: Line) -> None:
         entry = self._journal[line.number]
@@ -371,51 +406,55 @@ class Batch:
         self._tell(f"line {number}: nobody knows whether it was accepted; it is not sent again")
 
     async def _look_up(self) -> None:
-        """Look for lines in doubt as long as the batch runs."""
-        first = self._client._poller.first
+        """Look for lines in doubt as long as the batch runs, and judge those that are not there."""
         while True:
-            too_young = [first / 2 - self._journal[number].age()[0] for number in self._doubts]
-            await asyncio.sleep(min([wait for wait in too_young if wait > 0], default=min(1.0, first / 4)))
+            await asyncio.sleep(self._grace / 4)
             await self._look()
+            for number in list(self._doubts):
+                self._heard(self._judge, number)
+            self._news.put_nowait(News(None))
 
     async def _look(self) -> None:
-        """Look for lines in doubt on the service's list, which gives the ids of their leases back.
-
-        A job is on the list from soon after its create until it ends. So one that is not there proves that
-        its create was not accepted only in between: once the list must have it, and before the first
-        moment at which it is worth asking whether it has ended.
-        """
-        if not self._doubts:
-            return
+        """Look for lines in doubt on the service's list, which gives the ids of their leases back."""
         ages = {number: self._journal[number].age() for number in self._doubts}
+        if not any(self._journal[number].absent is None for number in ages):
+            return
         listed = await in_thread(self._listed)
+        if listed is None:
+            return
+        jobs = {job.ref: job.id for job in listed.jobs}
         for number, (least, most) in ages.items():
-            try:
-                await self._decide(number, listed, least, most)
-            except JournalError as error:
-                self._stop(error)
+            entry = self._journal[number]
+            if (job := jobs.get(entry.lease)) is not None:
+                await self._found(number, job)
+            elif listed.complete and least >= self._grace and entry.absent is None:
+                self._heard(self._journal.absent, number, most)
 
-    async def _decide(self, number: int, listed: JobList | None, least: float, most: float) -> None:
-        first, entry = self._client._poller.first, self._journal[number]
-        jobs = {job.ref: job for job in listed.jobs} if listed is not None else {}
-        if (job := jobs.get(entry.lease)) is not None and job.id is not None:
-            self._journal.running(number, job.id)
-            await self._client._tasks.release(entry.lease)  # it is the job's now
-            self._doubts.discard(number)
-            await self._adopt(self._lines[number])
-        elif listed is not None and listed.complete and first / 2 <= least and most <= first:
-            await self._client._tasks.release(entry.lease)
+    async def _found(self, number: int, job: str) -> None:
+        self._heard(self._journal.running, number, job)
+        self._doubts.discard(number)
+        if number in self._sent_here:
+            with suppress(BalancerError):  # the slot that was kept in doubt is the job's then
+                await self._client._tasks.reconcile()
+        await self._adopt(self._lines[number])
+
+    def _judge(self, number: int) -> None:
+        entry, known = self._journal[number], doubts.lives(self._journal.entries.values())
+        idle = not (self._following or self._sends or (self._waiting and not self._stopping))
+        if not idle and len(known) < doubts.ENOUGH:
+            return
+        if doubts.surely_not_accepted(entry, known):
+            self._client.pool.release(entry.lease)
             self._doubts.discard(number)
             self._send_again(self._lines[number])
-        elif most > first + (0.0 if listed is not None else _PATIENCE):
+        elif idle and (entry.absent is not None or entry.age()[1] > self._grace + _PATIENCE):
             self._give_up(number)
-        self._news.put_nowait(News(None))
 
     def _listed(self) -> JobList | None:
         load = self._row.load
         assert load is not None  # noqa: S101  # asked before
         try:
-            answer = self._client.api.ask(load.path)
+            answer = self._client._api.ask(load.path)
             return listing(answer.body, self._row) if answer.status < 300 else None
         except BalancerError:
             return None

@@ -23,8 +23,6 @@ from balancer.cli.options import (
     shared_store,
 )
 from balancer.cli.output import print_json, tell
-from balancer.client.adopting import adopt
-from balancer.client.jobs import refusal
 
 OUT_OF_TIME = 124
 _Account = Annotated[str | None, typer.Option(help="The account that it runs on.")]
@@ -52,6 +50,8 @@ def submit(
 
     The slot is the job's until `balancer wait` sees its end. NAME=VALUE is text; NAME:=VALUE is JSON.
     """
+    from balancer.client.jobs import refusal
+
     sent = dict(map(_field, fields)) if fields else _from_stdin()
     with client(service, shared_store(store), base_url, None) as api:
         try:
@@ -115,6 +115,8 @@ def bind(
     Under `balancer exec` the account is in the environment; the job keeps its slot when the command ends,
     until `balancer wait` or `balancer release --job` ends it.
     """
+    from balancer.client.adopting import adopt
+
     with opened(service, shared_store(store), base_url) as pool:
         if not adopt(pool, job, account):
             tell(f"balancer: {account} has no room for {job}")

@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
-from balancer import SERVICES, AccountPool, Client, HttpSource
+from balancer import SERVICES, AccountPool, HttpSource
 from balancer.useapi.sources import DEFAULT_BASE_URL
+
+if TYPE_CHECKING:
+    from balancer import Client
 
 MEMORY = "memory://"
 BLIND = (
@@ -95,6 +98,8 @@ def opened(service: str, store: str, base_url: str, **options: Any) -> Iterator[
 @contextmanager
 def client(service: str, store: str, base_url: str, poll: str | None) -> Iterator[Client]:
     """Open a client for the time of a command; what it refuses is wrong usage."""
+    from balancer import Client  # the other commands start faster without
+
     try:
         made = Client(service, store=store, base_url=base_url, poll=poll)
     except (ValueError, TypeError, ImportError) as error:

@@ -30,7 +30,7 @@ class AsyncRemoteJob(BaseJob):
     async def result(self, timeout: float | None = None) -> Any:
         """Return the final body; wait for it. See :meth:`balancer.RemoteJob.result`."""
         if not self._state.done:
-            await self._client.wait_for(self._state, timeout)
+            await self._client._await_end(self._state, timeout)
         return self._result()
 
     async def refresh(self) -> Self:
@@ -141,14 +141,14 @@ class AsyncClient(BaseClient):
         """Stop following. See :meth:`balancer.Client.close`."""
         self._close()
 
-    async def wait_for(self, state: JobState, timeout: float | None) -> None:
+    async def _await_end(self, state: JobState, timeout: float | None) -> None:
         """Wait until a job has ended. See :meth:`AsyncRemoteJob.result`."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
             _soon(loop, ended.set)
 
-        self._wait_for(state, wake)
+        self._watch_end(state, wake)
         try:
             if not self.closed:
                 async with asyncio.timeout(timeout):
@@ -160,7 +160,7 @@ class AsyncClient(BaseClient):
         self._still_running(state, timeout or 0.0)
 
     async def _send(self, request: Request) -> Any:
-        return await self.api.asend(request)
+        return await self._api.asend(request)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, act: Any, *args: Any) -> None:

@@ -33,6 +33,7 @@ from balancer.errors import (
 from balancer.models import Account
 from balancer.pool import AccountPool
 from balancer.request import AcquireOptions
+from balancer.run import detached
 from balancer.services.schema import Service
 from balancer.useapi import following
 from balancer.useapi.api_token import Token
@@ -120,10 +121,18 @@ class BaseClient:
             raise TypeError("a client over a pool takes no further arguments than token, base_url and poll")
         if pool is not None and not isinstance(pool, AccountPool | AsyncAccountPool):
             raise TypeError(f"pool must be an AccountPool or AsyncAccountPool, not {type(pool).__name__}")
-        threads = pool if pool is not None else AccountPool(service, **options)
+        found = pool if pool is not None else AccountPool(service, **options)
         self._owns_pool = pool is None
-        self._threads = threads.for_threads() if isinstance(threads, AsyncAccountPool) else threads
-        self._tasks = threads if isinstance(threads, AsyncAccountPool) else AsyncAccountPool(pool=threads)
+        self._threads = found.for_threads() if isinstance(found, AsyncAccountPool) else found
+        self._tasks = found if isinstance(found, AsyncAccountPool) else AsyncAccountPool(pool=found)
+        try:
+            self._start(token, base_url, poll, Clock(options.get("clock")))
+        except BaseException:
+            if self._owns_pool:
+                self._threads.close()
+            raise
+
+    def _start(self, token: Token | None, base_url: str | None, poll: Poll | None, clock: Clock) -> None:
         self._row = row = self._threads.service
         if not (row.final and row.status) and not row.inline:
             raise ValueError(
@@ -132,16 +141,16 @@ class BaseClient:
             )
         if isinstance(source := self._threads.source, HttpSource):
             token, base_url = token or source.token, base_url or source.base_url
-        self.api = Api(row, token, base_url)
+        self._api = Api(row, token, base_url)
         release = self._threads.release
         self._poller = Poller(
-            self.api,
+            self._api,
             row,
             polling(poll, row),
             release=lambda job: release(job_id=job),
-            clock=Clock(options.get("clock")),
+            clock=clock,
         )
-        weakref.finalize(self, _let_go, self._poller, self.api)
+        weakref.finalize(self, _let_go, self._poller, self._api)
         _clients.add(self)
 
     def __repr__(self) -> str:
@@ -154,7 +163,7 @@ class BaseClient:
         return self._poller.stopped
 
     def _close(self) -> None:
-        _let_go(self._poller, self.api)
+        _let_go(self._poller, self._api)
         if self._owns_pool:
             self._threads.close()
 
@@ -187,7 +196,7 @@ class BaseClient:
         return self._taken(create, sent[-1], answer)
 
     async def _send(self, request: Request) -> Any:
-        return await in_thread(lambda: self.api.send(request))
+        return await in_thread(lambda: self._api.send(request))
 
     # -- what became of a create ----------------------------------------------------------------------
 
@@ -201,7 +210,7 @@ class BaseClient:
             raise AmbiguousOutcome(
                 f"the job may run on {account} (the answer names none): it was not sent again, and its slot "
                 "is kept for it",
-                response=answer,
+                response=detached(answer),
                 account=account,
                 lease_id=lease.id,
             )
@@ -253,7 +262,7 @@ class BaseClient:
         path = None if state.id is None else following.status_path(self._row, state.id, state.account)
         if path is None or state.done:
             return
-        answer = self.api.ask(path)
+        answer = self._api.ask(path)
         if (error := trouble(answer)) is not None:
             error.args = (f"job {state.id}: {error}",)
             raise error
@@ -264,14 +273,14 @@ class BaseClient:
         found = None if state.id is None else following.cancel_request(self._row, state.id)
         if found is None:
             raise ValueError(f"jobs of {self._row.key!r} cannot be called off")
-        answer = self.api.call(*found)
+        answer = self._api.call(*found)
         if (error := trouble(answer)) is not None:
             error.args = (f"job {state.id}: {error}",)
             raise error
         self._poller.follow(state, soon=True)
         return answer.status < 300
 
-    def _wait_for(self, state: JobState, wake: Callable[[], None]) -> None:
+    def _watch_end(self, state: JobState, wake: Callable[[], None]) -> None:
         """Have ``wake`` called when a job has ended or the client is closed."""
         state.watch(wake)
         # It may have been submitted before a fork: then nobody follows it in this process.
@@ -299,7 +308,7 @@ class BaseClient:
 
     def _after_fork(self) -> None:
         self._poller.after_fork()
-        self.api.after_fork()
+        self._api.after_fork()
 
 
 def _let_go(poller: Poller, api: Api) -> None:

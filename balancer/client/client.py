@@ -36,7 +36,7 @@ class RemoteJob(BaseJob):
             PoolClosed: the client is closed. Of a job that was not taken: its ``error``.
         """
         if not self._state.done:
-            self._client.wait_for(self._state, timeout)
+            self._client._await_end(self._state, timeout)
         return self._result()
 
     def refresh(self) -> Self:
@@ -122,7 +122,7 @@ class Client(BaseClient):
 
         def call(lease: Lease) -> Any:
             sent.append(lease)
-            return self.api.send(create.request(lease.params))
+            return self._api.send(create.request(lease.params))
 
         answer = self._threads.run(call, attempts=attempts, bind=True, **acquire_options)
         return RemoteJob(self, self._taken(create, sent[-1], answer))
@@ -169,10 +169,10 @@ class Client(BaseClient):
 
     # -- for jobs ---------------------------------------------------------------------------------------
 
-    def wait_for(self, state: JobState, timeout: float | None) -> None:
+    def _await_end(self, state: JobState, timeout: float | None) -> None:
         """Wait until a job has ended. See :meth:`RemoteJob.result`."""
         ended = threading.Event()
-        self._wait_for(state, ended.set)
+        self._watch_end(state, ended.set)
         try:
             if self.closed or not ended.wait(timeout) or not state.done:
                 self._still_running(state, timeout or 0.0)

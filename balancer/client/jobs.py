@@ -7,6 +7,8 @@ registered its ``wake`` before it looked misses no end.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mimetypes
 import re
 from collections.abc import Callable
@@ -22,13 +24,16 @@ from balancer.useapi.http_response import read
 from balancer.useapi.json_access import get_path
 from balancer.useapi.parsing import job_ids
 
+# A job is of one piece with its client.
+# ruff: noqa: SLF001
+
 _REASONS = ("error.message", "error", "errorDetails", "message", "reason")
 
 
 class JobState:
     """What is known of one job."""
 
-    __slots__ = ("account", "body", "endpoint", "error", "id", "outcome", "row", "wakes")
+    __slots__ = ("account", "body", "endpoint", "error", "id", "outcome", "row", "seen_at", "wakes")
 
     def __init__(
         self, row: Service, id: str | None, account: str | None, endpoint: str | None, body: Any = None
@@ -36,6 +41,8 @@ class JobState:
         self.row, self.id, self.account, self.endpoint, self.body = row, id, account, endpoint, body
         self.outcome: following.Outcome = "running"
         self.error: BalancerError | None = None
+        self.seen_at: float | None = None
+        """When it was last seen to run, by the clock of the machine."""
         self.wakes: list[Callable[[], None]] = []
 
     @property
@@ -146,7 +153,7 @@ class BaseJob:
         )
 
     def _save(self, folder: str | Path) -> list[Path]:
-        return save(self._client.api, self._state, folder)
+        return save(self._client._api, self._state, folder)
 
 
 def word(body: object, row: Service) -> str | None:
@@ -175,7 +182,7 @@ def save(api: Any, state: JobState, folder: str | Path) -> list[Path]:
     into = Path(folder)
     into.mkdir(parents=True, exist_ok=True)
     # An id holds what paths must not, and a URL's own name is the same for every job.
-    stem = re.sub(r"[^\w.@-]+", "_", state.id or "job").strip(".")[-120:]
+    stem = re.sub(r"[^\w.@-]+", "_", state.id or _fingerprint(state.body)).strip(".")[-120:]
 
     def saved(number: int, place: str) -> Path:
         if there := [path for path in into.glob(f"{_escaped(stem)}-{number}.*") if path.suffix != ".part"]:
@@ -190,6 +197,12 @@ def save(api: Any, state: JobState, folder: str | Path) -> list[Path]:
         return fetched
 
     return [saved(n + 1, place) for n, place in enumerate(following.results(state.body, state.row))]
+
+
+def _fingerprint(body: Any) -> str:
+    """Return what tells the results of a job without an id from those of another."""
+    text = json.dumps(body, sort_keys=True, default=str)
+    return f"job-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _escaped(stem: str) -> str:

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -60,6 +61,7 @@ class Poller:
         self.first, self.most = poll
         self._list_at = -math.inf
         """When the list may be asked for: it has failed, or was read just now."""
+        self.stopped = False
         self.after_fork()
         clock.watch(self._look)
 
@@ -68,7 +70,6 @@ class Poller:
         self._changed = threading.Condition()
         self._jobs: dict[str, Followed] = {}
         self._thread: threading.Thread | None = None
-        self.stopped = False
 
     def follow(self, state: JobState, *, soon: bool = False) -> None:
         """Follow a job from now on; ``soon``: ask for it at once."""
@@ -91,7 +92,9 @@ class Poller:
 
     def end(self, state: JobState, outcome: following.Outcome, body: Any) -> None:
         """Write down what was said of a job; at its end its slot is freed before anybody hears of it."""
-        if outcome != "running" and state.id is not None:
+        if outcome == "running":
+            state.seen_at = time.monotonic()
+        elif state.id is not None:
             self._release(state.id)
             with self._changed:
                 self._jobs.pop(state.id, None)
@@ -134,7 +137,7 @@ class Poller:
             if self.stopped or one.state.done:
                 continue
             if running is not None and one.state.id in running:
-                one.listed = True
+                one.listed, one.state.seen_at = True, time.monotonic()
                 if one.next_at <= now + self.first:  # one list serves all that would have asked soon
                     self._again(one, 0.0)
             elif one.next_at <= now or (running is not None and one.listed):
