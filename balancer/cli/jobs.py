@@ -119,7 +119,7 @@ def bind(
 
     with opened(service, shared_store(store), base_url) as pool:
         if not adopt(pool, job, account):
-            tell(f"balancer: {account} has no room for {job}")
+            tell(f"balancer: {account} is not in the configuration")
             raise typer.Exit(NOT_THERE)
 
 
