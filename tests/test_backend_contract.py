@@ -674,6 +674,20 @@ def test_of_a_spaced_account_one_slot_is_offered_at_a_time(world):
     assert limit_of(one) is None
 
 
+def test_a_slot_that_its_holder_gives_back_is_offered_as_the_only_one_of_its_account(world):
+    """The account is left alone for the process that is told of it, whichever way the slot came free."""
+    one, two = (world.open(name, spaced=True) for name in ("one", "two"))
+    configure(one, {"a": 2})
+    for number in range(2):
+        assert take(one, f"one-{number}", spacing=5.0) == "a"
+        world.clock.advance(5.0)
+    assert take(two, "two-1", else_wants=()) is None
+    one.call(ops.Release(key="one-0"))
+    assert two.listen(0) == ("a",)
+    assert limit_of(one).spaced_for == ops.OFFER_SECONDS
+    assert take(one, "one-2") is None
+
+
 # -- priority ---------------------------------------------------------------------------------------------
 
 
