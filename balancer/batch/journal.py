@@ -68,6 +68,8 @@ class Journal:
     def __init__(self, output: Path, about: Mapping[str, str], *, resume: bool) -> None:
         self.path, self.output = output.with_name(output.name + ".journal"), output
         self.entries: dict[int, Entry] = {}
+        self._full = ""
+        """Why it could not be written once."""
         if not self.path.exists() and output.exists() and output.stat().st_size:
             raise WrongInputError(f"{output} is there already, and no journal beside it: choose another -o")
         self._file = sqlite3.connect(self.path, isolation_level=None, timeout=0, check_same_thread=False)
@@ -146,10 +148,13 @@ class Journal:
 
     def _put(self, number: int, entry: Entry, body: Any = None, error: str | None = None) -> None:
         values = (number, *entry, None if body is None else json.dumps(body, ensure_ascii=False), error)
+        if self._full and entry.state == SENDING:
+            raise JournalError(f"{self.path} cannot be written: {self._full}")
         try:
             self._write(values)
         except sqlite3.Error as failed:
-            # What has happened is written into the reserve; what has not, a call to be sent, must not happen.
+            # From now on the reserve is for what has happened: no call may be sent any more.
+            self._full = str(failed)
             if entry.state == SENDING or not self._written_in_reserve(values):
                 raise JournalError(f"{self.path} cannot be written: {failed}") from None
         self.entries[number] = entry

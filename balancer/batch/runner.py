@@ -376,6 +376,10 @@ class Batch:
         await self._look()  # first of all: what has ended is on no list
         for line in running:
             await self._adopt(line)
+        if running or self._doubts or self._following:
+            # What an earlier process had sent without knowing its job takes room that no lease stands for.
+            with suppress(BalancerError, ValueError):
+                await self._client._tasks.reconcile()
 
     async def _adopt(self, line: Line) -> None:
         entry = self._journal[line.number]
