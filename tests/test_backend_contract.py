@@ -492,7 +492,7 @@ def test_an_accepted_trial_raises_the_limit_and_at_the_capacity_none_is_left(wor
     limited(one)
     reports = {
         "two-1": lambda: two.call(ops.Report(key="two-1", account="a", accepted=True)),
-        "two-2": lambda: two.call(ops.Bind("two-2", "job", 600.0)),
+        "two-2": lambda: two.call(ops.Bind("two-2", ("job",), 600.0)),
     }
     for number, (key, report) in enumerate(reports.items()):
         world.clock.advance(60.0)
@@ -502,7 +502,7 @@ def test_an_accepted_trial_raises_the_limit_and_at_the_capacity_none_is_left(wor
     two.call(ops.Release(job_id="quick"))
     world.clock.advance(60.0)
     assert take(two, "two-3") == "a"
-    reply = two.call(ops.Bind("two-3", "quick", 600.0))
+    reply = two.call(ops.Bind("two-3", ("quick",), 600.0))
     assert (reply.result, reply.limits) == ("over", (ops.LimitChange("a", 5, 5, True),))
     assert limit_of(one) is None
     assert take(one, "one-9") == "a"

@@ -37,20 +37,28 @@ local function accept(key, row, account)
 end
 
 -- Answer "bound", "over" or "taken".
-local function bind(key, row, job, ends)
-  local other = call('HGET', K.jobs, job)
-  if other and other ~= key or row.job and row.job ~= job then return 'taken' end
-  if remembers(K.early, job) then
-    call('ZREM', K.early, job)
-    row.job = job
-    accept(key, row, read(K.accounts, row.account))
+local function bind(key, row, jobs, ends)
+  local own = {}
+  for _, job in ipairs(row.job and jobs_of(row) or jobs) do own[job] = true end
+  for _, job in ipairs(jobs) do
+    if not own[job] or (call('HGET', K.jobs, job) or key) ~= key then return 'taken' end
+  end
+  if not row.job then row.job, row.other_jobs = jobs[1], jobs[2] and {unpack(jobs, 2)} end
+  for _, job in ipairs(running_jobs(row)) do
+    if remembers(K.early, job) then
+      call('ZREM', K.early, job)
+      end_job(row, job)
+    else
+      call('HSET', K.jobs, job, key)
+    end
+  end
+  accept(key, row, read(K.accounts, row.account))
+  if #running_jobs(row) == 0 then
     finish(key, row)
     return 'over'
   end
-  call('HSET', K.jobs, job, key)
-  row.job, row.missed = job, nil
+  row.missed = nil
   loosen(key, row, 'bound', ends)
-  accept(key, row, read(K.accounts, row.account))
   write(K.rows, key, row)
   return 'bound'
 end

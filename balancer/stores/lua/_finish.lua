@@ -1,8 +1,14 @@
--- Stands before the scripts that end leases.
+-- Stands before the scripts that end leases, or jobs of them, as their user says.
 
--- The job of a lease is over, as its user says.
+local function end_job(row, job)
+  row.ended_jobs = row.ended_jobs or {}
+  row.ended_jobs[job] = true
+  call('HDEL', K.jobs, job)
+  remember(K.done, job, MOST_JOBS)
+end
+
 local function finish(key, row)
-  if row.job then remember(K.done, row.job, MOST_JOBS) end
+  for _, job in ipairs(running_jobs(row)) do end_job(row, job) end
   remember(K.tombs, key, MOST_TOMBS)
   end_row(key, row)
 end

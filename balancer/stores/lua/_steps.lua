@@ -1,5 +1,18 @@
 -- Stands before every script, after the state: what ends by itself, who waits, and the way out.
 
+local function jobs_of(row)
+  return {row.job, unpack(row.other_jobs or {})}
+end
+
+-- Those of its jobs that are not over.
+local function running_jobs(row)
+  local jobs, ended = {}, row.ended_jobs or {}
+  for _, job in ipairs(jobs_of(row)) do
+    if not ended[job] then jobs[#jobs + 1] = job end
+  end
+  return jobs
+end
+
 local function end_row(key, row)
   call('HDEL', K.rows, key)
   if row.state == 'held' then
@@ -8,7 +21,7 @@ local function end_row(key, row)
     call('ZREM', K.loose, key)
     call('ZREM', K.agenda, 'lease:' .. key)
   end
-  if row.job and call('HGET', K.jobs, row.job) == key then call('HDEL', K.jobs, row.job) end
+  for _, job in ipairs(running_jobs(row)) do call('HDEL', K.jobs, job) end
   vacate(row.account, key, not row.adverse)
 end
 
@@ -168,7 +181,7 @@ local function repair()
     if row then
       take_in(row.account)
       call('ZADD', K.held, 0, member(row.account, key))
-      if row.job then call('HSET', K.jobs, row.job, key) end
+      for _, job in ipairs(running_jobs(row)) do call('HSET', K.jobs, job, key) end
       if row.state == 'held' then
         call('ZADD', K.owned, 0, key)
         call('ZADD', K.agenda, now + LEASE_TTL, 'owner:' .. owner_of(key))

@@ -1,12 +1,13 @@
 -- Put into effect what the server's list means, and give the claim back.
 --
 -- ARGV  6 number of the claim   7 JSON object {external = {id = jobs}, bind = {{key, job}},
---       prolong = {key}, reclaim = {key}, resolve = {key}, missed = {{key, lists}}}
+--       prolong = {key}, reclaim = {key}, resolve = {key}, missed = {{key, lists}},
+--       listed = {job of others = 1}}
 -- Answer  the keys that ended, or nil if nothing was done
 
 local ended = {}
 
-local function set_external(external)
+local function set_external(external, listed)
   local old = read(K.meta, 'external') or {}
   for id in pairs(external) do old[id] = old[id] or 0 end
   for id in pairs(old) do
@@ -18,6 +19,7 @@ local function set_external(external)
     end
   end
   write(K.meta, 'external', external)
+  write(K.meta, 'listed', listed)
 end
 
 local function each(keys, state, act)
@@ -42,10 +44,10 @@ enter()
 local claim = valid('survey', ARGV[6])
 if not claim then return leave() end
 local plan = cjson.decode(ARGV[7])
-set_external(plan.external)
+set_external(plan.external, plan.listed)
 for _, pair in ipairs(plan.bind) do
   each({pair[1]}, 'ambiguous', function(key, row)
-    if bind(key, row, pair[2], now + JOB_TTL) == 'over' then ended[#ended + 1] = key end
+    if bind(key, row, {pair[2]}, now + JOB_TTL) == 'over' then ended[#ended + 1] = key end
   end)
 end
 each(plan.prolong, 'bound', prolong)

@@ -1,9 +1,9 @@
--- Tie a lease to its job.
+-- Tie a lease to its jobs.
 --
--- ARGV  6 key   7 job   8 ttl in ms
+-- ARGV  6 key   7 ttl in ms   8 … its jobs
 -- Answer  "bound", "over", "lost" or "taken"
 
 local key = ARGV[6]
 enter()
 local row = read(K.rows, key)
-return leave(row and bind(key, row, ARGV[7], now + tonumber(ARGV[8])) or 'lost')
+return leave(row and bind(key, row, {unpack(ARGV, 8)}, now + tonumber(ARGV[7])) or 'lost')

@@ -1,7 +1,7 @@
--- End a lease by key or by job, and leave a tombstone for its key.
+-- End a lease by key, or by the last job of it that runs, and leave a tombstone for its key.
 --
 -- ARGV  6 key or ""   7 "=job" or ""
--- Answer  the lease, or nil
+-- Answer  the lease, or nil if none has ended
 
 local key, job = ARGV[6], optional(ARGV[7])
 enter()
@@ -16,6 +16,11 @@ end
 local row = read(K.rows, key)
 if not row then
   remember(K.tombs, key, MOST_TOMBS)
+  return leave()
+end
+if job and #running_jobs(row) > 1 then
+  end_job(row, job)
+  write(K.rows, key, row)
   return leave()
 end
 local owner = owner_of(key)

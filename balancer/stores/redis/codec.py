@@ -136,6 +136,7 @@ def _apply(op: ops.Apply) -> Args:
         "reclaim": op.reclaim,
         "resolve": op.resolve,
         "missed": list(op.missed.items()),
+        "listed": dict.fromkeys(op.external_jobs, 1),
     }
     return op.number, _json(plan)
 
@@ -169,6 +170,13 @@ def _gone(result: Any) -> ops.EndedLease | None:
         return None
     job, label, age = result.get("job"), result.get("label"), _seconds(result["age"])
     return ops.EndedLease(result["key"], result["account"], result["state"], job, label, age)
+
+
+def _adopted(result: Any) -> ops.Adopted | None:
+    if result is None:
+        return None
+    key, account, live, job_ids, age, *label = result
+    return ops.Adopted(key, account, bool(live), tuple(job_ids), _seconds(age), *label)
 
 
 def _reported(result: Any) -> ops.Reported:
@@ -240,6 +248,8 @@ def _row(key: str, row: dict[str, Any], now: int) -> ops.LeaseState:
         label=row.get("label"),
         scope=row.get("scope"),
         job_id=row.get("job"),
+        other_jobs=tuple(row.get("other_jobs", ())),
+        ended_jobs=tuple(sorted(row.get("ended_jobs", ()))),
         state_age=_seconds(now - row["state_since"]) if loose else 0.0,
         expires_in=_seconds(row["ends"] - now) if loose else None,
         adverse=row.get("adverse", False),
@@ -302,6 +312,7 @@ def _nothing(_: Any) -> None:
 _ALL: dict[str, Any] = {"keys": len(KEYS), "parts": ("_claims",)}
 _APPLY: dict[str, Any] = {"keys": len(KEYS), "parts": ("_remember", "_memory", "_finish", "_bind", "_claims")}
 _BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_remember", "_memory", "_finish", "_bind")}
+_ADOPT: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory", "_bind")}
 _END: dict[str, Any] = {
     "keys": WITH_JOBS,
     "ahead": ("_straight", "_remember", "_straight_end"),
@@ -312,7 +323,10 @@ _TAKE: dict[str, Any] = {"ahead": ("_straight", "_straight_take"), "parts": ("_m
 FORMS: dict[type, Form] = {
     ops.Acquire: _form("take", _take, _granted, **_TAKE),
     ops.Release: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_END),
-    ops.Bind: _form("bind", lambda op: (op.key, op.job_ids[0], milliseconds(op.ttl)), str, **_BIND),
+    ops.Bind: _form("bind", lambda op: (op.key, milliseconds(op.ttl), *op.job_ids), str, **_BIND),
+    ops.Adopt: _form(
+        "adopt", lambda op: (op.key, op.job_id, op.account, milliseconds(op.ttl)), _adopted, **_ADOPT
+    ),
     ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
     ops.Report: _form("judge", _judge, _reported, parts=("_bind", "_cool")),
     ops.Cool: _form("cool", _cool, bool, parts=("_cool",)),

@@ -1,0 +1,40 @@
+-- Write down a job that runs already, even over the bound.
+--
+-- ARGV  6 key   7 job   8 account   9 ttl in ms
+-- Answer  {key, account, 1 if the lease is live, its jobs, its age in ms, its label if any}: of an older one
+--          if the job is bound; nil if there is no such account
+
+local key, job, id = ARGV[6], ARGV[7], ARGV[8]
+
+-- If the last list counted the job as one of others, it is none any more.
+local function take_from_others(account)
+  local text = account.external > 0 and call('HGET', K.meta, 'listed') or ''
+  if not text:find(cjson.encode(job), 1, true) then return end -- which costs less than to decode it all
+  local listed, external = cjson.decode(text), read(K.meta, 'external')
+  if not listed[job] then return end
+  listed[job], account.external = nil, account.external - 1
+  external[id] = account.external
+  write(K.meta, 'listed', listed)
+  write(K.meta, 'external', external)
+  write(K.accounts, id, account)
+end
+
+local function adopted(key, row)
+  return {key, row.account, row.state == 'bound' and 1 or 0, jobs_of(row), now - row.since, row.label}
+end
+
+enter()
+local bound = call('HGET', K.jobs, job)
+if bound then return leave(adopted(bound, read(K.rows, bound))) end
+local account = read(K.accounts, id)
+if not account or account.draining then return leave() end
+local row = {account = id, since = now, process = ARGV[2], job = job, accepted = true}
+if not remembers(K.early, job) and not remembers(K.done, job) then
+  take_from_others(account)
+  call('HSET', K.jobs, job, key)
+  call('ZADD', K.held, 0, member(id, key))
+  loosen(key, row, 'bound', now + tonumber(ARGV[9]))
+  write(K.rows, key, row)
+  refile(id, account)
+end
+return leave(adopted(key, row))
