@@ -364,6 +364,9 @@ def test_the_settings_rule_of_who_came_first_for_as_long_as_it_lives(world):
     assert (told["strategy"], told["job_ttl"]) == ("random", 3600.5)
     assert rows(second)["second-0"].account == "a"
     assert first.call(ops.Heartbeat()).ruling is None
+    apart = world.open("apart", strategy="random", spaced=True)  # that is everybody's own affair
+    assert apart.call(ops.Acquire(key="apart-0", accounts=("c",))).ruling is None
+    apart.call(ops.SetWanted(None))
 
     world.kill(first)
     for seconds in (40, 40, 2):

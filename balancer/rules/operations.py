@@ -51,7 +51,7 @@ class Settings:
     lease_ttl: float
     job_ttl: float
     ambiguous_ttl: float
-    spaced: bool = False
+    spaced: bool = field(default=False, compare=False)
     """Grants are spaced, so that of one account no two slots are offered at a time."""
 
 

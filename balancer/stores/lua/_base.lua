@@ -25,7 +25,9 @@ local K = {
   done = KEYS[13], early = KEYS[14], table = KEYS[15],
 }
 local OWNER = ARGV[1]
-local LEASE_TTL, JOB_TTL, AMBIGUOUS_TTL, FLAGS = ARGV[3]:match('^(%d+) (%d+) (%d+) (%a*)$')
+local SETTINGS, spaced = ARGV[3]:gsub('s$', '')
+local SPACED = spaced == 1 or nil -- of whoever makes the offer: it is no setting that has to be one for all
+local LEASE_TTL, JOB_TTL, AMBIGUOUS_TTL, FLAGS = SETTINGS:match('^(%d+) (%d+) (%d+) (%a*)$')
 local MEMORY = 600000 -- ms for which ended leases and released jobs are remembered
 local DAY = 86400000 -- ms
 local BATCH = 50 -- ends in one call, so that none pays for thousands
@@ -39,10 +41,9 @@ local heard = tonumber(known[3])
 
 -- What counts of the settings is one for all, whatever a pool was made with: see `rule`.
 local RULING = known[5]
-local MIXED = RULING and RULING ~= ARGV[3]
+local MIXED = RULING and RULING ~= SETTINGS
 if MIXED then FLAGS = RULING:match('(%a*)$') end
 local LEAST_LOADED = FLAGS:find('l')
-local SPACED = ARGV[3]:find('s') and true -- of whoever makes the offer
 
 -- All instants are of the fleet's own clock: this server's, less the steps that it has made. It has stepped
 -- back if it reads less than it did, or than a process knows by its own clock that it must; and ahead, if for

@@ -255,9 +255,9 @@ end
 local function rule()
   if RULING and not MIXED then return end
   if RULING and call('HEXISTS', K.owners, call('HGET', K.meta, 'ruler') or '') == 1 then return end
-  call('HSET', K.meta, 'settings', ARGV[3], 'ruler', OWNER)
+  call('HSET', K.meta, 'settings', SETTINGS, 'ruler', OWNER)
   if not RULING then return end
-  FLAGS, MIXED = ARGV[3]:match('(%a*)$'), false
+  FLAGS, MIXED = SETTINGS:match('(%a*)$'), false
   LEAST_LOADED = FLAGS:find('l')
   local accounts = call('HGETALL', K.accounts)
   for i = 1, #accounts, 2 do
