@@ -253,3 +253,17 @@ def test_a_module_on_no_layer_is_found(tree):
 def test_nothing_but_the_command_line_may_import_the_stand_in():
     """The testing tools stand below all of the package except the command line."""
     assert ORDERS[""][-3:] == ["testing", "cli", "__main__"]
+
+
+INSIDE = ("engine", "rules", "stores", "waiting")
+"""Folders that only the pool itself knows."""
+
+
+@pytest.mark.parametrize("folder", ["client", "batch"])
+def test_what_stands_on_the_pool_uses_its_public_names_alone(folder):
+    """Neither its parts nor its core: what a user of the pool could not write is not written there either."""
+    files = list((PACKAGE / folder).rglob("*.py"))
+    assert files
+    for file in files:
+        assert {path[0] for path in imported_files(file, PACKAGE)}.isdisjoint(INSIDE), file
+        assert "._core" not in file.read_text("utf-8"), file
