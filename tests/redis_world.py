@@ -69,6 +69,15 @@ class RedisWorld:
         }
         timed = {f"account:{id}": at for id, account in accounts.items() if (at := self._changes_at(account))}
         assert {name: at for name, at in agenda.items() if name.startswith("account:")} == timed
+        bound = [(key, [row.get("job"), *row.get("other_jobs", ())], row) for key, row in rows.items()]
+        running = {
+            job: key
+            for key, jobs, row in bound
+            for job in jobs
+            if job and job not in row.get("ended_jobs", ())
+        }
+        indexed = {job: key for job, key in self.client.hgetall(base + "jobs").items() if job}
+        assert indexed == running
         lapses = {name.split(":")[2] for name in agenda if name.startswith("offer:")}
         assert lapses == offers.keys()
         for id, account in accounts.items():

@@ -119,6 +119,7 @@ def test_leases_are_readable_for_an_operator(server, backends):
     key = granted(backend, label='nightly "7"', scope="m")
     backend.call(ops.Bind(key, ("job-1",), 30.0))
     row = json.loads(server.client().hget(name_of(backend, "rows"), key))
+    assert not {"other_jobs", "ended_jobs"} & row.keys(), "one job needs no place for others"
     assert row["account"] == "acc\x00ount:1"
     assert (row["state"], row["job"], row["label"], row["process"]) == (
         "bound",
@@ -231,6 +232,44 @@ def test_any_one_key_may_vanish_without_lasting_harm(server, backends, lost):
     assert backend.call(ops.Release(key=held)).result is None
     got = [take(other)[1] for _ in range(4)]
     assert Counter(answer and answer.account for answer in got) == {"a": 2, "b": 1, None: 1}
+
+
+@pytest.mark.parametrize("lost", sorted({*KEYS} - {"rows", "done"}))
+def test_jobs_of_one_lease_are_told_apart_after_the_loss_of_a_key(server, backends, lost):
+    """P-26: those that are over stay so, and the slot is free with the last of those that run."""
+    backend = backends()
+    configure(backend, {"a": 1})
+    key = granted(backend)
+    backend.call(ops.Bind(key, ("x", "y", "z"), 600.0))
+    assert backend.call(ops.Release(job_id="x")).result is None
+    server.client().delete(name_of(backend, lost))
+    assert backend.call(ops.Release(job_id="x")).result is None
+    assert backend.call(ops.Release(job_id="z")).result is None
+    assert ((rows(backend)[key].job_id, *rows(backend)[key].other_jobs), rows(backend)[key].ended_jobs) == (
+        ("x", "y", "z"),
+        ("x", "z"),
+    )
+    assert backend.call(ops.Release(job_id="y")).result.key == key
+
+
+@pytest.mark.parametrize("job", ["7", 'a"b', "\u00e9\\", ",", ":1,", "x" * 300])
+def test_an_adopted_job_leaves_the_others_whatever_its_id_looks_like(backends, job):
+    """The count of others falls by one for a job that the list told, once, and for no other."""
+    backend = backends()
+    configure(backend, {"a": 9})
+    number = backend.call(ops.Claim("survey", 0, 60)).result.number
+    listed = (job, "p", "q", job)
+    backend.call(ops.Apply(number=number, external={"a": 4}, external_jobs=listed))
+
+    def external():
+        return backend.call(ops.ReadAll()).result.external, backend.call(ops.ReadSome(("a",))).result.external
+
+    for serial, other in enumerate((f"{job}{job}", job[1:] + '"', '","')):
+        backend.call(ops.Adopt(f"k-{serial}", other, "a", 60.0))
+    assert external() == ({"a": 4}, {"a": 4})
+    for _ in range(2):
+        assert backend.call(ops.Adopt("k-9", job, "a", 60.0)).result.live
+        assert external() == ({"a": 3}, {"a": 3})
 
 
 @pytest.mark.parametrize("lost", ["agenda", "rows", "room", "line", "owners"])

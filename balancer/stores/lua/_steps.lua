@@ -166,6 +166,13 @@ local function call_the_roll(up)
   if ARGV[5] == '' and up < GRACE then close_until(now + GRACE - up) end
 end
 
+local function for_each(key, act)
+  local flat = call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    if flat[i] ~= '' then act(flat[i], cjson.decode(flat[i + 1])) end
+  end
+end
+
 -- Whatever can be derived from the rows is derived again, and the rest is begun anew.
 local function repair()
   local lost = call('EXISTS', K.rows) == 0
@@ -175,50 +182,38 @@ local function repair()
   for _, key in ipairs({K.rows, K.jobs, K.accounts, K.owners, K.meta}) do call('HSET', key, '', '') end
   for _, key in ipairs({K.agenda, K.loose, K.tombs, K.room, K.line}) do call('ZADD', key, '+inf', '') end
   for _, key in ipairs({K.held, K.owned}) do call('ZADD', key, 0, '') end
-  local rows = call('HGETALL', K.rows)
-  for i = 1, #rows, 2 do
-    local key, row = rows[i], rows[i + 1] ~= '' and cjson.decode(rows[i + 1])
-    if row then
-      take_in(row.account)
-      call('ZADD', K.held, 0, member(row.account, key))
-      for _, job in ipairs(running_jobs(row)) do call('HSET', K.jobs, job, key) end
-      if row.state == 'held' then
-        call('ZADD', K.owned, 0, key)
-        call('ZADD', K.agenda, now + LEASE_TTL, 'owner:' .. owner_of(key))
-      else
-        call('ZADD', K.loose, row.state_since, key)
-        call('ZADD', K.agenda, row.ends, 'lease:' .. key)
-      end
+  for_each(K.rows, function(key, row)
+    take_in(row.account)
+    call('ZADD', K.held, 0, member(row.account, key))
+    for _, job in ipairs(running_jobs(row)) do call('HSET', K.jobs, job, key) end
+    if row.state == 'held' then
+      call('ZADD', K.owned, 0, key)
+      call('ZADD', K.agenda, now + LEASE_TTL, 'owner:' .. owner_of(key))
+    else
+      call('ZADD', K.loose, row.state_since, key)
+      call('ZADD', K.agenda, row.ends, 'lease:' .. key)
     end
-  end
-  local accounts = call('HGETALL', K.accounts)
-  for i = 1, #accounts, 2 do
-    local id, account = accounts[i], accounts[i + 1] ~= '' and cjson.decode(accounts[i + 1])
-    if account then
-      for _, pause in ipairs(account.pauses or {}) do
-        if pause.cooling then call('ZADD', K.agenda, pause.ends, pause_name(id, pause.scope)) end
-        if pause.probe and call('HEXISTS', K.rows, pause.probe) == 0 then pause.probe = nil end
-      end
-      local limit = account.limit
-      if limit then
-        if limit.trial and call('HEXISTS', K.rows, limit.trial) == 0 then limit.trial = nil end
-        limit.next_at = math.min(limit.next_at, now + limit.wait)
-      end
-      retime(id, account)
-      write(K.accounts, id, account)
-      refile(id, account)
+  end)
+  for_each(K.accounts, function(id, account)
+    for _, pause in ipairs(account.pauses or {}) do
+      if pause.cooling then call('ZADD', K.agenda, pause.ends, pause_name(id, pause.scope)) end
+      if pause.probe and call('HEXISTS', K.rows, pause.probe) == 0 then pause.probe = nil end
     end
-  end
-  local owners = call('HGETALL', K.owners)
-  for i = 1, #owners, 2 do
-    local name, owner = owners[i], owners[i + 1] ~= '' and cjson.decode(owners[i + 1])
-    if owner then
-      owner.offer, owner.offer_place, owner.spaced = nil, nil, nil
-      call('ZADD', K.agenda, now + (owner.ttl or LEASE_TTL), 'owner:' .. name)
-      stand_in_line(name, owner)
-      write(K.owners, name, owner)
+    local limit = account.limit
+    if limit then
+      if limit.trial and call('HEXISTS', K.rows, limit.trial) == 0 then limit.trial = nil end
+      limit.next_at = math.min(limit.next_at, now + limit.wait)
     end
-  end
+    retime(id, account)
+    write(K.accounts, id, account)
+    refile(id, account)
+  end)
+  for_each(K.owners, function(name, owner)
+    owner.offer, owner.offer_place, owner.spaced = nil, nil, nil
+    call('ZADD', K.agenda, now + (owner.ttl or LEASE_TTL), 'owner:' .. name)
+    stand_in_line(name, owner)
+    write(K.owners, name, owner)
+  end)
   local server, up = server_now()
   if server then call('HSET', K.meta, 'server', server) end
   local ends = call('HGET', K.meta, 'closed')
@@ -259,10 +254,7 @@ local function rule()
   if not RULING then return end
   FLAGS, MIXED = SETTINGS:match('(%a*)$'), false
   LEAST_LOADED = FLAGS:find('l')
-  local accounts = call('HGETALL', K.accounts)
-  for i = 1, #accounts, 2 do
-    if accounts[i] ~= '' then refile(accounts[i], cjson.decode(accounts[i + 1])) end
-  end
+  for_each(K.accounts, refile)
 end
 
 -- Keys go away by themselves a day after the last use, and after the last end that is to come. (The table is

@@ -1,8 +1,7 @@
 -- Write down a job that runs already, even over the bound.
 --
 -- ARGV  6 key   7 job   8 account   9 ttl in ms
--- Answer  {key, account, 1 if the lease is live, its jobs, its age in ms, its label if any}: of an older one
---          if the job is bound; nil if there is no such account
+-- Answer  {key, account, 1 if live, jobs, age in ms, label}, of an older lease if the job is bound; or nil
 
 local key, job, id = ARGV[6], ARGV[7], ARGV[8]
 

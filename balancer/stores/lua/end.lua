@@ -24,13 +24,11 @@ if job and #running_jobs(row) > 1 then
   return leave()
 end
 local owner = owner_of(key)
-if owner ~= OWNER and row.state ~= 'bound' then
-  local record = read(K.owners, owner)
-  if record then
-    record.ended = record.ended or {}
-    table.insert(record.ended, key)
-    write(K.owners, owner, record)
-  end
+local record = owner ~= OWNER and row.state ~= 'bound' and read(K.owners, owner)
+if record then
+  record.ended = record.ended or {}
+  table.insert(record.ended, key)
+  write(K.owners, owner, record)
 end
 finish(key, row)
 return leave(gone(key, row))

@@ -29,10 +29,6 @@ local function one_of(ids)
     return running(id, account) < bound(account, most)
   end
 
-  local function load_of(id, account)
-    return running(id, account) / account.capacity
-  end
-
   -- The first that fits, or the first of the least loaded that do.
   local function first_of(ids)
     local best, least = nil, math.huge
@@ -42,7 +38,7 @@ local function one_of(ids)
       local account = (not plain or place < BAND) and read(K.accounts, id)
       if account and fits(id, account) then
         if not LEAST_LOADED then return id end
-        local load = load_of(id, account)
+        local load = running(id, account) / account.capacity
         if load < least then best, least = id, load end
       end
     end
@@ -87,7 +83,7 @@ local function one_of(ids)
     for _, id in ipairs(call('ZRANGEBYSCORE', K.room, '-inf', '(inf')) do
       local account = read(K.accounts, id)
       if account and fits(id, account) then
-        local load = load_of(id, account)
+        local load = running(id, account) / account.capacity
         if load < least then best, least = {}, load end
         if load == least then best[#best + 1] = id end
       end
