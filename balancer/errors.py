@@ -118,6 +118,9 @@ class LeaseLost(BalancerError):
 class StoreUnavailable(BalancerError):
     """The store that counts the leases cannot be reached or used. Nothing was guessed."""
 
+    _busy = False
+    """It is there, and nothing was done: others used it all the time, and our turn did not come."""
+
 
 class JobFailed(BalancerError):
     """A job that was accepted has ended badly, or the service does not have it any more."""

@@ -13,16 +13,20 @@ import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
 
+from balancer import AccountPool
 from balancer.errors import StoreUnavailable
 from balancer.rules import operations as ops
 from balancer.stores.sqlite import SqliteBackend
-from balancer.stores.sqlite.database import Session
+from balancer.stores.sqlite.database import Database, Session
 
 START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["balancer.stores.sqlite"])
+START.set_forkserver_preload(["balancer.stores.sqlite", "sqlite_workers"])
+ACCOUNTS = {"a": 5, "b": 5}
+"""Of a pool that :func:`visit` opens."""
 USUAL = {
     "namespace": "customer/service",
     "strategy": "random",
@@ -205,6 +209,49 @@ def keep_the_queue(path, answer):
     fcntl.flock(queue, fcntl.LOCK_EX)
     answer.send("mine")
     signal.pause()
+
+
+def be_slow(path, answer, seconds, *, writes):
+    """Have the turn for some time, and get on in it: write now and then, or only compute."""
+    queue = os.open(f"{path}-lock", os.O_RDWR)
+    fcntl.flock(queue, fcntl.LOCK_EX)
+    file = sqlite3.connect(path, isolation_level=None)
+    file.execute("PRAGMA synchronous = OFF")
+    file.execute("CREATE TABLE slow (x)")
+    end = time.monotonic() + seconds
+    answer.send(os.getpid())
+    while time.monotonic() < end:
+        if writes:
+            file.execute("INSERT INTO slow VALUES (1)")
+            time.sleep(0.05)
+    file.close()
+    os.close(queue)
+
+
+def visit(path, answers, pause):
+    """Be one of a crowd: take and give back a slot, with turns that take long; tell how it went."""
+    act = Database._turn
+
+    def slowed(*arguments):
+        time.sleep(pause)
+        return act(*arguments)
+
+    Database._turn = slowed
+    try:
+        with AccountPool("custom", source=ACCOUNTS, store=f"sqlite://{path}", reconcile_every=None) as pool:
+            pool.acquire(timeout=60).release()
+    except StoreUnavailable as error:
+        answers.put(str(error))
+    else:
+        answers.put("served")
+
+
+def look_in_turn(path, answer):
+    """Wait for a turn, and do nothing in it."""
+    database = Database(path)
+    answer.send("asks")
+    database.alone(database.in_turn, lambda _: None, time.monotonic() + 30.0)
+    database.close()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import pytest
 from shelves import *  # noqa: F403  # fixtures
 from shelves import owner
 from stepping import until
+from structlog.testing import capture_logs
 
 from balancer import (
     AcquireTimeout,
@@ -351,3 +352,43 @@ def test_nobody_is_turned_away_by_a_look_at_a_store_that_others_are_just_filling
     assert shelf.before is None
     for lease in held:
         lease.release()
+
+
+# -- a store that is busy ----------------------------------------------------------------------------
+
+
+def busy(shelf, kind, times):
+    """Have the shelf be used by others for so many asks of a kind."""
+    left = [times]
+
+    def before(_, operation):
+        if isinstance(operation, kind) and left[0]:
+            left[0] -= 1
+            error = StoreUnavailable("others use it")
+            error._busy = True
+            raise error
+
+    shelf.before = before
+    return left
+
+
+def test_a_store_that_others_use_all_the_time_is_waited_for(pools, shelf, hasty):
+    """P-43: patience is for a store that is away; one that is slow is asked until it answers."""
+    with capture_logs() as logged:
+        pool = pools(source={"a": 2})
+        left = busy(shelf, ops.Claim, 30)
+        lease = pool.acquire(timeout=30)
+        assert left == [0]
+        for kind, act in (
+            (ops.Acquire, lambda: pool.acquire(timeout=30).release()),
+            (ops.Bind, lambda: lease.bind("job")),
+            (ops.Report, lambda: lease.report(TimeoutError())),
+            (ops.ReadAll, pool.stats),
+        ):
+            left = busy(shelf, kind, 30)
+            act()
+            assert left == [0], kind
+        left = busy(shelf, ops.Release, 30)
+        assert pool.release(job_id="job")
+        until(lambda: left == [0] and not pool._core.store.outbox.queue)
+    assert {"bind_delayed", "store_away", "configuration_failed"}.isdisjoint(line["event"] for line in logged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
@@ -33,7 +34,7 @@ def no_accounts(core: PoolCore, request: AcquireRequest, slot_request: SlotReque
         states = {each.id: ledger.eligibility(slot_request, each) for each in shown}
         return states, next_end(ledger, slot_request, SHOWN)
 
-    states, end = yield from result_of(core.store.inspect(look, patient=False))
+    states, end = yield from result_of(core.store.inspect(look, patience=0.0))
     # Only now, as the caller's own function may be asked, which nobody calls under a lock.
     reasons = {id: request.why_not(id, accounts.get(id)) or state for id, state in states.items()}
     retry_at = core.clock.instant(end)
@@ -94,7 +95,7 @@ def explain(core: PoolCore, request: AcquireRequest) -> Flow[dict[str, str]]:
             for id, account_state in ledger.account_states.items()
         }
 
-    return (yield from result_of(core.store.inspect(look, patient=False)))
+    return (yield from result_of(core.store.inspect(look, patience=0.0)))
 
 
 def stats(core: PoolCore, *, patient: bool = True) -> Flow[PoolStats]:
@@ -115,7 +116,9 @@ def stats(core: PoolCore, *, patient: bool = True) -> Flow[PoolStats]:
         )
         return list(ledger.account_states), [_account(core, each) for each in others], numbers
 
-    order, others, numbers = yield from result_of(core.store.inspect(look, patient=patient))
+    order, others, numbers = yield from result_of(
+        core.store.inspect(look, patience=math.inf if patient else 0.0)
+    )
     made = {each.id: each for each in (*map(_plain_account, *numbers), *others)}
     accounts = [made[id] for id in order]
     configuration, totals = core.refresher.configuration, core.store.totals

@@ -455,10 +455,11 @@ class Store(ABC):
     # -- reading ------------------------------------------------------------------------------
 
     @abstractmethod
-    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Step[T]:
+    def inspect(self, look: Callable[[Ledger], T], *, patience: float = math.inf) -> Step[T]:
         """Return what ``look`` reads from the ledger, at one moment.
 
-        ``patient``: a store that is away is asked again for a while. Raises StoreUnavailable.
+        ``patience``: seconds for which a store that is busy is asked again, and for some of which one that
+        is away is. Raises StoreUnavailable.
         """
 
     def outlook(self, slot_request: SlotRequest, most: int) -> Step[Outlook]:
@@ -473,7 +474,7 @@ class Store(ABC):
                 next_end=next_end(ledger, slot_request, most),
             )
 
-        return self.inspect(look, patient=False)
+        return self.inspect(look, patience=0.0)
 
     @property
     @abstractmethod

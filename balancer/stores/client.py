@@ -17,7 +17,8 @@ from balancer.waiting.drivers import BackendCall, Flow, Sleep
 from balancer.waiting.queue import WaitQueue
 
 PATIENCE = 5.0
-"""Seconds for which an operation is tried again while the store is away."""
+"""Seconds for which an operation is tried again while the store is away. One that is there, but busy, is
+asked again for as long as the caller has time: its others get on, and so shall we."""
 AT_LEAST = 0.6
 """Seconds within which an answer may come however short the caller's timeout is: there is time for another
 try, as the connection may have been forgotten on the way, and both take less than two."""
@@ -85,11 +86,11 @@ class BackendClient:
     def exchange(
         self, operation: Operation, patience: float = 0.0, limit: float | None = None
     ) -> Flow[Reply]:
-        """Return what the store answers, trying again for ``patience`` seconds while it is away.
+        """Return what the store answers, trying again for ``patience`` seconds while it is away or busy.
 
         Args:
             operation: What to ask.
-            patience: Seconds, no more than :data:`PATIENCE` of which count.
+            patience: Seconds, no more than :data:`PATIENCE` of which count while it is away.
             limit: Seconds that one answer may take; None: as long as the caller is patient.
 
         Raises:
@@ -99,21 +100,29 @@ class BackendClient:
             yield from self._end_abandoned()
         if self._outbox.queue:
             self._outbox.ensure_running()  # an interruption may have left it lying
-        end = time.monotonic() + min(patience, PATIENCE)
+        begun = time.monotonic()
         try:
             reply: Reply = yield BackendCall(self.backend, operation, limit or answer_within(patience))
         except StoreUnavailable as error:
-            reply = yield from self._ask_again(operation, error, end)
+            reply = yield from self._ask_again(operation, error, begun, patience)
         if self.take_in(reply):
             yield from self._catch_up()
         self._flush()
         return reply
 
-    def _ask_again(self, operation: Operation, trouble: StoreUnavailable, end: float) -> Flow[Reply]:
-        pause = _FIRST_PAUSE
-        while (left := end - time.monotonic() - pause) >= 0:
-            yield Sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+    def _ask_again(
+        self, operation: Operation, trouble: StoreUnavailable, begun: float, patience: float
+    ) -> Flow[Reply]:
+        pause, end = _FIRST_PAUSE, begun + min(patience, PATIENCE)
+        while True:
+            now = time.monotonic()
+            if is_busy(trouble):  # it has kept us waiting already, and is not away
+                pause, end = 0.0, min(begun + patience, now + PATIENCE)
+            if (left := end - now - pause) < 0:
+                raise trouble
+            if pause:
+                yield Sleep(pause)
+            pause = min(2 * pause or _FIRST_PAUSE, _LONGEST_PAUSE)
             try:
                 limit = min(answer_within(left), max(left, _FIRST_PAUSE))
                 reply: Reply = yield BackendCall(self.backend, operation, limit)
@@ -121,7 +130,6 @@ class BackendClient:
                 trouble = error
             else:
                 return reply
-        raise trouble
 
     def ask_about(
         self,
@@ -143,13 +151,20 @@ class BackendClient:
         return said if str(record.key) in ended else (yield from self.ask(operation, patience, limit))
 
     def call(self, operation: Operation, patience: float = 0.0) -> Any:
-        """Carry out an operation in a thread that may block. Raises StoreUnavailable."""
+        """Carry out an operation in a thread that may block.
+
+        Raises:
+            StoreUnavailable: the store stayed away for ``patience`` seconds. One that is busy is waited for.
+        """
         pause, end = _FIRST_PAUSE, time.monotonic() + patience
         while True:
             try:
                 reply = self.backend.call(operation, max(_FOR_ALL, answer_within(patience)))
                 break
-            except StoreUnavailable:
+            except StoreUnavailable as error:
+                if is_busy(error):
+                    end = time.monotonic() + PATIENCE
+                    continue
                 if time.monotonic() + pause > end:
                     raise
             time.sleep(pause)
@@ -204,6 +219,11 @@ class BackendClient:
                 except StoreUnavailable:
                     self._outbox.send(end)
             self._held.strike_off(record)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether a store is there, and was only used by others all the time."""
+    return isinstance(error, StoreUnavailable) and error._busy  # noqa: SLF001  # no user needs to know
 
 
 def _is_lost(said: object) -> bool:

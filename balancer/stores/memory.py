@@ -569,7 +569,7 @@ class MemoryStore(Store):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> T:  # noqa: ARG002
+    def inspect(self, look: Callable[[Ledger], T], *, patience: float = math.inf) -> T:  # noqa: ARG002
         """Return what ``look`` reads from the ledger, at one moment: from inside a step, at that one."""
         try:
             result: T = self._step(self._look, look)

@@ -37,7 +37,7 @@ Told = tuple[Wanted | None, int]
 class Inspect(Protocol):
     """Reads of what the store holds."""
 
-    def __call__(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
+    def __call__(self, look: Callable[[Ledger], T], *, patience: float = math.inf) -> Flow[T]:
         """Return what ``look`` returns."""
 
 
@@ -269,7 +269,7 @@ class ProcessQueue:
 
     # -- hope ------------------------------------------------------------------------------------------
 
-    def hopeless(self, waiter: Waiter) -> Flow[bool]:
+    def hopeless(self, waiter: Waiter, patience: float) -> Flow[bool]:
         """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
         request, now = waiter.slot_request, time.monotonic()
         if waiter.served or (request.alike == ANY and now <= self._client.hope_until):
@@ -279,7 +279,7 @@ class ProcessQueue:
             return False
         if self._seen is not None and now <= self._seen[0] and not self._seen[1].hopeless(request):
             return False
-        hopeless = yield from self._inspect(lambda ledger: ledger.hopeless(request), patient=waiter.hopes)
+        hopeless = yield from self._inspect(lambda ledger: ledger.hopeless(request), patience=patience)
         return hopeless and waiter.record.state is NEW
 
     def wake_hopeless(self) -> Flow[None]:
@@ -288,7 +288,7 @@ class ProcessQueue:
             requests = {group.alike: group.first.slot_request for group in self.wait_queue.groups()}
         vain = yield from self._inspect(
             lambda ledger: {alike for alike, request in requests.items() if ledger.hopeless(request)},
-            patient=False,
+            patience=0.0,
         )
         with self._lock:
             for group in self.wait_queue.groups():

@@ -51,7 +51,7 @@ from balancer.rules.operations import (
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import BOUND, ENDED, HELD, AccountState, Key, LeaseRecord, SlotRequest
 from balancer.stores.base import Outcome, Outlook, Process, Store, next_end, report_of
-from balancer.stores.client import AT_LEAST, PATIENCE, BackendClient
+from balancer.stores.client import AT_LEAST, PATIENCE, BackendClient, is_busy
 from balancer.stores.fleet_tasks import FleetTasks
 from balancer.stores.heartbeat import Heart
 from balancer.stores.held_leases import HeldLeases
@@ -225,7 +225,7 @@ class SharedStore(Store):
                 yield from self._catch_up()
             return self._is_granted(record, reply)
         except BaseException as error:
-            self._give_up(record)
+            self._give_up(record, error)
             if not isinstance(error, StoreUnavailable):
                 raise
         return False
@@ -243,7 +243,7 @@ class SharedStore(Store):
                 drive(self._catch_up())
             return self._is_granted(record, reply)
         except BaseException as error:
-            self._give_up(record)
+            self._give_up(record, error)
             if not isinstance(error, StoreUnavailable):
                 raise
         return False
@@ -271,7 +271,9 @@ class SharedStore(Store):
             self.flush()
         return True
 
-    def _give_up(self, record: LeaseRecord) -> None:
+    def _give_up(self, record: LeaseRecord, error: BaseException) -> None:
+        if is_busy(error):
+            return  # nothing was done, and the others shall not wait for our saying so
         self.queue.full = True
         self.outbox.send(Release(str(record.key)))  # nobody knows whether it was granted
         with self.lock:
@@ -286,11 +288,12 @@ class SharedStore(Store):
             if not waiter.served and waiter.version == self.version:
                 self.wait_queue.join(waiter)
             self._reschedule()
-        if (yield from self.queue.attempt(waiter, max(0.0, waiter.deadline - self.now()))):
+        patience = max(0.0, waiter.deadline - self.now())
+        if (yield from self.queue.attempt(waiter, patience)):
             return Outcome.GRANTED
         if self.held.abandoned:
             self.collect()
-        hopeless = waiter.version == self.version and (yield from self.queue.hopeless(waiter))
+        hopeless = waiter.version == self.version and (yield from self.queue.hopeless(waiter, patience))
         if waiter.served:
             return Outcome.GRANTED
         if waiter.version != self.version:
@@ -403,7 +406,7 @@ class SharedStore(Store):
         """Tie a lease to its jobs for ``ttl`` seconds; the store is told later if it stays away."""
         bind, record = Bind(str(key), job_ids, ttl), self.held.held.get(key)
         try:
-            said = yield from self.client.ask_about(record, bind, PATIENCE)
+            said = yield from self.client.ask_about(record, bind, math.inf)
         except StoreUnavailable:
             self.note("warning", "bind_delayed", lease=key, job_id=", ".join(job_ids))
             self._bind_later(bind, record)
@@ -435,7 +438,7 @@ class SharedStore(Store):
         """Write down a job that runs already, and return its lease. None: there is no such account."""
         self.queue.look_afresh()
         adopt = Adopt(str(record.key), job_id, account_id, ttl)
-        adopted: Adopted | None = yield from self.client.ask(adopt, PATIENCE)
+        adopted: Adopted | None = yield from self.client.ask(adopt, math.inf)
         if adopted is None:
             return None
         with self.lock:
@@ -444,7 +447,7 @@ class SharedStore(Store):
     def renew(self, key: Key | None, job_id: str | None, ttl: float | None) -> Flow[bool]:
         """Move the end of a bound or ambiguous lease to ``ttl`` seconds from now. False: there is none."""
         renew = Renew(None if key is None else str(key), job_id, ttl)
-        return bool((yield from self.client.ask_about(self.held.held.get(key), renew, PATIENCE)))
+        return bool((yield from self.client.ask_about(self.held.held.get(key), renew, math.inf)))
 
     # -- verdicts -------------------------------------------------------------------------------------
 
@@ -458,7 +461,7 @@ class SharedStore(Store):
             # Before the store is asked: whatever becomes of that, leaving the block must not free the slot.
             self.held.mark_ambiguous(record.key)
         try:
-            reported: Reported = yield from self.client.ask_about(held, report, PATIENCE)
+            reported: Reported = yield from self.client.ask_about(held, report, math.inf)
         except StoreUnavailable:
             self.outbox.send(report, held)
             return
@@ -488,7 +491,7 @@ class SharedStore(Store):
         """Put an account in a cooldown by hand. False: there is no such account."""
         self.queue.look_afresh()
         cool = Cool(account=account_id, seconds=seconds, reason=reason)
-        known = bool((yield from self.client.ask(cool, PATIENCE)))
+        known = bool((yield from self.client.ask(cool, math.inf)))
         if known:
             self._on_cooling(account_id, cool)
         return known
@@ -496,7 +499,7 @@ class SharedStore(Store):
     def reset(self, account_id: str) -> Flow[bool]:
         """Clear what verdicts made of an account. False: there is no such account."""
         self.queue.look_afresh()
-        return bool((yield from self.client.ask(Reset(account_id), PATIENCE)))
+        return bool((yield from self.client.ask(Reset(account_id), math.inf)))
 
     # -- accounts, and what is asked of the source --------------------------------------------------------
 
@@ -550,9 +553,8 @@ class SharedStore(Store):
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def inspect(self, look: Callable[[Ledger], T], *, patient: bool = True) -> Flow[T]:
+    def inspect(self, look: Callable[[Ledger], T], *, patience: float = math.inf) -> Flow[T]:
         """Return what ``look`` reads of what the store holds: from the backend's replica, or from a copy."""
-        patience = PATIENCE if patient else 0.0
         if self._replica:
             found: T = yield from self.client.ask(Inspect(look), patience)
             return found

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from balancer.errors import BalancerError
 from balancer.rules.operations import Backend, Operation
 from balancer.rules.records import LeaseRecord
+from balancer.stores.client import is_busy
 from balancer.stores.heartbeat import Heart
 from balancer.stores.held_leases import HeldLeases
 from balancer.stores.offers import Offers
@@ -161,9 +162,10 @@ class Worker:
             try:
                 self._round()
             except Exception as error:  # noqa: BLE001  # leases depend on this thread: it must go on
-                self._heart.lost(error)
                 self._outbox.poll = self._outbox.wanted_changed = True
-                time.sleep(_REST)
+                if not is_busy(error):  # else it has waited already, and goes on
+                    self._heart.lost(error)
+                    time.sleep(_REST)
             if self._ends():
                 return
 

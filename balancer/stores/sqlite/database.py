@@ -65,6 +65,8 @@ class Database:
         self._busy = False
         self._queue = WriteQueue(path)
         self._session: Session | None = None
+        self._ahead = False
+        """No turn of ours has shown yet that the connection is to the file at the path."""
         self._waits = _BUSY
         self.identity: object = None
         """Names the file that was opened last, among all that were at its path."""
@@ -87,18 +89,19 @@ class Database:
             StoreUnavailable: it could not be done, or not in time.
         """
         threads = self.threads
-        if not threads.acquire(blocking=False) and not self._queue.wait(
-            lambda seconds: threads.acquire(timeout=seconds), end
-        ):
-            raise self._unavailable(self._who_is_in_the_way())
+        if not threads.acquire(blocking=False):
+            try:
+                self._queue.wait(lambda seconds: threads.acquire(timeout=seconds), end)
+            except NoTurn as error:
+                raise self._no_turn(error) from None
         try:
             if self._busy:
                 raise self._unavailable("a signal handler asks in the middle of an operation")
             self._busy, self._queue.end = True, end
             try:
                 return act(about)
-            except NoTurn:
-                raise self._unavailable(self._who_is_in_the_way()) from None
+            except NoTurn as error:
+                raise self._no_turn(error) from None
             except (sqlite3.Error, OSError) as error:
                 if getattr(error, "sqlite_errorcode", 0) in _IN_USE:
                     self._queue.stand_still()
@@ -109,6 +112,11 @@ class Database:
                 self._busy = False
         finally:
             threads.release()
+
+    def _no_turn(self, error: NoTurn) -> StoreUnavailable:
+        if error.busy:
+            return self._unavailable("others use it all the time, and our turn has not come", _busy=True)
+        return self._unavailable(self._who_is_in_the_way())
 
     def _who_is_in_the_way(self) -> str:
         who = holders(self.path, f"{self.path}-shm", f"{self.path}-lock")
@@ -138,15 +146,27 @@ class Database:
 
     def in_turn(self, act: Callable[[Session], T]) -> T:
         """Do something in our turn, alone. Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable."""
-        moved = self._watch.moved()  # before our turn: the others wait while it lasts
-        if self._session is None:
-            self._look_at_folder()
+        self._open_ahead()
         for _ in range(3):
             try:
-                return self._queue.in_turn(self._turn, act, moved)
+                return self._queue.in_turn(self._turn, act)
             except _WrongQueue:
                 self._queue.reopen()
-        raise NoTurn
+        raise NoTurn(busy=False)
+
+    def _open_ahead(self) -> bool:
+        """See to a connection before our turn, as the others wait while that lasts. False: there is none."""
+        if self._session is None or self._watch.moved():
+            self._look_at_folder()
+            with forks.gate:
+                self.before_fork()
+                if Path(self.path).exists():
+                    try:
+                        self._attach(self._check)
+                    except (_NotMade, FileNotFoundError, sqlite3.OperationalError):
+                        self.before_fork()  # our turn shows what it is
+                self._ahead = True
+        return self._session is not None
 
     def _look_at_folder(self) -> None:
         """Raise StoreUnavailable if no file can be used there. It takes as long as many turns."""
@@ -158,10 +178,10 @@ class Database:
             )
         warn_of_network(self.path)
 
-    def _turn(self, act: Callable[[Session], T], moved: bool) -> T:
+    def _turn(self, act: Callable[[Session], T]) -> T:
         with forks.gate:
             session = self._session
-            if session is None or moved:
+            if session is None or self._ahead:
                 session = self._connect()
             if self._waits != _BUSY or self._queue.stuck_at is not None:
                 self._mind_others(session)
@@ -175,7 +195,7 @@ class Database:
             self._waits = busy
 
     def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        if self._session is None or self._watch.moved():
+        if not self._open_ahead():
             self.in_turn(lambda _: None)
         with forks.gate:
             session = self._session
@@ -188,23 +208,29 @@ class Database:
                 session.run("COMMIT")
 
     def _connect(self) -> Session:
-        """Open the file that is there now; it is made if there is none."""
+        """Open the file that is there now, unless that was done ahead; it is made if there is none."""
         if not self._queue.is_at_its_path():
             raise _WrongQueue
+        self._ahead, session = False, self._session
+        if session is not None and not self._watch.moved():
+            return session
         self.before_fork()
         # Looked at before it is opened: closing a file takes away the locks that SQLite has on it.
         if not Path(self.path).exists():
             for rest in ("-wal", "-shm"):  # of a file that was here, and that somebody may still have open
                 Path(self.path + rest).unlink(missing_ok=True)
             os.close(make(Path(self.path), exclusive=True))
+        return self._attach(self._make)
+
+    def _attach(self, check: Callable[[sqlite3.Connection], None]) -> Session:
         self._watch.begin()
         self._waits = _BUSY
-        session = self._session = Session.of(self._open())
+        session = self._session = Session.of(self._open(check))
         name = session.connection.execute("SELECT name FROM file").fetchone()
         self.identity = name, self._watch.identity
         return session
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, check: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
         if Path(self.path).is_dir():
             raise self._unavailable("it is a folder")
         if not os.access(self.path, os.R_OK | os.W_OK):
@@ -218,28 +244,31 @@ class Database:
             cached_statements=256,
         )
         try:
-            self._prepare(connection)
+            check(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            # A power cut may then cost the last moments, but not the file. A killed process loses nothing.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+            connection.execute(f"PRAGMA journal_size_limit = {_MOST_LOG}")
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        self._check(connection)
-        connection.execute(f"PRAGMA page_size = {_PAGE}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # A power cut may then cost the last moments, but not the file. Nothing is lost by a killed process.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-        connection.execute(f"PRAGMA journal_size_limit = {_MOST_LOG}")
-        if not _value(connection, "SELECT count(*) FROM sqlite_master"):
+    def _make(self, connection: sqlite3.Connection) -> None:
+        """Have the tables made if they are not there (in our turn)."""
+        try:
+            self._check(connection)
+        except _NotMade:
+            connection.execute(f"PRAGMA page_size = {_PAGE}")
+            connection.execute("PRAGMA journal_mode = WAL")
             _create(connection)
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        """Raise StoreUnavailable unless the file is empty, or ours and of the present layout."""
+        """Raise StoreUnavailable unless the file is of our present layout, _NotMade if it is empty."""
         mark, layout = _value(connection, "PRAGMA application_id"), _value(connection, "PRAGMA user_version")
         if mark == 0 and not _value(connection, "SELECT count(*) FROM sqlite_master"):
-            return
+            raise _NotMade
         if mark != APPLICATION_ID:
             raise self._unavailable("it is a database of something else")
         if layout != LAYOUT:
@@ -248,8 +277,12 @@ class Database:
                 f"Delete it once no job is running, or name another file"
             )
 
-    def _unavailable(self, why: str) -> StoreUnavailable:
-        return StoreUnavailable(f"the store {self.path} cannot be used: {why}")
+    def _unavailable(self, why: str, **facts: bool) -> StoreUnavailable:
+        return StoreUnavailable(f"the store {self.path} cannot be used: {why}", **facts)
+
+
+class _NotMade(Exception):
+    """The file is empty."""
 
 
 class _WrongQueue(Exception):

@@ -128,6 +128,11 @@ def a_holder_is_stopped(path: str | Path) -> bool:
     return any(_is_stopped(_state(pid)[1]) for pid in _who_has_locked(path))
 
 
+def a_holder_runs(path: str | Path) -> bool:
+    """Whether a process that has a file locked is at work, or would be if the machine had time for it."""
+    return any(_states_of_threads(pid) & {"R", "D"} for pid in _who_has_locked(path))
+
+
 def _who_has_locked(*paths: str | Path) -> list[int]:
     files = {_identity(path) for path in paths} - {None}
     found = [pid for pid, identity in _locks() if identity in files and pid > 0 and pid != os.getpid()]
@@ -167,6 +172,15 @@ def _state(pid: int) -> tuple[str, str]:
         return "", ""
     name, _, rest = text.partition("(")[2].rpartition(")")
     return name, rest.split()[0]
+
+
+def _states_of_threads(pid: int) -> set[str]:
+    """Return the letters of the states that the threads of a process are in."""
+    try:
+        threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208  # but for its name
+    except OSError:
+        return set()
+    return {_state(thread)[1] for thread in threads}
 
 
 def _is_stopped(state: str) -> bool:

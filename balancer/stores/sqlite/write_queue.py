@@ -20,14 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from balancer.stores.sqlite.file_system import a_holder_is_stopped, make
+from balancer.stores.sqlite.file_system import a_holder_is_stopped, a_holder_runs, make
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _TRY = LOCK_EX | LOCK_NB
 _STILL, _STILL_BUSY = 1.0, 2.5
 """Seconds without anybody's change after which who has the turn is taken to be stuck: if it is seen to be
-stopped, and if it is not, as the machine may be very busy."""
+stopped, and if it is not. Who would run, but for a machine that is very busy, is not stuck at all."""
 _STILL_AGAIN = 0.05
 """The same, while nothing has changed since that was found last."""
 MOST = 5.0
@@ -40,7 +40,15 @@ _LINGER = 2.0
 
 
 class NoTurn(Exception):
-    """Our turn did not come; nothing was done."""
+    """Our turn did not come; nothing was done.
+
+    Args:
+        busy: Others got on meanwhile, so that it is a matter of time.
+    """
+
+    def __init__(self, *, busy: bool) -> None:
+        super().__init__()
+        self.busy = busy
 
 
 class _Job:
@@ -75,7 +83,7 @@ class WriteQueue:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lock, self._log = Path(f"{path}-lock"), f"{path}-wal"
+        self._lock, self._log = f"{path}-lock", f"{path}-wal"
         self._files: list[int] = []
         self._look_at = -math.inf
         self.in_child()
@@ -108,12 +116,14 @@ class WriteQueue:
             try:
                 try:
                     flock(file, _TRY)
+                    waits = False
                 except BlockingIOError:
-                    has_turn = _locks_soon(file)
-                else:
-                    has_turn = True
-                if has_turn:
-                    return act(*args, **kwargs)
+                    waits = True
+                if not waits or _locks_soon(file):
+                    done = act(*args, **kwargs)
+                    if waits:
+                        _tell(file)
+                    return done
             finally:
                 flock(file, LOCK_UN)
         result: T = self._by_the_thread(_Job(partial(act, *args, **kwargs)))
@@ -127,13 +137,13 @@ class WriteQueue:
             if files and os.fstat(files[0]).st_nlink == 0:
                 _close(files)
         if not files:
-            files.append(make(self._lock))
+            files.append(make(Path(self._lock)))
         return files[0]
 
     def is_at_its_path(self) -> bool:
         """Whether others queue at the same lock as we."""
         try:
-            there = self._lock.stat()
+            there = os.stat(self._lock)  # noqa: PTH116
         except FileNotFoundError:
             return False
         here = os.fstat(self._files[0])
@@ -155,14 +165,14 @@ class WriteQueue:
             if idle and self._thread is not None:
                 self._wake.release()
         try:
-            came = self.wait(lambda seconds: job.done.acquire(timeout=seconds), self.end)
+            self.wait(lambda seconds: job.done.acquire(timeout=seconds), self.end)
+        except NoTurn:
+            if self._withdraw(job):
+                raise
+            job.done.acquire()  # it has begun, and ends by itself
         except BaseException:
             self._withdraw(job)
             raise
-        if not came and self._withdraw(job):
-            raise NoTurn
-        if not came:
-            job.done.acquire()  # it has begun, and ends by itself
         return job.outcome()
 
     def _start(self) -> bool:
@@ -184,28 +194,32 @@ class WriteQueue:
             flock(file, LOCK_UN)
         return job.outcome()
 
-    def wait(self, came: Callable[[float], bool], end: float) -> bool:
-        """Wait for something that others have, for as long as they get on. False: it did not come.
+    def wait(self, came: Callable[[float], bool], end: float) -> None:
+        """Wait for something that others have, for as long as they get on.
 
         Args:
             came: Waits for some seconds, and says whether it came.
             end: When to give up at the latest.
+
+        Raises:
+            NoTurn: it did not come.
         """
         now = still_since = time.monotonic()
-        seen = self._changes()
+        first = seen = self._changes()
         still = _STILL_AGAIN if self.stands_still() else _STILL
         while not came(max(0.0, min(_LOOK, still, end - now))):
             now, before, seen = time.monotonic(), seen, self._changes()
             if seen != before:
                 still_since = now
+            elif now - still_since >= still and a_holder_runs(self._lock):
+                still, still_since = _STILL, now
             elif now - still_since >= still and (
                 still == _STILL_AGAIN or now - still_since >= _STILL_BUSY or a_holder_is_stopped(self._lock)
             ):
                 self.stuck_at = seen
-                return False
+                raise NoTurn(busy=False)
             if now >= end:
-                return False
-        return True
+                raise NoTurn(busy=seen != first or a_holder_runs(self._lock))
 
     def stand_still(self) -> None:
         """Take note that somebody was in the way, so that others need not find it out."""
@@ -222,11 +236,7 @@ class WriteQueue:
 
     def _changes(self) -> object:
         """Return what is another whenever somebody has changed something."""
-        try:
-            state = os.stat(self._log)  # noqa: PTH116  # a Path's takes twice as long
-        except OSError:
-            return None
-        return state.st_ino, state.st_size, state.st_mtime_ns
+        return [_state(path) for path in (self._log, self._lock)]
 
     def _withdraw(self, job: _Job) -> bool:
         """Give a job up, unless it has begun."""
@@ -258,6 +268,8 @@ class WriteQueue:
                 job, self._job = self._job, None
             if job is not None:
                 job.run()
+                if job.error is None:
+                    _tell(file)
             with self._guard:
                 flock(file, LOCK_UN)
                 more = self._queues = self._job is not None
@@ -271,6 +283,19 @@ class WriteQueue:
         if job is not None:
             job.error = error
             job.done.release()
+
+
+def _tell(file: int) -> None:
+    """Show those who wait that the turns go on, though this one may have written nothing."""
+    os.utime(file)
+
+
+def _state(path: str) -> tuple[int, int, int] | None:
+    try:
+        state = os.stat(path)  # noqa: PTH116  # a Path's takes twice as long
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _locks_soon(file: int) -> bool:
