@@ -42,11 +42,11 @@ check: $(MADE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python -m pytest -q tests/project/test_layers.py
 	$(TESTS) --cov
 
 messages: $(MADE)
-	@$(BIN)/python tests/messages.py
+	@$(BIN)/python tests/support/messages.py
 
 bench: $(MADE)
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,76 @@
+"""How far a call walks through the code: through how many calls and files, with how many jumps.
+
+A path is as long as what a reader has to follow, and as what each caller pays. These figures only get
+smaller: ``python -m benchmarks.walks`` shows those of a checkout, ``make shape BASE=…`` two side by side.
+"""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Calls, files, jumps from one file to another. Where two ways are as likely, as after a race with
+# the thread of a store, the longer one.
+MOST = {
+    "memory": {
+        "acquire": (2, 2, 1),
+        "acquire, with a label in time": (3, 3, 2),
+        "acquire, one account": (15, 8, 7),
+        "acquire, after a wait": (36, 14, 26),
+        "acquire, one account, after a wait": (51, 12, 24),
+        "release": (2, 2, 1),
+        "release to one who waits": (25, 9, 15),
+        "release to one who waits, one account": (33, 9, 15),
+    },
+    "sqlite": {
+        "acquire": (54, 20, 32),
+        "acquire, with a label in time": (56, 21, 33),
+        "acquire, one account": (178, 31, 98),
+        "acquire, after a wait": (240, 34, 142),
+        "acquire, one account, after a wait": (212, 33, 115),
+        "release": (44, 16, 24),
+        "release to one who waits": (70, 19, 41),
+        "release to one who waits, one account": (72, 19, 41),
+    },
+    "redis": {
+        "acquire": (48, 12, 16),
+        "acquire, with a label in time": (50, 13, 17),
+        "acquire, one account": (175, 24, 84),
+        "acquire, after a wait": (236, 31, 138),
+        "acquire, one account, after a wait": (216, 32, 118),
+        "release": (36, 9, 14),
+        "release to one who waits": (54, 19, 31),
+        "release to one who waits, one account": (54, 19, 31),
+    },
+}
+
+
+@cache
+def walks(store):
+    """Return what each operation walks on a store, in a process that does nothing else."""
+    command = [sys.executable, "-m", "benchmarks.walks", store]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=100)
+    return {name: tuple(walk) for name, walk in json.loads(child.stdout)[store].items()}
+
+
+@pytest.mark.parametrize(
+    ("store", "operation"), [(store, operation) for store, most in MOST.items() for operation in most]
+)
+def test_no_operation_walks_further_than_it_did(store, operation):
+    """No operation takes more calls, more files or more jumps between files than the table says."""
+    walk, most = walks(store)[operation], MOST[store][operation]
+    assert all(now <= then for now, then in zip(walk, most, strict=True)), (
+        f"{operation} on {store} walks through (calls, files, jumps) {walk}, which was {most}: "
+        "shorten the way it goes; the table is lowered when a way gets shorter, and never raised"
+    )
+
+
+@pytest.mark.parametrize("store", MOST)
+def test_every_operation_that_is_measured_is_held_to_a_figure(store):
+    """An operation that is added to the measurement is added to the table."""
+    assert set(walks(store)) == set(MOST[store])

@@ -1,0 +1,21 @@
+"""Fixtures of the tests of what every store promises, and each one's own."""
+
+from __future__ import annotations
+
+from every_store import empty_redis, redis_server, store, world
+from fleet_processes import pool, worker
+from shelves import hasty, never_by_itself, often, pools, shelf
+
+__all__ = [
+    "empty_redis",
+    "hasty",
+    "never_by_itself",
+    "often",
+    "pool",
+    "pools",
+    "redis_server",
+    "shelf",
+    "store",
+    "worker",
+    "world",
+]
