@@ -55,6 +55,8 @@ class Changes(NamedTuple):
     def between(old: AccountTable | None, new: AccountTable) -> Changes:
         """Compare two tables. It may take long, and needs no lock as tables never change."""
         before: Mapping[str, Account] = old.accounts if old else {}
+        if not before:
+            return Changes(tuple(new.accounts.values()))
         put = tuple(account for id, account in new.accounts.items() if before.get(id) != account)
         return Changes(put, tuple(id for id in before if id not in new.accounts))
 

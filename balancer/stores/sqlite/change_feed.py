@@ -8,6 +8,7 @@ long as somebody may not have read it: who is further behind than that reads all
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from balancer.rules.fleet_entries import OVER, REMEMBERED, FleetEntries
 from balancer.rules.fleet_ledger import FleetLedger
@@ -94,15 +95,17 @@ class ChangeFeed:
 
     def catch_up(self) -> bool:
         """Take over what others have changed. False: too much of it is gone, all has to be read anew."""
-        rows = self.run(self._read, (self.last,)).fetchall()
-        if rows:
-            if self.last and rows[-1][0] - self.last > KEPT:
+        found = self.run(self._read, (self.last,))
+        if not self.last:
+            self._take_over(found)  # one by one: a list of all would have the garbage collector go over it
+        elif rows := found.fetchall():
+            if rows[-1][0] - self.last > KEPT:
                 return False
             self._take_over(rows)
         return True
 
-    def _take_over(self, rows: list[tuple[int, str, str]]) -> None:
-        apply, leases = self.entries.apply, self._leases
+    def _take_over(self, rows: Iterable[tuple[int, str, str]]) -> None:
+        apply, leases, number, name = self.entries.apply, self._leases, self.last, self._last_name
         for number, name, value in rows:
             if name.startswith("lease:"):
                 if value[:1] in _ENDS:
@@ -110,7 +113,7 @@ class ChangeFeed:
                 else:
                     leases[name] = number
             apply(name, value)
-        self.last, self._last_name, _ = rows[-1]
+        self.last, self._last_name = number, name
 
     def write(self) -> None:
         """Write what the replica has changed, under new numbers."""

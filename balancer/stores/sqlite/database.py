@@ -146,7 +146,8 @@ class Database:
 
     def in_turn(self, act: Callable[[Session], T]) -> T:
         """Do something in our turn, alone. Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable."""
-        self._open_ahead()
+        if self._session is None or self._watch.moved():
+            self._open_ahead()
         for _ in range(3):
             try:
                 return self._queue.in_turn(self._turn, act)
@@ -154,19 +155,17 @@ class Database:
                 self._queue.reopen()
         raise NoTurn(busy=False)
 
-    def _open_ahead(self) -> bool:
-        """See to a connection before our turn, as the others wait while that lasts. False: there is none."""
-        if self._session is None or self._watch.moved():
-            self._look_at_folder()
-            with forks.gate:
-                self.before_fork()
+    def _open_ahead(self) -> None:
+        """Open a file that is ready before our turn, as the others wait while that lasts."""
+        self._look_at_folder()
+        with forks.gate:
+            self.before_fork()
+            self._ahead = True
+            try:
                 if Path(self.path).exists():
-                    try:
-                        self._attach(self._check)
-                    except (_NotMade, FileNotFoundError, sqlite3.OperationalError):
-                        self.before_fork()  # our turn shows what it is
-                self._ahead = True
-        return self._session is not None
+                    self._attach(self._check)
+            except (_NotMade, FileNotFoundError, sqlite3.OperationalError):
+                self.before_fork()  # our turn shows what it is
 
     def _look_at_folder(self) -> None:
         """Raise StoreUnavailable if no file can be used there. It takes as long as many turns."""
@@ -195,8 +194,10 @@ class Database:
             self._waits = busy
 
     def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        if not self._open_ahead():
-            self.in_turn(lambda _: None)
+        if self._session is None or self._watch.moved():
+            self._open_ahead()
+            if self._session is None:
+                self.in_turn(lambda _: None)
         with forks.gate:
             session = self._session
             if session is None:
