@@ -28,8 +28,8 @@ MOST = {
         "release to one who waits, one account": (33, 9, 15),
     },
     "sqlite": {
-        "acquire": (54, 17, 31),
-        "acquire, with a label in time": (56, 18, 33),
+        "acquire": (56, 18, 32),
+        "acquire, with a label in time": (58, 19, 33),
         "acquire, one account": (179, 29, 98),
         "acquire, after a wait": (250, 31, 142),
         "acquire, one account, after a wait": (219, 31, 118),
