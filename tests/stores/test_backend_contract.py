@@ -637,6 +637,22 @@ def test_a_lease_that_is_registered_again_is_what_it_was(world, one, two):
     assert refuse(two, "two-1").limits == (ops.LimitChange("a", 1, 6, False),)
 
 
+def test_jobs_of_others_count_on_an_account_that_leases_were_registered_on_first(one, two):
+    """The list came before the table that names the account; adoption goes on from what it counted."""
+    configure(one, {"a": 1})
+    number = one.call(ops.Claim("survey", 0, 60)).result.number
+    one.call(ops.Apply(number=number, external={"b": 2}, external_jobs=("x",)))
+    lease = ops.LeaseState(key="one-1", account="b", state="held", age=1.0)
+    assert one.call(ops.Register((lease,))).result == ()
+    configure(one, {"b": 3})
+    assert take(two, "two-1") is None
+    assert two.call(ops.Adopt("two-2", "x", "b", 60.0)).result.live
+    assert two.call(ops.ReadAll()).result.external == {"b": 1}
+    assert take(two, "two-3") is None
+    assert two.call(ops.Release(key="one-1")).result
+    assert take(two, "two-4") == "b"
+
+
 # -- spacing ----------------------------------------------------------------------------------------------
 
 

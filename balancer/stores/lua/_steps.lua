@@ -153,7 +153,8 @@ end
 -- An account that has leases, and that nothing else is known of.
 local function take_in(id)
   if call('HEXISTS', K.accounts, id) == 0 then
-    write(K.accounts, id, {capacity = 1, external = 0, draining = '{}'})
+    local external = (read(K.meta, 'external') or {})[id] or 0
+    write(K.accounts, id, {capacity = 1, external = external, draining = '{}'})
   end
 end
 
