@@ -125,12 +125,6 @@ class AsyncAccountPool(BasePool):
         else:
             self._core = pool._core  # noqa: SLF001  # the same pool with another face
 
-    def for_threads(self) -> AccountPool:
-        """Return the same pool with its face for threads: a handler outside of any event loop needs it."""
-        face = AccountPool.__new__(AccountPool)
-        face._core = self._core  # noqa: SLF001  # the same pool with another face
-        return face
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -287,3 +281,10 @@ class AsyncAccountPool(BasePool):
 
     async def _drive(self, algorithm: Callable[[PoolCore, Waiter], Flow[T]]) -> T:
         return await adrive(algorithm(self._core, TaskWaiter(LeaseRecord(None))))
+
+
+def for_threads(pool: AsyncAccountPool) -> AccountPool:
+    """Return the same pool with its face for threads, for what runs outside of any event loop."""
+    face = AccountPool.__new__(AccountPool)
+    face._core = pool._core  # noqa: SLF001  # the same pool with another face
+    return face

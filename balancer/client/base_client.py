@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Unpack, cast
 
 from balancer import events
-from balancer.async_pool import AsyncAccountPool, AsyncLease
+from balancer.async_pool import AsyncAccountPool, for_threads, AsyncLease
 from balancer.base_pool import BasePool, PoolOptions
 from balancer.client.api import Api, Request, trouble
 from balancer.client.crew import News, in_thread
@@ -123,7 +123,7 @@ class BaseClient:
             raise TypeError(f"pool must be an AccountPool or AsyncAccountPool, not {type(pool).__name__}")
         found = pool if pool is not None else AccountPool(service, **options)
         self._owns_pool = pool is None
-        self._threads = found.for_threads() if isinstance(found, AsyncAccountPool) else found
+        self._threads = for_threads(found) if isinstance(found, AsyncAccountPool) else found
         self._tasks = found if isinstance(found, AsyncAccountPool) else AsyncAccountPool(pool=found)
         try:
             self._start(token, base_url, poll, Clock(options.get("clock")))

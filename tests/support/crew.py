@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from stepping import until
 
 PATIENCE = 30.0
-HERE = str(pathlib.Path(__file__).parent)
+HERE = str(pathlib.Path(__file__).parents[1])
 
 
 def shown(error):
