@@ -277,7 +277,7 @@ class AsyncAccountPool(BasePool):
 
     async def close(self) -> None:
         """Refuse new callers and send those who wait away with PoolClosed. Leases stay valid."""
-        self._core.close()
+        self._core.close(wait=False)
 
     async def _drive(self, algorithm: Callable[[PoolCore, Waiter], Flow[T]]) -> T:
         return await adrive(algorithm(self._core, TaskWaiter(LeaseRecord(None))))

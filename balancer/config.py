@@ -160,6 +160,10 @@ def job_text(job_id: object) -> str:
     return text
 
 
+_MOST_JOBS = 1000
+"""That one lease follows: more than any call starts."""
+
+
 def job_texts(job_id: object) -> tuple[str, ...]:
     """Return one job id, or a sequence of them, as texts: each once, in their order.
 
@@ -168,8 +172,8 @@ def job_texts(job_id: object) -> tuple[str, ...]:
     """
     if not isinstance(job_id, list | tuple):
         return (job_text(job_id),)
-    if not job_id:
-        raise ValueError("job_id must name one job at least")
+    if not 1 <= len(job_id) <= _MOST_JOBS:
+        raise ValueError(f"job_id must name 1 to {_MOST_JOBS} jobs, not {len(job_id)}")
     return tuple(dict.fromkeys(map(job_text, job_id)))
 
 

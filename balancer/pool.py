@@ -89,8 +89,7 @@ class AccountPool(BasePool):
             label: Shown by :meth:`holders`.
             asset: Id of an upload or an earlier result: only the account on which it lives, which the id
                 names.
-            priority: Who waits with a higher one is served first; among equals, who came first. Over shared
-                stores it is not kept strictly yet.
+            priority: Who waits with a higher one is served first; among equals, who came first.
 
         Raises:
             AcquireTimeout: no slot in time. NoAccounts: waiting cannot help.

@@ -65,9 +65,16 @@ def running(
     tries: list[Attempt] = []
     while len(tries) < attempts:
         lease = yield from _acquired(core, request, deadline, tries, acquire)
-        answer, ruling = yield from _called(core, lease)
+        try:
+            answer, ruling = yield from _called(core, lease)
+            if ruling.verdict is Verdict.ACCEPTED:
+                yield from _settle(core, lease, answer, bind)
+        except BaseException:
+            # Cut off before the job was bound: it may run, unless an answer has said that it does not.
+            if not lease._record.declined:
+                lease._keep_ambiguous()
+            raise
         if ruling.verdict is Verdict.ACCEPTED:
-            yield from _settle(core, lease, answer, bind)
             if isinstance(answer, BaseException):
                 raise answer
             return answer
@@ -101,10 +108,6 @@ def _called(core: PoolCore, lease: BaseLease) -> Flow[tuple[Any, VerdictDetails]
             yield from result_of(lease._leave(None))
             raise
         return error, (yield from lease._report(error))
-    except BaseException:
-        # Cut off in the middle of the call: the job may have been accepted.
-        lease._keep_ambiguous()
-        raise
     # A bare number is no response: that of a job may be 429, and the exit code of a program 137.
     return answer, (yield from lease._report(None if isinstance(answer, int) else answer))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from balancer.batch.journal import Entry
 
-GRACE = 1.0
+GRACE = 3.0
 """Seconds after its call, at least, from which a job that was accepted must be on the list."""
 ENOUGH = 10
 """Lives by which a line may be judged while others still run."""

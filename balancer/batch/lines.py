@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from balancer.client.orders import Order, order
-from balancer.request import AcquireOptions
+from balancer.request import AcquireOptions, AcquireRequest
 from balancer.services.schema import Service
 
 
@@ -55,6 +55,7 @@ def _line(number: int, text: bytes, row: Service, endpoint: str) -> Line:
         if fields is None:
             fields = []  # what is no object is told of as wrong fields, and so is null
         create = order(row, endpoint, fields, None, options)
+        AcquireRequest.make(**options, row=row)
     except json.JSONDecodeError as error:
         why = f"no JSON: {error.msg}"
     except (ValueError, TypeError, RecursionError) as error:

@@ -403,7 +403,7 @@ class Batch:
 
     def _give_up(self, number: int) -> None:
         self._doubts.discard(number)
-        if self._resubmit:
+        if self._resubmit and number not in self._sent_here:  # once in a run: it may be paid each time
             self._send_again(self._lines[number])
             return
         self._note_end(number, UNKNOWN, None, "nobody knows whether it was accepted; it was not sent again")
@@ -421,7 +421,7 @@ class Batch:
     async def _look(self) -> None:
         """Look for lines in doubt on the service's list, which gives the ids of their leases back."""
         ages = {number: self._journal[number].age() for number in self._doubts}
-        if not any(self._journal[number].absent is None for number in ages):
+        if not ages:
             return
         listed = await in_thread(self._listed)
         if listed is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Unpack, cast
 
 from balancer import events
-from balancer.async_pool import AsyncAccountPool, for_threads, AsyncLease
+from balancer.async_pool import AsyncAccountPool, AsyncLease, for_threads
 from balancer.base_pool import BasePool, PoolOptions
 from balancer.client.api import Api, Request, trouble
 from balancer.client.crew import News, in_thread
@@ -217,6 +217,8 @@ class BaseClient:
         state = JobState(self._row, jobs[0] if jobs else None, account, order.endpoint, body)
         state.see(said, body)
         self._poller.follow(state)
+        for other in jobs[1:]:  # the slot is free when the last of them has ended
+            self._poller.follow(JobState(self._row, other, account, order.endpoint))
         return state
 
     def _not_taken(self, order: Order, error: BalancerError) -> JobState:

@@ -93,7 +93,8 @@ class Poller:
     def end(self, state: JobState, outcome: following.Outcome, body: Any) -> None:
         """Write down what was said of a job; at its end its slot is freed before anybody hears of it."""
         if outcome == "running":
-            state.seen_at = time.monotonic()
+            if body is not None:  # else its status call has failed, which says nothing
+                state.seen_at = time.monotonic()
         elif state.id is not None:
             self._release(state.id)
             with self._changed:

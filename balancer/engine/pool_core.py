@@ -248,12 +248,15 @@ class PoolCore:
 
     # -- life ---------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Refuse new callers and send those who wait away. Leases stay valid."""
+    def close(self, *, wait: bool = True) -> None:
+        """Refuse new callers and send those who wait away. Leases stay valid.
+
+        ``wait``: for a moment, until what a shared store is still to be told is sent.
+        """
         if self.closed:
             return
         self.refresher.close()
-        self.store.close()
+        self.store.close(wait=wait)
         close = getattr(self.options.source, "close", None)
         if close is not None and self.options.owns_source:
             close()

@@ -447,8 +447,6 @@ class FleetEntries:
         if account is not None:
             record = FleetLease(f"{name}-offer")
             record.reserves = True
-            if self.fleet.settings.spaced:
-                record.spacing = ops.OFFER_SECONDS
             record.adverse, record.held_since, record.state = (
                 True,
                 self._instant(until) - ops.OFFER_SECONDS,

@@ -361,6 +361,7 @@ class FleetLedger:
         ]
         gone = [self._gone(record, HELD) for record in held]
         for record in held:
+            record.adverse = True  # its account is no better for that
             self.ledger.end(record, self.now)
             self._note_end(record.key, "expired")
         return gone
@@ -423,7 +424,7 @@ class FleetLedger:
         record, process.offer = process.offer, None
         if record is not None:
             self.deadlines.drop(("offer", process.name))
-            if record.spacing:
+            if record.account_state.spaced_until == process.offer_until:  # by the offer, and by no grant
                 self.ledger.space(record.account_state, None)
             self.ledger.end(record, self.now)
             self._note_process(process.name)

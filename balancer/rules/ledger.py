@@ -132,7 +132,11 @@ class Ledger:
     def choose(self, request: SlotRequest) -> AccountState | None:
         """Return the account that the request's draw falls on among those that fit, or None."""
         states = self.account_states
-        if request.accounts is None and request.max_jobs is None and not (request.scope and self.scoped):
+        if (
+            request.accounts is None
+            and request.max_jobs is None
+            and not (request.scope is not None and self.scoped)
+        ):
             if not request.exclude:
                 return self.selector.pick(request.draw)
             return self.selector.pick_except(

@@ -47,7 +47,7 @@ class Settings:
     """Customer and service, in printable characters; never a secret."""
     strategy: str
     lower_only: bool
-    """A ticket's ``max_jobs`` can lower an account's capacity but not raise it."""
+    """A request's ``max_jobs`` can lower an account's capacity but not raise it."""
     lease_ttl: float
     job_ttl: float
     ambiguous_ttl: float

@@ -328,8 +328,11 @@ class Store(ABC):
     # -- life -----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def close(self) -> None:
-        """Let go of what is not needed to end the leases that are out."""
+    def close(self, *, wait: bool = True) -> None:
+        """Let go of what is not needed to end the leases that are out.
+
+        ``wait``: for what is still to be sent, for a moment. An event loop must not stand still for that.
+        """
 
     def after_fork(self, process: Process) -> None:
         """Start empty in a child: a lock that another thread held at the fork is held for ever there."""

@@ -32,7 +32,7 @@ from balancer.rules.operations import (
 )
 from balancer.rules.reconciliation import Plan, Snapshot, reconcile_jobs
 from balancer.rules.records import BOUND
-from balancer.stores.client import PATIENCE
+from balancer.stores.backend_client import PATIENCE
 
 _ASK_AGAIN = 0.1
 """Seconds after which to ask whether somebody else has finished."""

@@ -601,7 +601,7 @@ class MemoryStore(Store):
 
     # -- life ---------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:  # nothing is to be sent
         """Do nothing: there is nothing beside what leases need."""
 
     def after_fork(self, process: Process) -> None:

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import Any
 
 from balancer.rules.operations import Operation
-from balancer.stores.client import BackendClient
+from balancer.stores.backend_client import BackendClient
 from balancer.stores.outbox import Outbox
 from balancer.stores.process_queue import ProcessQueue, needs_more_than_an_account
 from balancer.waiting.drivers import drive

@@ -16,8 +16,8 @@ from typing import Protocol, TypeVar
 from balancer.rules.ledger import Ledger
 from balancer.rules.operations import OFFER_SECONDS, Acquire, Granted, Release, Wanted
 from balancer.rules.records import ANY, HELD, NEW, AccountState
+from balancer.stores.backend_client import SEEN_FOR, BackendClient, answer_within
 from balancer.stores.base import Totals
-from balancer.stores.client import SEEN_FOR, BackendClient, answer_within
 from balancer.stores.held_leases import HeldLeases
 from balancer.stores.outbox import Outbox
 from balancer.waiting.drivers import Flow

@@ -50,8 +50,8 @@ from balancer.rules.operations import (
 )
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import BOUND, ENDED, HELD, AccountState, Key, LeaseRecord, SlotRequest
+from balancer.stores.backend_client import AT_LEAST, PATIENCE, BackendClient, is_busy
 from balancer.stores.base import Outcome, Outlook, Process, Store, next_end, report_of
-from balancer.stores.client import AT_LEAST, PATIENCE, BackendClient, is_busy
 from balancer.stores.fleet_tasks import FleetTasks
 from balancer.stores.heartbeat import Heart
 from balancer.stores.held_leases import HeldLeases
@@ -616,9 +616,10 @@ class SharedStore(Store):
         if self.wait_queue.waiters:
             self._on_abandoned()
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Send what is still to be sent; connections are closed once no lease is out."""
-        self.worker.close()
+        self.collect()
+        self.worker.close(wait=wait)
 
     def after_fork(self, process: Process) -> None:
         """Start empty in a child: leases, callers and connections are the parent's."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from balancer.errors import BalancerError
 from balancer.rules.operations import Backend, Operation
 from balancer.rules.records import LeaseRecord
-from balancer.stores.client import is_busy
+from balancer.stores.backend_client import is_busy
 from balancer.stores.heartbeat import Heart
 from balancer.stores.held_leases import HeldLeases
 from balancer.stores.offers import Offers
@@ -105,8 +105,11 @@ class Worker:
 
     # -- life -----------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Send what is to be sent. The thread goes on while leases have to be kept alive."""
+    def close(self, *, wait: bool) -> None:
+        """Send what is to be sent. The thread goes on while leases have to be kept alive.
+
+        ``wait``: for at most 2 s, until it is sent.
+        """
         self._closed = True
         self._backend.leave_loops()
         if self._outbox.queue and self.thread is None:
@@ -115,7 +118,7 @@ class Worker:
             thread = self.thread
         if thread is not None and thread is not threading.current_thread():
             self._backend.poke()
-            if not self._held.held and not self._wait_queue.waiters:
+            if wait and not self._held.held and not self._wait_queue.waiters:
                 thread.join(_LAST_WORDS)
         self.close_when_idle()
 

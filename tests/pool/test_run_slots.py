@@ -236,3 +236,31 @@ def test_a_run_cancelled_at_any_moment_leaves_nothing_or_a_slot_in_doubt(bind):
             assert at_rest(sync, callers=0)
             seen.add((task.cancelled(), *expected))
     assert len(seen) == 3  # nothing, in doubt, and through
+
+
+@both_faces
+@pytest.mark.parametrize("where", ["report", "bind"])
+def test_who_is_cut_off_between_the_answer_and_the_bind_keeps_the_slot(face, where, monkeypatch):
+    """P-57: the job was accepted, and runs, though nobody has bound it."""
+    pool, _, sync = pool_of(face, a=1)
+
+    def cut(*_, **__):
+        raise KeyboardInterrupt
+
+    if where == "report":
+        monkeypatch.setattr(sync._core.store, "report", cut)
+    else:
+        monkeypatch.setattr(sync._core.store, "bind", cut)
+    with pytest.raises(KeyboardInterrupt):
+        face.do(pool.run(face.work(Desk()), bind="jobid"))
+    assert [holder.state for holder in sync.holders()] == ["ambiguous"]
+
+
+@both_faces
+def test_who_is_cut_off_after_a_refusal_keeps_nothing(face, monkeypatch):
+    """The answer has proven that no job was taken."""
+    pool, _, sync = pool_of(face, a=1, b=1)
+    monkeypatch.setattr(sync._core.store, "release", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        face.do(pool.run(face.work(Desk(BUSY, JOB)), bind="jobid"))
+    assert "ambiguous" not in [holder.state for holder in sync.holders()]

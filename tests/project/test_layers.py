@@ -43,7 +43,7 @@ ORDERS: Orders = {
         "stores": """
             snapshot redis sqlite
             base memory_fast_path memory
-            outbox held_leases client heartbeat process_queue offers worker fleet_tasks shared
+            outbox held_leases backend_client heartbeat process_queue offers worker fleet_tasks shared
             opening __init__
         """,
         "engine": """

@@ -746,3 +746,31 @@ def test_who_waits_keeps_its_place_when_its_priority_changes(world, one):
         last = waiting[name], key
         order.append(name)
     assert order == ["y", "z", "y", "x"]
+
+
+def test_the_end_of_an_offer_lifts_no_spacing_of_another_pool(world):
+    """Pools of one service may space their grants differently."""
+    spaced, plain = world.open("spaced", spaced=True), world.open("plain")
+    configure(plain, {"a": 3})
+    plain.call(ops.SetWanted(()))  # it is offered a slot
+    assert take(spaced, "spaced-1", accounts=("a",), spacing=60.0) == "a"
+    world.clock.advance(1.0)
+    plain.call(ops.SetWanted(None))
+    assert take(spaced, "spaced-2") is None
+    world.clock.advance(60.0)
+    assert take(spaced, "spaced-3") == "a"
+
+
+def test_a_process_that_dies_in_a_probe_has_proven_nothing(world):
+    """P-49: one lease at a time goes on trying the account out."""
+    one, two = world.open("one"), world.open("two")
+    configure(one, {"a": 3})
+    one.call(ops.Cool(account="a", seconds=10.0))
+    world.clock.advance(10.0)
+    assert take(one, "one-1") == "a"
+    world.kill(one)
+    for _ in range(4):
+        world.clock.advance(20.0)
+        two.call(ops.Heartbeat())
+    assert take(two, "two-1") == "a"
+    assert take(two, "two-2") is None

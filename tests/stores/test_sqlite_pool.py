@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import time
@@ -253,3 +254,14 @@ def test_a_refusal_costs_no_more_the_more_accounts_there_are(pool, store, monkey
         for lease in leases:
             lease.release()
     assert cost[4000] < 3 * cost[20], cost
+
+
+def test_a_lease_that_was_dropped_just_before_its_pool_was_closed_comes_back(tmp_path):
+    """P-20: nobody comes by any more who would end it."""
+    store = f"sqlite://{tmp_path}/slots.db"
+    with AccountPool("custom", source={"a": 1}, store=store) as other:
+        pool = AccountPool("custom", source={"a": 1}, store=store)
+        pool.acquire()
+        gc.collect()
+        pool.close()
+        until(lambda: other.stats().free == 1)

@@ -10,7 +10,7 @@ from ledger_backend import Shelf
 from stepping import until
 
 from balancer import AccountPool
-from balancer.stores import client, offers, shared
+from balancer.stores import backend_client, offers, shared
 
 PATIENCE = 20.0
 
@@ -55,7 +55,7 @@ def often(monkeypatch):
 @pytest.fixture
 def hasty(monkeypatch):
     """Let nobody have much patience with a store that is away."""
-    for module in (client, shared):
+    for module in (backend_client, shared):
         monkeypatch.setattr(module, "PATIENCE", 0.05)
 
 

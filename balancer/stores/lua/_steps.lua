@@ -125,6 +125,7 @@ local function settle()
       local row = read(K.rows, key)
       if row then
         expired[#expired + 1] = gone(key, row)
+        row.adverse = true -- its account is no better for that
         end_row(key, row)
       else
         call('ZREM', K.owned, key)

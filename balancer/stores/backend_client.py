@@ -215,7 +215,8 @@ class BackendClient:
         while (record := self._held.first_abandoned()) is not None:
             if (end := self._held.end_abandoned(record)) is not None:
                 try:
-                    yield BackendCall(self.backend, end)
+                    reply: Reply = yield BackendCall(self.backend, end)
+                    self.take_in(reply)  # should it be behind, so will it be by the next
                 except StoreUnavailable:
                     self._outbox.send(end)
             self._held.strike_off(record)
