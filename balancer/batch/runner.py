@@ -168,6 +168,7 @@ class Batch:
         await self._take_up()
         crew = Crew(self._submit, self._news.put_nowait)
         look_up = self._loop.create_task(self._look_up())
+        look_up.add_done_callback(self._on_look_up_over)
         try:
             while self._next(crew):
                 self._hear(await self._news.get())
@@ -408,6 +409,13 @@ class Batch:
             return
         self._note_end(number, UNKNOWN, None, "nobody knows whether it was accepted; it was not sent again")
         self._tell(f"line {number}: nobody knows whether it was accepted; it is not sent again")
+
+    def _on_look_up_over(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._stop(error if isinstance(error, Exception) else BalancerError(str(error)))
+            for number in list(self._doubts):  # nobody will look for them any more
+                self._heard(self._give_up, number)
+            self._news.put_nowait(News(None))
 
     async def _look_up(self) -> None:
         """Look for lines in doubt as long as the batch runs, and judge those that are not there."""

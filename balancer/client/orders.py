@@ -71,7 +71,9 @@ def order(
         raise TypeError(f"fields must be a mapping, not {type(fields).__name__}")
     sent = dict(fields or {})
     if row.max_jobs is not None and sent.get(row.max_jobs) is not None:
-        options.setdefault("max_jobs", sent.pop(row.max_jobs))
+        own = sent.pop(row.max_jobs)
+        if options.setdefault("max_jobs", own) != own:
+            raise ValueError(f"max_jobs= is {options['max_jobs']}, and field {row.max_jobs!r} {own!r}")
     account = _account(row, sent, options)
     if account is not None:
         options["account"] = account

@@ -166,6 +166,9 @@ class Poller:
             wait = min(pause(answer) or 0.0, _LONGEST_PAUSE)
         except BalancerError:
             jobs, wait = None, 0.0
+        except Exception as error:  # noqa: BLE001  # whatever it is, the jobs are asked for one by one
+            events.emit("warning", "poll_failed", service=self._row.key, error=type(error).__name__)
+            jobs, wait = None, 0.0
         self._list_at = self._clock.now() + max(wait, min(1.0, self.first / 2))
         return None if jobs is None else frozenset(job.id for job in jobs if job.id), wait
 
