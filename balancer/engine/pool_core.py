@@ -192,8 +192,13 @@ class PoolCore:
         if not self.store.wait_queue.waiters:
             return None
         self.refresher.keep_up()
+        due = self.store.next_housekeeping_at
         self.store.step()
-        return max(self.store.next_housekeeping_at, self.now() + _SHORTEST)
+        if (
+            not self.store.shared
+        ):  # else it is known once the worker has asked, and armed then if it is earlier
+            due = self.store.next_housekeeping_at
+        return max(due, self.now() + _SHORTEST)
 
     # -- what people are told -------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from crew import start
@@ -246,3 +247,16 @@ def _interrupted(target, name):
         return usual(*args, **options)
 
     return once
+
+
+def test_a_process_that_only_waits_asks_hardly_ever(pools, shelf, never_by_itself):
+    """Nothing is due: it sleeps until it is told, and no thread of it goes round."""
+    pool = pools(source={"a": 1}, reconcile_every=None)
+    lease = pool.acquire()
+    caller = waiting(pool, timeout=30)
+    time.sleep(0.3)  # it may have looked around as it began
+    before = len(shelf.calls)
+    time.sleep(0.6)
+    assert len(shelf.calls) - before <= 2
+    lease.release()
+    caller.result(10).release()
