@@ -31,7 +31,7 @@ MOST = {
         "acquire": (56, 18, 32),
         "acquire, with a label in time": (58, 19, 33),
         "acquire, one account": (179, 29, 98),
-        "acquire, after a wait": (250, 31, 142),
+        "acquire, after a wait": (252, 32, 143),
         "acquire, one account, after a wait": (219, 31, 118),
         "release": (44, 16, 24),
         "release to one who waits": (70, 18, 40),
