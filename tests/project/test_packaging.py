@@ -95,7 +95,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
     assert "balancer/py.typed" in names
-    assert "balancer/stores/lua/take.lua" in names
+    assert "balancer/stores/lua/acquire.lua" in names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"balancer"}
     assert not [name for name in names if re.search(r"__pycache__|test_|conftest", name)]
 

@@ -91,7 +91,7 @@ def _table(flat: Sequence[Any]) -> AccountTable:
 # -- what is sent -----------------------------------------------------------------------------------------
 
 
-def _take(op: ops.Acquire) -> Args:
+def _acquire(op: ops.Acquire) -> Args:
     return (
         op.key,
         repr(op.draw),
@@ -110,7 +110,7 @@ def _renew(op: ops.Renew) -> Args:
     return op.key or "", _optional(op.job_id), "" if op.ttl is None else milliseconds(op.ttl)
 
 
-def _judge(op: ops.Report) -> Args:
+def _report(op: ops.Report) -> Args:
     length = "" if op.seconds is None else milliseconds(op.seconds)
     flags = _flag(op.accepted), _flag(op.doubt), _flag(op.adverse)
     pause = length, _optional(op.scope), op.reason, _flag(op.worth_waiting)
@@ -197,7 +197,7 @@ def _ended(result: Any) -> tuple[str, ...] | None:
     return None if result is None else tuple(result)
 
 
-def _beaten(result: Any) -> ops.HeartbeatReply:
+def _heartbeat(result: Any) -> ops.HeartbeatReply:
     return ops.HeartbeatReply(bool(result[0]), _keys(result[1]))
 
 
@@ -313,22 +313,22 @@ _ALL: dict[str, Any] = {"keys": len(KEYS), "parts": ("_claims",)}
 _APPLY: dict[str, Any] = {"keys": len(KEYS), "parts": ("_remember", "_memory", "_finish", "_bind", "_claims")}
 _BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_remember", "_memory", "_finish", "_bind")}
 _ADOPT: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory", "_bind")}
-_END: dict[str, Any] = {
+_RELEASE: dict[str, Any] = {
     "keys": WITH_JOBS,
-    "ahead": ("_straight", "_remember", "_straight_end"),
+    "ahead": ("_fast", "_remember", "_fast_release"),
     "parts": ("_memory", "_finish"),
 }
-_TAKE: dict[str, Any] = {"ahead": ("_straight", "_straight_take"), "parts": ("_memory", "_wants")}
+_ACQUIRE: dict[str, Any] = {"ahead": ("_fast", "_fast_acquire"), "parts": ("_memory", "_wants")}
 
 FORMS: dict[type, Form] = {
-    ops.Acquire: _form("take", _take, _granted, **_TAKE),
-    ops.Release: _form("end", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_END),
+    ops.Acquire: _form("acquire", _acquire, _granted, **_ACQUIRE),
+    ops.Release: _form("release", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_RELEASE),
     ops.Bind: _form("bind", lambda op: (op.key, milliseconds(op.ttl), *op.job_ids), str, **_BIND),
     ops.Adopt: _form(
         "adopt", lambda op: (op.key, op.job_id, op.account, milliseconds(op.ttl)), _adopted, **_ADOPT
     ),
     ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
-    ops.Report: _form("judge", _judge, _reported, parts=("_bind", "_cool")),
+    ops.Report: _form("report", _report, _reported, parts=("_bind", "_cool")),
     ops.Cool: _form("cool", _cool, bool, parts=("_cool",)),
     ops.Reset: _form("reset", lambda op: (op.account,), bool),
     ops.Claim: _form(
@@ -340,11 +340,13 @@ FORMS: dict[type, Form] = {
     ops.Configure: _form("configure", _configure, lambda version: version, **_ALL),
     ops.ReadTable: _form("read_table", lambda _: (), lambda result: result, **_ALL),
     ops.Apply: _form("apply", _apply, _ended, **_APPLY),
-    ops.ReadAll: _form("dump", lambda _: (), lambda result: result, **_ALL),
+    ops.ReadAll: _form("read_all", lambda _: (), lambda result: result, **_ALL),
     ops.ReadSome: _form("read_some", lambda op: (_json(op.accounts),), lambda result: result, **_ALL),
-    ops.Heartbeat: _form("beat", lambda _: (), _beaten),
+    ops.Heartbeat: _form("heartbeat", lambda _: (), _heartbeat),
     ops.Register: _form("register", _register, _keys, parts=("_memory",)),
-    ops.SetWanted: _form("wait", lambda op: (_wants(op.wants, op.priority),), _nothing, parts=("_wants",)),
+    ops.SetWanted: _form(
+        "set_wanted", lambda op: (_wants(op.wants, op.priority),), _nothing, parts=("_wants",)
+    ),
 }
 
 

@@ -53,7 +53,7 @@ local function as_offered(key, text)
   return id
 end
 
-local function straight()
+local function fast()
   local key, offered = ARGV[6], ARGV[11] == '1'
   if ARGV[8] .. ARGV[9] .. ARGV[14] .. ARGV[15] ~= '' then return end
   if not offered and (ARGV[12] .. ARGV[13] ~= '' or LEAST_LOADED) then return end
@@ -67,5 +67,5 @@ local function straight()
   return ANSWER:format(version, due - now, loose, cjson.encode(id), now)
 end
 
-local answer = straight()
+local answer = fast()
 if answer then return answer end
