@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 PLACE = ROOT / ".venv-peers"
 NEEDED = {"oldest": "redis==5.0.1", "parser in C": "hiredis"}
-TESTS = ("tests/test_redis_limits.py", "tests/test_redis_links.py")
+TESTS = ("tests/stores/test_redis_limits.py", "tests/stores/test_redis_links.py")
 WHAT = "every_way or socket_file or forgotten or cut_subscription or dead_silently or hung_up or encrypted"
 
 

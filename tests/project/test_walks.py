@@ -40,7 +40,7 @@ MOST = {
     "redis": {
         "acquire": (48, 11, 15),
         "acquire, with a label in time": (51, 11, 15),
-        "acquire, one account": (148, 19, 67),
+        "acquire, one account": (180, 24, 86),
         "acquire, after a wait": (238, 24, 116),
         "acquire, one account, after a wait": (201, 24, 101),
         "release": (36, 9, 13),

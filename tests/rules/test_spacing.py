@@ -109,12 +109,6 @@ def test_spacing_is_checked(spacing, error):
         AccountPool(source={"a": 1}, spacing=spacing)
 
 
-def test_a_shared_store_refuses_what_it_would_not_keep(tmp_path):
-    """Nobody is left to believe in a spacing that is not there."""
-    with pytest.raises(ValueError, match="spacing is not kept on shared stores"):
-        AccountPool("own", source={"a": 1}, store=f"sqlite://{tmp_path}/leases", spacing=1)
-
-
 # -- max_cooldown
 
 

@@ -526,13 +526,6 @@ def _(world: World) -> str:
     return _event(world, lambda: pool.run(lambda _: (200, {}, "{}"), bind="jobid"), "job_not_bound")
 
 
-@when(EVENTS, "`run` with `bind=True`: an accepted answer names two jobs.")
-def _(world: World) -> str:
-    pool = world.stack.enter_context(AccountPool("tempolor", source={A: 1}, reconcile_every=None))
-    two = (200, {}, '{"jobs": ["job-1", "job-2"]}')
-    return _event(world, lambda: pool.run(lambda _: two, bind=True), "first_job_bound")
-
-
 @when(EVENTS, "A job that a slot was bound to is gone from two of the server's lists in a row.")
 def _(world: World) -> str:
     pool = world.pool("kling", reconcile_every=30)
