@@ -538,11 +538,12 @@ class Ledger:
         if job_id in self.early or job_id in self.done:
             record.state = ENDED
             return record
-        if job_id in self.external_jobs and self.external.get(account_state.id):
-            self.external = {**self.external, account_state.id: self.external[account_state.id] - 1}
-            self.external_jobs -= {job_id}
         self.records[record.key] = account_state.held[record.key] = self.jobs[job_id] = record
         self._loosen(record, BOUND, end, now)
+        # Last: who is cut off in between leaves a job that counts twice until the next list, and not none.
+        if job_id in self.external_jobs and self.external.get(account_state.id):
+            self.external_jobs -= {job_id}
+            self.external = {**self.external, account_state.id: self.external[account_state.id] - 1}
         self.recompute(account_state)
         return record
 

@@ -212,3 +212,25 @@ def test_a_recount_can_be_cut_short_and_repeated():
         assert len(scene.ledger.records) == 6
         check_no_slot_lost(scene.desk)
     assert at > 1, "nothing was cut short"
+
+
+def test_an_adoption_cut_short_anywhere_leaves_its_job_counted():
+    """A job of somebody else's becomes a lease's: in between it may count twice, and never not at all."""
+    for at in count(1):
+        desk = Desk("random", a=2)
+        desk.ledger.set_external({"a": 2}, frozenset({"x", "y"}))
+        state = desk.ledger.account_states["a"]
+
+        def adopt(desk=desk, state=state):
+            desk.ledger.adopt(LeaseRecord("new"), "x", state, 900.0, 10.0)
+
+        if not cut_short(adopt, at):
+            break
+        desk.ledger.recount()
+        check_whole(desk.ledger)
+        assert len(state.held) + state.external >= 2
+        adopt()  # whoever was interrupted asks again
+        assert len(state.held) + state.external >= 2
+        assert desk.take("a") is None
+    assert at > 1, "nothing was cut short"
+    assert (len(state.held), state.external) == (1, 1)
