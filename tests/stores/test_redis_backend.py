@@ -423,7 +423,9 @@ def test_a_clock_that_is_put_right_by_and_by_ends_nobodys_leases(backends, monke
 
 
 @pytest.mark.parametrize("knows", [True, False])
-def test_a_clock_that_is_put_right_after_a_loss_opens_the_store_to_nobody(server, backends, monkeypatch, knows):
+def test_a_clock_that_is_put_right_after_a_loss_opens_the_store_to_nobody(
+    server, backends, monkeypatch, knows
+):
     """P-36, P-39: the server's clock was set back, and what it was off by is lost with all else."""
     uptime = [0.0]
     monkeypatch.setattr(codec, "_uptime", lambda: uptime[0])
