@@ -57,7 +57,7 @@ ORDERS: Orders = {
         """,
     }.items()
 }
-FREE = {"services", "useapi", "testing", "cli", "cli/demo"}
+FREE = {"services", "useapi", "testing", "cli"}
 """Folders whose files may import each other as they like."""
 
 KNOWN: set[str] = set()
