@@ -211,6 +211,16 @@ def keep_the_queue(path, answer):
     signal.pause()
 
 
+def hold_the_turn(path, answer):
+    """Have the turn, and be stopped in it."""
+    queue = os.open(f"{path}-lock", os.O_RDWR)
+    fcntl.flock(queue, fcntl.LOCK_EX)
+    answer.send(os.getpid())
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os.close(queue)
+    signal.pause()
+
+
 def be_slow(path, answer, seconds, *, writes):
     """Have the turn for some time, and get on in it: write now and then, or only compute."""
     queue = os.open(f"{path}-lock", os.O_RDWR)
