@@ -267,10 +267,10 @@ def with_balancer(studio: Studio) -> Callable[[str], None]:
 
         try:
             return str(pool.run(create, bind="taskId", label=order).json()["taskId"])
-        except AmbiguousOutcome as lost:
-            job = listed().get(lost.lease_id)
+        except AmbiguousOutcome as ambiguous:
+            job = listed().get(ambiguous.lease_id)
             pool.reconcile()  # the slot follows the job that the server lists
-            pool.reset(lost.account)  # its pause is in seconds of this machine, whose time runs slower
+            pool.reset(ambiguous.account)  # its pause is in seconds of this machine, whose time runs slower
             return job or submit(order)
 
     running = listed()

@@ -466,7 +466,7 @@ def _failure(seen: Seen) -> dict[str, Any]:
 
 # -- lists ------------------------------------------------------------------------------------------
 
-Listing = Callable[[View], Any]
+ListBody = Callable[[View], Any]
 """Makes a body from what is running."""
 
 
@@ -505,19 +505,19 @@ def minimax_speech(shown: Shown) -> dict[str, Any]:
     return {"executingAudio": sum(seen.kind == "audio" for seen in shown.jobs)}
 
 
-def scheduler(*parts: Part, kinds: Collection[str] = ("",)) -> Listing:
+def scheduler(*parts: Part, kinds: Collection[str] = ("",)) -> ListBody:
     """Make the bare array of the older services."""
     return lambda view: [_item(seen, parts) for seen in view.jobs if seen.kind in kinds]
 
 
 def schedulers(
     *parts: Part, kinds: Collection[str] = ("",), beside: Callable[[Shown], dict[str, Any]] = lambda _: {}
-) -> dict[str, Listing]:
+) -> dict[str, ListBody]:
     """Make both lists of the older services; the second has the room that is left, where there is any."""
     executing = scheduler(*parts, kinds=kinds)
 
     def available(view: View) -> Any:
-        rooms = [_room(view, shown) | beside(shown) for shown in view.accounts]
+        rooms = [_vacancy(view, shown) | beside(shown) for shown in view.accounts]
         return {"executing": executing(view), "available": [room for room in rooms if room["available"] > 0]}
 
     return {"scheduler": executing, "scheduler/available": available}
@@ -658,7 +658,7 @@ def bare_ids(view: View) -> Any:
     return [seen.id for seen in view.jobs]
 
 
-def listed_by_row(load: JobsEndpoint) -> Listing:
+def listed_by_row(load: JobsEndpoint) -> ListBody:
     """Return what lists the running jobs at the first place that ``load`` names, as it says.
 
     For services that have no form of their own here.
@@ -671,7 +671,7 @@ def _item(seen: Seen, parts: tuple[Part, ...]) -> dict[str, Any]:
     return {name: value for part in parts for name, value in part(seen).items()} | seen.reply
 
 
-def _room(view: View, shown: Shown) -> dict[str, Any]:
+def _vacancy(view: View, shown: Shown) -> dict[str, Any]:
     count = sum(not seen.kind for seen in shown.jobs)
     room = max(0, shown.limit - count)
     return {view.row.selector: shown.id, "maxJobs": shown.limit, "executing": count, "available": room}

@@ -334,13 +334,13 @@ class Routes:
     def _get(self, site: Site, below: str, query: Mapping[str, str], *, empty: bool) -> Answer:
         if below == site.row.accounts:
             return self._accounts(site, empty=empty)
-        job = self._asked(site, f"{below}?{urlencode(query)}")
+        job = self._job_in(site, f"{below}?{urlencode(query)}")
         # A job may be asked for at the list's own path.
         if below in lists_of(site.row) and job not in query.values():
             return self._load(site, below, query, empty=empty)
         return self._status(site, job, query) if job else self._beside(below, query)
 
-    def _asked(self, site: Site, target: str) -> str | None:
+    def _job_in(self, site: Site, target: str) -> str | None:
         for row in site.kinds.values():
             if job := job_of_status(row, target):
                 known = self._state.job(job)
@@ -359,13 +359,13 @@ class Routes:
         several = len(self._state.accounts(site.name)) > 1
         if endpoint and endpoint.needs_account and several and selector not in query:
             return services.error(400, f"Parameter {selector} is required: several accounts are configured")
-        mine = query.get(selector, job.account) == job.account
+        on_account = query.get(selector, job.account) == job.account
         seen, shape = self._look(job), shape_of(job.service)
         if shape.poll_404 == seen.makes and not seen.final:
             return services.error(404, "Not ready yet")
         if site.name == "riffusion":
-            return answer(200, [shape.status(seen)] if mine else [])
-        return answer(200, shape.status(seen)) if mine else services.error(404, "Job not found")
+            return answer(200, [shape.status(seen)] if on_account else [])
+        return answer(200, shape.status(seen)) if on_account else services.error(404, "Job not found")
 
     def _load(self, site: Site, below: str, query: Mapping[str, str], *, empty: bool) -> Answer:
         view = self._view(site, query, empty=empty)
@@ -462,8 +462,8 @@ class Routes:
         accounts = [account.id for account in self._state.accounts(site.name)]
         if not accounts:
             return services.no_accounts(site)
-        asked = str(fields.get(site.row.selector) or unquote(below.rpartition("/")[2]))
-        named = asset_accounts(site.row, fields) or {asked}
+        wanted = str(fields.get(site.row.selector) or unquote(below.rpartition("/")[2]))
+        named = asset_accounts(site.row, fields) or {wanted}
         account = next((id for id in accounts if id in named), accounts[0])
         return answer(200, thing(site, below, account, self._state.draw()))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from balancer.services.schema import Service
 from balancer.testing import bodies
-from balancer.testing.bodies import Body, Listing, accepted, made_by, record
+from balancer.testing.bodies import Body, ListBody, accepted, made_by, record
 from balancer.testing.faults import Answer, answer
 from balancer.testing.state import Configured, Site, TurnedDownError
 
@@ -41,7 +41,7 @@ class Shape:
     """Path of the create that is answered when the job has ended, unless it says ``async``."""
     sync: Body = bodies.google_flow_sync
     """Such an answer."""
-    lists: Mapping[str, Listing] = field(default_factory=dict)
+    lists: Mapping[str, ListBody] = field(default_factory=dict)
     """Path below the site's -> what it answers."""
     poll_404: str | None = None
     """What is made by jobs that are answered 404 while they run."""
@@ -258,7 +258,7 @@ def job_id(service: str, account: str, verb: str, number: int, rng: random.Rando
     )
 
 
-def lists_of(row: Service) -> Mapping[str, Listing]:
+def lists_of(row: Service) -> Mapping[str, ListBody]:
     """Return path -> what a site's lists of running jobs answer, by its row."""
     if row.load is None:
         return {}

@@ -222,7 +222,7 @@ class Lane:
     _picked: int = 0
     refused: int = 0
 
-    def settle(self, now: float) -> int:
+    def expire_due(self, now: float) -> int:
         """Take out what has ended; return how many run."""
         if now >= self._next_end:
             for job in [job for job in self.running.values() if job.frees <= now]:
@@ -356,7 +356,7 @@ class State:
             own = chosen.limit(order.row)
             limit = order.limit or own
             lane = self._lane(order.row.key, chosen.id)
-            if lane.settle(now) >= limit and self._enforce:
+            if lane.expire_due(now) >= limit and self._enforce:
                 lane.refused += 1
                 raise TurnedDownError("full", chosen.id)
             job = self._job(order.row, chosen.id, order.verb, order.fields)
@@ -372,7 +372,7 @@ class State:
             now = self._clock.now()
             limit = self._sites[site][account].limit(row)
             lane = self._lane(row.key, account)
-            lane.settle(now)
+            lane.expire_due(now)
             job = self._job(row, account, "elsewhere", {})
             job.listed = listed
             running = lane.add(job, limit, stranger=True)
@@ -416,7 +416,7 @@ class State:
             now, found = self._clock.now(), list[Job]()
             for lane in self._lanes.values():
                 if lane.service == service and account in (None, lane.account):
-                    lane.settle(now)
+                    lane.expire_due(now)
                     found += lane.running.values()
             return tuple(found)
 
@@ -436,7 +436,7 @@ class State:
         jobs = list[Job]()
         for row in site.kinds.values():
             if row.key not in omit and (lane := self._lanes.get((row.key, account))):
-                lane.settle(now)
+                lane.expire_due(now)
                 jobs += [job for job in lane.at(now - self._lag) if job.verb not in omit]
         return jobs
 
@@ -461,7 +461,7 @@ class State:
         return roomy[int(self._rng.random() * len(roomy))]
 
     def _has_room(self, account: Configured, order: Order, now: float) -> bool:
-        count = self._lane(order.row.key, account.id).settle(now)
+        count = self._lane(order.row.key, account.id).expire_due(now)
         return count < (order.limit or account.limit(order.row))
 
     def _lane(self, service: str, account: str) -> Lane:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from balancer.services.schema import Service, StatusEndpoint
 from balancer.useapi.http_response import Answer, read, suppressing
 from balancer.useapi.json_access import field, first, get_path, identifier
-from balancer.useapi.parsing import MOST_ITEMS, final, job_ids, says
+from balancer.useapi.parsing import MOST_ITEMS, final, job_ids, matches
 
 Outcome = Literal["running", "succeeded", "failed", "gone"]
 """What is known of a job: it runs, it ended well or badly, or the service does not have it any more."""
@@ -106,8 +106,8 @@ def status_path(row: Service, job: str, account: str | None = None) -> str | Non
     if endpoint is None:
         return None
     path, mark, query = endpoint.path.partition("?")
-    asked = [part for part in query.split("&") if account is not None or "{account}" not in part]
-    return _filled("".join((path, mark, "&".join(asked))).rstrip("?"), job=job, account=account or "")
+    fields = [part for part in query.split("&") if account is not None or "{account}" not in part]
+    return _filled("".join((path, mark, "&".join(fields))).rstrip("?"), job=job, account=account or "")
 
 
 def endpoint_of(row: Service, job: str) -> StatusEndpoint | None:
@@ -146,8 +146,8 @@ def results(body: object, row: Service) -> tuple[str, ...]:
     A path, and a URL on the API's own host, wants the token.
     """
     for path in row.results:
-        places = (value for item in _items(body) for value in _each(item, path.split(".")))
-        found = [text for value in places if (text := identifier(value))]
+        values = (value for item in _items(body) for value in _each(item, path.split(".")))
+        found = [text for value in values if (text := identifier(value))]
         if found:
             return tuple(_filled(row.download, id=text) if row.download else text for text in found)
     return ()
@@ -182,15 +182,15 @@ def _filled(path: str, **ids: str) -> str:
 
 
 def _job_of(pattern: str, target: str) -> str | None:
-    wanted, asked = urlsplit(pattern), urlsplit(target)
-    parts, given = wanted.path.strip("/").split("/"), asked.path.strip("/").split("/")
+    wanted, url = urlsplit(pattern), urlsplit(target)
+    parts, given = wanted.path.strip("/").split("/"), url.path.strip("/").split("/")
     if len(parts) != len(given):
         return None
     known = dict(zip(parts, map(unquote, given), strict=True))
     if any(part != known[part] for part in parts if part != "{job}"):
         return None
     names = {value: name for name, value in parse_qsl(wanted.query)}
-    return known.get("{job}") or dict(parse_qsl(asked.query)).get(names.get("{job}", ""))
+    return known.get("{job}") or dict(parse_qsl(url.query)).get(names.get("{job}", ""))
 
 
 def _items(body: object) -> Sequence[object]:
@@ -207,7 +207,7 @@ def _missing(row: Service, job: str | None) -> Outcome:
 def _went_well(item: object, row: Service) -> bool:
     told = [get_path(item, path) for path in row.succeeded]
     if any(value is not None for value in told):
-        return says(item, row.succeeded)
+        return matches(item, row.succeeded)
     return not (isinstance(item, Mapping) and field(item, "error")) and (
         not row.succeeded or bool(results(item, row))
     )

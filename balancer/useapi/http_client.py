@@ -81,8 +81,8 @@ class PatientRetry(Retry):
         left = getattr(self.budget, "end", time.monotonic()) - time.monotonic()
         response = kwargs.get("response")
         self._tell(response, kwargs.get("error"))
-        asked = None if response is None else self.get_retry_after(response)
-        needed = (asked or self.get_backoff_time()) + getattr(self.budget, "for_one_try", 0.0)
+        named = None if response is None else self.get_retry_after(response)
+        needed = (named or self.get_backoff_time()) + getattr(self.budget, "for_one_try", 0.0)
         tired = self.new(total=0) if needed > left else self
         return super(PatientRetry, tired).increment(*args, **kwargs)
 

@@ -138,7 +138,7 @@ class HttpSource:
         return parsing.table(body, self.service, self.default_capacity)
 
     def _listing(self, body: object) -> JobList:
-        return parsing.listing(body, self.service)
+        return parsing.job_list(body, self.service)
 
     def _read(
         self, path: str, parsed: Callable[[object], T], none_when: tuple[int, ...]
@@ -249,8 +249,8 @@ def _job(job: Any) -> Job:
     return Job(*(None if part is None else str(part) for part in parts))
 
 
-def _counts(listing: JobList) -> Mapping[str, int]:
-    counts: Mapping[Any, Any] = listing.counts  # whatever the annotation asks for
+def _counts(jobs: JobList) -> Mapping[str, int]:
+    counts: Mapping[Any, Any] = jobs.counts  # whatever the annotation asks for
     for id, number in counts.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise InvalidConfiguration(f"counts of jobs() must be whole numbers; that of {str(id)!r} is not")

@@ -190,11 +190,11 @@ def transport(error: BaseException) -> Verdict | None:
 def _judge_error(error: Any, service: Service, draw: Callable[[], float], wall: float) -> VerdictDetails:
     raised: list[VerdictDetails] = []
     for one, itself in linked(error):
-        ruling = _judge_one(one, service, draw, wall)
-        if ruling.verdict is Verdict.AMBIGUOUS:
-            return ruling
+        details = _judge_one(one, service, draw, wall)
+        if details.verdict is Verdict.AMBIGUOUS:
+            return details
         if itself:
-            raised.append(ruling)
+            raised.append(details)
     # Of two that are refused, the error of the program comes first: it says nothing about a job.
     nothing = VerdictDetails(Verdict.REFUSED, reason=type(error).__name__)
     return min(raised, key=lambda one: (_GRAVITY.index(one.verdict), one.status or 0), default=nothing)
