@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -20,7 +20,7 @@ from balancer.models import MAX_CAPACITY, Account, AccountTable, FrozenDict
 from balancer.redaction import clean, is_secret, is_secret_number, secrets
 from balancer.services.schema import Service
 from balancer.useapi.job_lists import job_list
-from balancer.useapi.json_access import field, get_path, identifier, kind
+from balancer.useapi.json_access import field, get_path, identifier, items, kind
 
 __all__ = ["body", "entry", "final", "job_id", "job_ids", "job_list", "matches", "table"]
 
@@ -211,7 +211,7 @@ def job_ids(body: object, service: Service) -> tuple[str, ...]:
 
     A request may start several: an array of answers, or an array of ids where one id would stand.
     """
-    found = (id for item in islice(_items(body), MOST_ITEMS) for id in _named(item, service.job_id))
+    found = (id for item in islice(items(body), MOST_ITEMS) for id in _named(item, service.job_id))
     return tuple(islice(dict.fromkeys(found), MOST_ITEMS))
 
 
@@ -235,12 +235,8 @@ def final(body: object, service: Service) -> bool:
 
     Of a list of bodies every one must say so.
     """
-    items = _items(body)
-    return bool(items) and len(items) <= MOST_ITEMS and all(matches(item, service.final) for item in items)
-
-
-def _items(body: object) -> Sequence[object]:
-    return body if isinstance(body, list) else (body,)
+    told = items(body)
+    return 0 < len(told) <= MOST_ITEMS and all(matches(item, service.final) for item in told)
 
 
 def matches(item: object, words: Mapping[str, tuple[Any, ...]]) -> bool:

@@ -98,7 +98,7 @@ class HttpSource:
         load = self.service.load
         if load is None:
             return JobList(complete=False)
-        return _raised_here(self._read(load.path, self._listing, none_when=(400, 404)))
+        return _raised_here(self._read(load.path, self._job_list, none_when=(400, 404)))
 
     def fetch(self, path: str) -> object:
         """Fetch what the service answers at ``path`` below its own, as it is: secrets and all.
@@ -137,7 +137,7 @@ class HttpSource:
     def _table(self, body: object) -> AccountTable:
         return parsing.table(body, self.service, self.default_capacity)
 
-    def _listing(self, body: object) -> JobList:
+    def _job_list(self, body: object) -> JobList:
         return parsing.job_list(body, self.service)
 
     def _read(
@@ -228,7 +228,7 @@ def to_table(accounts: Any, service: Service, default_capacity: int | None) -> A
 
 
 def to_listing(jobs: Any) -> JobList:
-    """Turn what a source's ``jobs()`` returned into a listing.
+    """Turn what a source's ``jobs()`` returned into a job list.
 
     A job is a :class:`balancer.Job`, or a mapping with ``id``, ``account`` and perhaps ``ref``.
 

@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 from balancer.errors import BalancerError
+from balancer.services.common import SUBSCRIPTION
 from balancer.services.schema import Service, VerdictRule
-from balancer.useapi.http_response import Answer, read, retry_after, seconds_until, suppressing
+from balancer.useapi.http_response import Answer, read, seconds_until, suppressing
 from balancer.useapi.parsing import final, job_ids
 from balancer.useapi.transport_errors import linked, may_have_been_sent
-
-__all__ = ("Verdict", "VerdictDetails", "judge", "retry_after", "transport")
 
 _DAY = 86400.0
 _HELD = {"EXHAUSTED": 3600.0, "BROKEN": 900.0}
@@ -119,12 +118,11 @@ _UNKNOWN_ACCOUNT = (
     r"|\bconfiguration not found"
 )
 _QUOTA = r"(?<!check )quota|allowance|\bcredits?\b|(?<![a-z])(?:daily|weekly|monthly)(?![a-z])"
-_SUBSCRIPTION = r"no subscription or subscription expired|subscription required"
 _MONEY = r"credit|balance|quota|allowance|\bplan\b|top.?up"
 
 _COMMON = (
     VerdictRule(status=401, verdict="TOKEN"),
-    VerdictRule(status=402, verdict="TOKEN", match=_SUBSCRIPTION),
+    VerdictRule(status=402, verdict="TOKEN", match=SUBSCRIPTION),
     VerdictRule(status=402, verdict="EXHAUSTED", match=_MONEY),
     VerdictRule(status=402, verdict="TOKEN"),
     VerdictRule(status=404, verdict="BUSY", match=_UNKNOWN_ACCOUNT, refresh=True),
