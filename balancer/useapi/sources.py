@@ -7,6 +7,7 @@ its own, one call at a time, and may raise what it likes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
@@ -29,10 +30,15 @@ from balancer.useapi import parsing
 from balancer.useapi.api_token import Token
 from balancer.useapi.http_client import Http, status_error, what_failed
 
-__all__ = ["DEFAULT_BASE_URL", "HttpSource", "MappingSource", "Token", "to_listing", "to_table"]
+__all__ = ["DEFAULT_BASE_URL", "HttpSource", "MappingSource", "Token", "root_url", "to_listing", "to_table"]
 
 DEFAULT_BASE_URL = "https://api.useapi.net"
 T = TypeVar("T")
+
+
+def root_url(given: str | None) -> str:
+    """Return the host root that is meant: the one given, else ``$USEAPI_BASE_URL``, else useapi.net's own."""
+    return given if given is not None else os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
 
 
 class HttpSource:

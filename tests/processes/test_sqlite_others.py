@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from backends import configure, in_file, rows
-from sqlite_files import long_turn, stopped_in_its_turn, take
-from sqlite_workers import START, connect, until
+from sqlite_files import take
+from sqlite_workers import START, connect, long_turn, stopped_in_its_turn, until
 
 from balancer import AccountPool, StoreUnavailable
 from balancer.rules import operations as ops

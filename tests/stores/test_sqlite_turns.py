@@ -6,8 +6,16 @@ import contextlib
 import time
 
 import pytest
-from sqlite_files import long_turn, stopped_in_its_turn
-from sqlite_workers import ACCOUNTS, START, be_slow, connect, look_in_turn, visit
+from sqlite_workers import (
+    ACCOUNTS,
+    START,
+    be_slow,
+    connect,
+    long_turn,
+    look_in_turn,
+    stopped_in_its_turn,
+    visit,
+)
 
 from balancer import AccountPool, StoreUnavailable
 from balancer.rules import operations as ops
