@@ -16,7 +16,7 @@ from balancer.models import MAX_CAPACITY, Account
 from balancer.rules.selection import STRATEGIES
 from balancer.services import GENERIC, SERVICES, find, near_keys
 from balancer.services.schema import Service
-from balancer.useapi.sources import DEFAULT_BASE_URL, HttpSource, MappingSource, Token
+from balancer.useapi.sources import HttpSource, MappingSource, Token, root_url
 
 MOST_SECONDS = 1e12
 """Longer is for ever: so large a whole number may not even fit a float."""
@@ -211,8 +211,7 @@ def _source(
     row: Service, source: Any, secret: Token | None, base_url: str | None, capacity: int | None
 ) -> Any:
     if source is None and secret is not None:
-        root = base_url if base_url is not None else os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
-        return HttpSource(row, token=secret, base_url=root, default_capacity=capacity)
+        return HttpSource(row, token=secret, base_url=root_url(base_url), default_capacity=capacity)
     if isinstance(source, Mapping):
         return MappingSource(source, row, capacity)
     if not callable(getattr(source, "accounts", None)):

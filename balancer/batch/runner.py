@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balancer.batch import doubts
+from balancer.batch import acceptance
 from balancer.batch.journal import (
     COMPLETED,
     FAILED,
@@ -42,7 +42,7 @@ from balancer.errors import (
 )
 from balancer.models import JobList, PoolStats
 from balancer.useapi.http_response import read
-from balancer.useapi.job_lists import listing
+from balancer.useapi.job_lists import job_list
 from balancer.useapi.parsing import job_ids
 from balancer.useapi.verdicts import Verdict
 
@@ -115,7 +115,7 @@ class Batch:
         self._row = client.pool.service
         self._waiting: deque[Line] = deque()
         self._following: dict[int, JobState] = {}
-        self._doubts: set[int] = set()
+        self._ambiguous: set[int] = set()
         self._fetching: set[asyncio.Task[list[Path]]] = set()
         self._tries: Counter[int] = Counter()
         self._failures = 0
@@ -124,7 +124,7 @@ class Batch:
         self._outages, self._resume_at = 0, 0.0
         self._began = time.monotonic()
         self._sent_here: set[int] = set()
-        self._grace = max(doubts.GRACE, client._poller.first / 2)
+        self._grace = max(acceptance.GRACE, client._poller.first / 2)
         self.stopped_by: Exception | None = None
         """Why nothing more is sent, where an error is the reason."""
         self.interrupted = False
@@ -199,7 +199,7 @@ class Batch:
         if self.interrupted:
             return False
         sending = self._sends and not (self._stopping and self._only_in_line())
-        return bool(sending or self._following or self._doubts or (self._waiting and not self._stopping))
+        return bool(sending or self._following or self._ambiguous or (self._waiting and not self._stopping))
 
     def _only_in_line(self) -> bool:
         return not self._line_free and self._sends == 1
@@ -269,7 +269,7 @@ class Batch:
         good, gone = state.outcome == "succeeded", state.outcome == "gone"
         why = "the service does not have it any more" if gone else None
         del self._following[line.number]
-        lived = doubts.life(
+        lived = acceptance.life(
             self._journal[line.number], state.seen_at, sent_here=line.number in self._sent_here
         )
         self._note_end(
@@ -288,7 +288,7 @@ class Batch:
             self._stop(error)
         elif isinstance(error, AmbiguousOutcome):
             self._tell(f"line {number}: {error}")
-            self._doubt(number)
+            self._mark_ambiguous(number)
         elif isinstance(error, JobRefused):
             self._note_end(number, REFUSED, None, refusal(error))
             self._tell(f"line {number} was refused: {refusal(error)}")
@@ -296,7 +296,7 @@ class Batch:
             self._turned_away(line, error)
         elif self._journal[number].state == SENDING and not isinstance(error, _TURNED_AWAY):
             self._stop(error)
-            self._doubt(number)
+            self._mark_ambiguous(number)
         else:
             self._stop(error)
             self._send_again(line)
@@ -367,7 +367,7 @@ class Batch:
             if entry.state == RUNNING:
                 running.append(line)
             elif entry.state == SENDING:
-                self._doubt(line.number)
+                self._mark_ambiguous(line.number)
             elif entry.state == WAITING or (entry.state == UNKNOWN and self._resubmit):
                 self._waiting.append(line)
             elif entry.state == COMPLETED and self._download is not None:
@@ -377,7 +377,7 @@ class Batch:
         await self._look()  # first of all: what has ended is on no list
         for line in running:
             await self._adopt(line)
-        if running or self._doubts or self._following:
+        if running or self._ambiguous or self._following:
             # What an earlier process had sent without knowing its job takes room that no lease stands for.
             with suppress(BalancerError, ValueError):
                 await self._client._tasks.reconcile()
@@ -396,14 +396,14 @@ class Batch:
 
     # -- lines of which nobody knows ----------------------------------------------------------------------
 
-    def _doubt(self, number: int) -> None:
+    def _mark_ambiguous(self, number: int) -> None:
         if self._lines[number].create.refers:
-            self._doubts.add(number)
+            self._ambiguous.add(number)
         else:
             self._give_up(number)
 
     def _give_up(self, number: int) -> None:
-        self._doubts.discard(number)
+        self._ambiguous.discard(number)
         if self._resubmit and number not in self._sent_here:  # once in a run: it may be paid each time
             self._send_again(self._lines[number])
             return
@@ -413,7 +413,7 @@ class Batch:
     def _on_look_up_over(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._stop(error if isinstance(error, Exception) else BalancerError(str(error)))
-            for number in list(self._doubts):  # nobody will look for them any more
+            for number in list(self._ambiguous):  # nobody will look for them any more
                 self._heard(self._give_up, number)
             self._news.put_nowait(News(None))
 
@@ -422,13 +422,13 @@ class Batch:
         while True:
             await asyncio.sleep(self._grace / 4)
             await self._look()
-            for number in list(self._doubts):
+            for number in list(self._ambiguous):
                 self._heard(self._judge, number)
             self._news.put_nowait(News(None))
 
     async def _look(self) -> None:
         """Look for lines in doubt on the service's list, which gives the ids of their leases back."""
-        ages = {number: self._journal[number].age() for number in self._doubts}
+        ages = {number: self._journal[number].age() for number in self._ambiguous}
         if not ages:
             return
         listed = await in_thread(self._listed)
@@ -444,20 +444,20 @@ class Batch:
 
     async def _found(self, number: int, job: str) -> None:
         self._heard(self._journal.running, number, job)
-        self._doubts.discard(number)
+        self._ambiguous.discard(number)
         if number in self._sent_here:
             with suppress(BalancerError):  # the slot that was kept in doubt is the job's then
                 await self._client._tasks.reconcile()
         await self._adopt(self._lines[number])
 
     def _judge(self, number: int) -> None:
-        entry, known = self._journal[number], doubts.lives(self._journal.entries.values())
+        entry, known = self._journal[number], acceptance.lives(self._journal.entries.values())
         idle = not (self._following or self._sends or (self._waiting and not self._stopping))
-        if not idle and len(known) < doubts.ENOUGH:
+        if not idle and len(known) < acceptance.ENOUGH:
             return
-        if doubts.surely_not_accepted(entry, known):
+        if acceptance.surely_not_accepted(entry, known):
             self._client.pool.release(entry.lease)
-            self._doubts.discard(number)
+            self._ambiguous.discard(number)
             self._send_again(self._lines[number])
         elif idle and (entry.absent is not None or entry.age()[1] > self._grace + _PATIENCE):
             self._give_up(number)
@@ -467,6 +467,6 @@ class Batch:
         assert load is not None  # noqa: S101  # asked before
         try:
             answer = self._client._api.ask(load.path)
-            return listing(answer.body, self._row) if answer.status < 300 else None
+            return job_list(answer.body, self._row) if answer.status < 300 else None
         except BalancerError:
             return None

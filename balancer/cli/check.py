@@ -67,17 +67,17 @@ def of_accounts(body: object, row: Service) -> Iterator[Finding]:
 def of_jobs(body: object, row: Service, accounts: object) -> Iterator[Finding]:
     """Say what a list of running jobs tells, and what of it the row does not read."""
     try:
-        listing = parsing.listing(body, row)
+        listed = parsing.job_list(body, row)
     except InvalidConfiguration as error:
         yield Finding("jobs", str(error), odd=True)
         return
     configured = set(accounts) if isinstance(accounts, Mapping) else set[str]()
-    yield Finding("jobs", f"{len(listing.jobs)} jobs of this kind are listed")
-    if row.load and row.load.covers and not listing.complete:
+    yield Finding("jobs", f"{len(listed.jobs)} jobs of this kind are listed")
+    if row.load and row.load.covers and not listed.complete:
         yield Finding(
             "jobs", "some rows of the list cannot be read, so no job is ever called missing", odd=True
         )
-    for job in listing.jobs:
+    for job in listed.jobs:
         if job.account is None:
             yield Finding("jobs", f"{job.id} names no account", odd=True)
         elif configured and job.account not in configured:
@@ -127,10 +127,10 @@ def tried(api: HttpSource, lease: Lease, path: str, fields: Mapping[str, Any]) -
         if not answer.ok or job is None:
             return
         lease.bind(job)
-        asked = following.status_path(row, job, lease.account.id)
-        if asked is not None:
+        status_path = following.status_path(row, job, lease.account.id)
+        if status_path is not None:
             time.sleep(row.poll[0])
-            answer = session.get(f"{root}/{asked}", timeout=(5, 30))
+            answer = session.get(f"{root}/{status_path}", timeout=(5, 30))
             yield from of_status(job, answer.status_code, _json(answer), row)
 
 

@@ -26,9 +26,9 @@ class Line:
     state: str
 
 
-def compared(stats: PoolStats, held: Collection[Holder], listing: JobList | None) -> list[Line]:
+def compared(stats: PoolStats, held: Collection[Holder], job_list: JobList | None) -> list[Line]:
     """Return a line for each account that is configured, leased or listed."""
-    listed = None if listing is None else _listed(listing)
+    listed = None if job_list is None else _listed(job_list)
     accounts = {**stats.accounts, **dict.fromkeys(listed or ())}
     return [
         Line(
@@ -36,27 +36,27 @@ def compared(stats: PoolStats, held: Collection[Holder], listing: JobList | None
             capacity=stats.accounts[id].capacity if id in stats.accounts else None,
             listed=None if listed is None else listed[id],
             leases=sum(1 for holder in held if holder.account == id),
-            not_listed=None if listing is None else _count(_not_listed(held, listing), id),
-            not_leased=None if listing is None else _count(_not_leased(held, listing), id),
+            not_listed=None if job_list is None else _count(_not_listed(held, job_list), id),
+            not_leased=None if job_list is None else _count(_not_leased(held, job_list), id),
             state=stats.accounts[id].state if id in stats.accounts else "not configured",
         )
         for id in accounts
     ]
 
 
-def _listed(listing: JobList) -> Counter[str]:
-    named = Counter(job.account for job in listing.jobs if job.account is not None)
-    return named + Counter(listing.counts)
+def _listed(job_list: JobList) -> Counter[str]:
+    named = Counter(job.account for job in job_list.jobs if job.account is not None)
+    return named + Counter(job_list.counts)
 
 
-def _not_listed(held: Collection[Holder], listing: JobList) -> Iterator[Holder]:
-    running = {job.id for job in listing.jobs}
+def _not_listed(held: Collection[Holder], job_list: JobList) -> Iterator[Holder]:
+    running = {job.id for job in job_list.jobs}
     return (one for one in held if one.job_id is not None and one.job_id not in running)
 
 
-def _not_leased(held: Collection[Holder], listing: JobList) -> Iterator[Job]:
+def _not_leased(held: Collection[Holder], job_list: JobList) -> Iterator[Job]:
     jobs, leases = {holder.job_id for holder in held}, {holder.id for holder in held}
-    return (job for job in listing.jobs if job.id not in jobs and job.ref not in leases)
+    return (job for job in job_list.jobs if job.id not in jobs and job.ref not in leases)
 
 
 def _count(found: Iterator[Holder] | Iterator[Job], account: str) -> int:

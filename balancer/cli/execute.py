@@ -12,7 +12,7 @@ import typer
 from balancer import AcquireTimeout, BalancerError, Lease
 from balancer.cli.options import API, BaseUrl, ServiceOption, StoreUrl, opened, shared_store
 from balancer.cli.output import tell
-from balancer.cli.relay import InterruptedBeforeError, Relay
+from balancer.cli.signals import InterruptedBeforeError, SignalForwarder
 
 NO_SLOT, FAILED, NOT_EXECUTABLE, NOT_FOUND, SIGNALLED = 124, 125, 126, 127, 128
 
@@ -40,7 +40,7 @@ def execute(
     the signal's number if a signal ended it. 124: no slot in time; 125: no slot for another reason; 126 and
     127: the command cannot be run, or is not there. All who share a store share one count.
     """
-    relay = Relay()
+    signals = SignalForwarder()
     options: dict[str, Any] = {
         "timeout": timeout,
         "account": account,
@@ -52,8 +52,8 @@ def execute(
     try:
         url = shared_store(store)
         with opened(service, url, base_url, lease_ttl=lease_ttl) as pool, pool.acquire(**options) as lease:
-            relay.hold()
-            code = _run(command, lease, relay)
+            signals.hold()
+            code = _run(command, lease, signals)
     except InterruptedBeforeError as error:
         code = SIGNALLED + error.number
     except (BalancerError, typer.BadParameter, ValueError) as error:
@@ -62,14 +62,14 @@ def execute(
     raise typer.Exit(code)
 
 
-def _run(command: list[str], lease: Lease, relay: Relay) -> int:
+def _run(command: list[str], lease: Lease, signals: SignalForwarder) -> int:
     try:
         process = subprocess.Popen(command, env=_environment(lease))  # noqa: S603  # it is the caller's own
     except OSError as error:
         tell(f"balancer: {command[0]}: {error.strerror}")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-    relay.attach(process)
-    status = relay.wait(process)
+    signals.attach(process)
+    status = signals.wait(process)
     return status if status >= 0 else SIGNALLED - status
 
 

@@ -101,17 +101,17 @@ def load(
     """
     url = store or default_store()
     with source(service, base_url) as api:
-        listing = api.jobs() if api.lists_jobs else None
+        job_list = api.jobs() if api.lists_jobs else None
     with opened(service, url, base_url, reconcile_every=None) as pool:
         stats, held = pool.stats(), pool.holders()
-    lines = compared(stats, held, listing)
+    lines = compared(stats, held, job_list)
     if as_json:
         print_json({"service": service, "accounts": lines})
         return
     title = f"{service}: the server's list, and leases in {without_secrets(url)}"
     columns = ("account", "runs at once", "listed", "leases", "not listed", "not leased", "state")
     console().print(table(title, columns, [astuple(line) for line in lines]))
-    if listing is None:
+    if job_list is None:
         tell(f"{service} has no list of running jobs.")
     if url == MEMORY:
         tell(BLIND)

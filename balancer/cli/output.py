@@ -65,12 +65,12 @@ def seconds(value: float | None) -> str | None:
     """Return a length of time as people read it."""
     if value is None:
         return None
-    whole = round(value)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    rounded = round(value)
+    if rounded < 120:
+        return f"{rounded} s"
+    if rounded < 7200:
+        return f"{rounded // 60} min"
+    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

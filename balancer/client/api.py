@@ -33,7 +33,7 @@ from balancer.useapi.http_client import (
     what_failed,
 )
 from balancer.useapi.http_response import Answer, read
-from balancer.useapi.sources import DEFAULT_BASE_URL, HttpSource
+from balancer.useapi.sources import HttpSource, root_url
 
 CREATE_TIMEOUT = (10.0, 300.0)
 """Seconds to connect, and to wait for the answer to a create: some services answer when the job is done."""
@@ -59,8 +59,8 @@ class Api:
 
     def __init__(self, row: Service, token: Token | None, base_url: str | None) -> None:
         token = token or Token(os.environ.get("USEAPI_TOKEN", ""))
-        root = base_url if base_url is not None else os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
-        checked = HttpSource(row, token=token, base_url=root)  # the same arguments are right, and wrong
+        # The same arguments are right, and wrong.
+        checked = HttpSource(row, token=token, base_url=root_url(base_url))
         self._token, self._root, self._base = token, checked.base_url, f"{checked.base_url}{row.path}/"
         self.after_fork()
 

@@ -150,7 +150,7 @@ class BaseClient:
             release=lambda job: release(job_id=job),
             clock=clock,
         )
-        weakref.finalize(self, _let_go, self._poller, self._api)
+        weakref.finalize(self, _stop, self._poller, self._api)
         _clients.add(self)
 
     def __repr__(self) -> str:
@@ -163,7 +163,7 @@ class BaseClient:
         return self._poller.stopped
 
     def _close(self) -> None:
-        _let_go(self._poller, self._api)
+        _stop(self._poller, self._api)
         if self._owns_pool:
             self._threads.close()
 
@@ -313,7 +313,7 @@ class BaseClient:
         self._api.after_fork()
 
 
-def _let_go(poller: Poller, api: Api) -> None:
+def _stop(poller: Poller, api: Api) -> None:
     poller.stop()
     api.close()
 

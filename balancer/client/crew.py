@@ -122,7 +122,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def land(result: Any, error: BaseException | None) -> None:
+    def settle_future(result: Any, error: BaseException | None) -> None:
         if future.done():
             return
         if error is None:
@@ -137,7 +137,7 @@ async def in_thread(work: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001  # raised where it is waited for
             failed = error
         try:
-            loop.call_soon_threadsafe(land, result, failed)
+            loop.call_soon_threadsafe(settle_future, result, failed)
         except RuntimeError:  # the loop is closed: nobody waits any more
             pass
 

@@ -91,9 +91,9 @@ def _endpoint(row: Service, endpoint: str) -> str:
 
 
 def _account(row: Service, fields: dict[str, Any], options: AcquireOptions) -> str | None:
-    asked = options.get("account")
+    pinned = options.get("account")
     named = {
-        "account=": getattr(asked, "id", asked),
+        "account=": getattr(pinned, "id", pinned),
         f"field {row.selector!r}": fields.pop(row.selector, None),
     }
     assets = following.asset_accounts(row, fields)

@@ -23,7 +23,7 @@ from balancer.config import seconds
 from balancer.errors import BalancerError
 from balancer.services.schema import Service
 from balancer.useapi import following
-from balancer.useapi.job_lists import listing
+from balancer.useapi.job_lists import job_list
 
 Poll = float | str | tuple[float, float]
 """Seconds, a pair of them, or either as text: ``"2,15"``."""
@@ -143,7 +143,7 @@ class Poller:
                     self._again(one, 0.0)
             elif one.next_at <= now or (running is not None and one.listed):
                 one.listed = False
-                self._again(one, self._asked(one.state))
+                self._again(one, self._ask(one.state))
 
     def _again(self, one: Followed, pause: float) -> None:
         wait = max(pause, one.interval * (1.0 - _JITTER * random.random()))
@@ -162,7 +162,7 @@ class Poller:
             answer = self._api.ask(load.path)
             failed = trouble(answer)
             # Not as in a reconciliation: who is missing is asked for, so an incomplete list does no harm.
-            jobs = None if failed or answer.status >= 300 else listing(answer.body, self._row).jobs
+            jobs = None if failed or answer.status >= 300 else job_list(answer.body, self._row).jobs
             wait = min(pause(answer) or 0.0, _LONGEST_PAUSE)
         except BalancerError:
             jobs, wait = None, 0.0
@@ -172,7 +172,7 @@ class Poller:
         self._list_at = self._clock.now() + max(wait, min(1.0, self.first / 2))
         return None if jobs is None else frozenset(job.id for job in jobs if job.id), wait
 
-    def _asked(self, state: JobState) -> float:
+    def _ask(self, state: JobState) -> float:
         """Ask for one job; return how many seconds the service wants to be left alone with it."""
         assert state.id is not None  # noqa: S101  # no other is followed
         path = following.status_path(self._row, state.id, state.account)

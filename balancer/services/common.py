@@ -37,10 +37,11 @@ DISCORD_CANCEL = CancelEndpoint(path="jobs/cancel/?jobid={job}", method="GET")
 DISCORD_ENDS = ends(status=("completed", "moderated", "failed", "cancelled"))
 """The services that work through Discord share their pages' words."""
 
+SUBSCRIPTION = r"no subscription or subscription expired|subscription required"
+"""By these words a 402 is known to be about the customer's subscription at useapi.net."""
+
 CREDITS = (
-    VerdictRule(
-        status=402, verdict="TOKEN", match=r"no subscription or subscription expired|subscription required"
-    ),
+    VerdictRule(status=402, verdict="TOKEN", match=SUBSCRIPTION),
     VerdictRule(status=402, verdict="EXHAUSTED"),
 )
 """402 is about the account's credits, unless it speaks of the subscription."""

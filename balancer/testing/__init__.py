@@ -10,13 +10,12 @@
         assert fake.audit().clean
 """
 
-from balancer.testing.audit import AccountAudit, Audit, Violation
 from balancer.testing.callbacks import Reply
-from balancer.testing.clock import ManualClock
 from balancer.testing.faults import Fault
-from balancer.testing.rest import at_rest
 from balancer.testing.server import FakeUseapi
 from balancer.testing.services import CANARY
+from balancer.testing.state import AccountAudit, Audit, Violation
+from balancer.testing.timing import ManualClock, at_rest
 
 __all__ = [
     "CANARY",

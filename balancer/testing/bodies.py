@@ -1,4 +1,4 @@
-"""What each service says about one job: the answer to its create, its status, its callbacks.
+"""What each service says about its jobs: the answer to a create, a status, a callback, a list of what runs.
 
 A body is made from what is seen of a job at one moment. The forms are the vendor's; where no page or
 script shows one, it follows the services of the same make.
@@ -6,18 +6,23 @@ script shows one, it follows the services of the same make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from balancer.clock import Clock
-from balancer.services.schema import Service
+from balancer.services.schema import JobsEndpoint, Service
 from balancer.testing.state import Job
 
 Body = Callable[["Seen"], Any]
+Word = TypeVar("Word")
 FILES = "/files/"
 """Below the server's root: where what was made can be downloaded, without a token."""
+
+_MINIMAX_IDS = {"": "videoId", "images": "imageId", "music": "musicId", "audio": "audioId"}
+MINIMAX_KINDS = tuple(_MINIMAX_IDS)
+"""The kinds that MiniMax's scheduler lists; its agent has a list of its own, its chat none."""
 
 _CANCELLED = {"code": "user_cancelled", "message": "Cancelled by user"}
 _FAILED = {"code": "generation_failed", "message": "The job could not be completed"}
@@ -71,6 +76,10 @@ class Seen:
         """When it ended."""
         return self.stamp(self.job.ends)
 
+    def word(self, running: Word, completed: Word, failed: Word) -> Word:
+        """Return the one of three words that stands for its status."""
+        return {"running": running, "completed": completed, "failed": failed}[self.status]
+
     @property
     def final(self) -> bool:
         """Whether it has ended."""
@@ -113,11 +122,6 @@ class Seen:
         """The ``replyUrl`` and ``replyRef`` of its request, where it had them."""
         return {name: self.job.request[name] for name in ("replyUrl", "replyRef") if name in self.job.request}
 
-    @property
-    def timing(self) -> dict[str, Any]:
-        """When it started and for how long it has run, as the older schedulers tell it."""
-        return {"started": self.started, "elapsed": self.elapsed}
-
     def file(self, name: str) -> str:
         """Return the URL of one file that it made."""
         return f"{self.root}{FILES}{quote(self.id, safe='')}/{name}"
@@ -130,7 +134,7 @@ class Shown:
     id: str
     limit: int
     health: str
-    jobs: tuple[Seen, ...]
+    jobs: Sequence[Seen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +186,7 @@ def by_row(seen: Seen) -> dict[str, Any]:
     """Answer with the field and the values that the service's own row calls final."""
     name, ends = next(iter(seen.row.final.items()), ("status", ("completed", "failed")))
     running = False if isinstance(ends[0], bool) else "running"
-    value = {"running": running, "completed": ends[0], "failed": ends[-1]}[seen.status]
-    return accepted(seen) | placed(name, value) | _failure(seen)
+    return accepted(seen) | placed(name, seen.word(running, ends[0], ends[-1])) | _failure(seen)
 
 
 Part = Callable[[Seen], dict[str, Any]]
@@ -282,12 +285,11 @@ def mureka(seen: Seen) -> dict[str, Any]:
 
 def minimax(seen: Seen) -> dict[str, Any]:
     """Tell of a video: numbers, the vendor's labels for them, and where it can be had."""
-    code = {"running": 1, "completed": 2, "failed": 3}[seen.status]
     told = {
         "id": seen.id.rpartition(":")[2],
         "desc": seen.job.request.get("prompt", ""),
-        "status": code,
-        "statusLabel": {1: "processing", 2: "completed", 3: "failed"}[code],
+        "status": seen.word(1, 2, 3),
+        "statusLabel": seen.word("processing", "completed", "failed"),
         "statusFinal": seen.final,
         "percent": seen.percent,
         "videoURL": seen.file("watermark.mp4") if seen.done else "",
@@ -298,7 +300,7 @@ def minimax(seen: Seen) -> dict[str, Any]:
 
 def minimax_audio(seen: Seen) -> dict[str, Any]:
     """Tell of speech or a song: the number says nothing there."""
-    label = {"running": "processing", "completed": "completed", "failed": "failed"}[seen.status]
+    label = seen.word("processing", "completed", "failed")
     told: dict[str, Any] = {"status": 0, "statusLabel": label, "statusFinal": seen.final}
     if seen.done:
         told["audio_url"] = seen.file("1.mp3")
@@ -309,9 +311,7 @@ def minimax_audio(seen: Seen) -> dict[str, Any]:
 
 def kling(seen: Seen) -> dict[str, Any]:
     """Tell of a task, by its number."""
-    code, name = {"running": (5, "submitted"), "completed": (99, "succeed"), "failed": (50, "failed")}[
-        seen.status
-    ]
+    code, name = seen.word((5, "submitted"), (99, "succeed"), (50, "failed"))
     state = {"status": code, "status_name": name, "status_final": seen.final}
     task = {"id": int(seen.id), "userId": 12345, "type": "m2v_txt2video", "scene": "NORMAL_CREATION"}
     told = {**state, "etaTime": 0, "message": "success", "task": task | state}
@@ -330,10 +330,9 @@ def kling_created(seen: Seen) -> dict[str, Any]:
 
 def runwayml(seen: Seen) -> dict[str, Any]:
     """Tell of a task with what it has made."""
-    word = {"running": "RUNNING", "completed": "SUCCEEDED", "failed": "FAILED"}[seen.status]
     told = {
         "taskId": seen.id,
-        "status": word,
+        "status": seen.word("RUNNING", "SUCCEEDED", "FAILED"),
         "createdAt": seen.started,
         "progressRatio": f"{seen.percent / 100:.2f}",
         "estimatedTimeToStartSeconds": 0,
@@ -349,7 +348,7 @@ def runwayml(seen: Seen) -> dict[str, Any]:
 def pixverse(seen: Seen) -> dict[str, Any]:
     """Tell of a video, an image or a song: the names of the fields change with it."""
     name = pixverse_field(seen)
-    word = {"running": "GENERATING", "completed": "COMPLETED", "failed": "FAILED"}[seen.status]
+    word = seen.word("GENERATING", "COMPLETED", "FAILED")
     told = {f"{name}_id": seen.id, f"{name}_status_name": word, f"{name}_status_final": seen.final}
     if seen.done:
         told["url"] = seen.file({"video": "1.mp4", "image": "1.png", "audio": "1.mp3"}[name])
@@ -363,9 +362,7 @@ def pixverse_field(seen: Seen) -> str:
 
 def tempolor(seen: Seen) -> dict[str, Any]:
     """Tell of a track."""
-    code, name = {"running": (0, "GENERATING"), "completed": (30, "COMPLETED"), "failed": (10, "FAILED")}[
-        seen.status
-    ]
+    code, name = seen.word((0, "GENERATING"), (30, "COMPLETED"), (10, "FAILED"))
     return {
         "itemId": seen.id.rpartition(":")[2],
         "job_id": seen.id,
@@ -465,3 +462,275 @@ def _failure(seen: Seen) -> dict[str, Any]:
     if seen.status != "failed":
         return {}
     return {"error": _CANCELLED if seen.job.cancelled else _FAILED}
+
+
+# -- lists ------------------------------------------------------------------------------------------
+
+ListBody = Callable[[View], Any]
+"""Makes a body from what is running."""
+
+
+def id_as(name: str) -> Part:
+    """Return the job's id under ``name``."""
+    return lambda seen: {name: seen.id}
+
+
+def kind(seen: Seen) -> dict[str, Any]:
+    """Return its type: everything that PixVerse makes shares one list."""
+    return {"type": seen.makes}
+
+
+def number(seen: Seen) -> dict[str, Any]:
+    """Return the job's id as the number that it is."""
+    return {"id": int(seen.id)}
+
+
+def account(seen: Seen) -> dict[str, Any]:
+    """Return the account under the name that requests use."""
+    return {seen.row.selector: seen.account}
+
+
+def timing(seen: Seen) -> dict[str, Any]:
+    """Return when it started and for how long it has run."""
+    return {"started": seen.started, "elapsed": seen.elapsed}
+
+
+def minimax_id(seen: Seen) -> dict[str, Any]:
+    """Return its id under a name that tells what it is."""
+    return {_MINIMAX_IDS[seen.kind]: seen.id}
+
+
+def minimax_speech(shown: Shown) -> dict[str, Any]:
+    """Return how much speech runs: it has no ceiling, and takes no room from videos."""
+    return {"executingAudio": sum(seen.kind == "audio" for seen in shown.jobs)}
+
+
+def scheduler(*parts: Part, kinds: Collection[str] = ("",)) -> ListBody:
+    """Make the bare array of the older services."""
+    return lambda view: [_item(seen, parts) for seen in view.jobs if seen.kind in kinds]
+
+
+def schedulers(
+    *parts: Part, kinds: Collection[str] = ("",), beside: Callable[[Shown], dict[str, Any]] = lambda _: {}
+) -> dict[str, ListBody]:
+    """Make both lists of the older services; the second has the room that is left, where there is any."""
+    executing = scheduler(*parts, kinds=kinds)
+
+    def available(view: View) -> Any:
+        rooms = [_vacancy(view, shown) | beside(shown) for shown in view.accounts]
+        return {"executing": executing(view), "available": [room for room in rooms if room["available"] > 0]}
+
+    return {"scheduler": executing, "scheduler/available": available}
+
+
+def minimax_agent(view: View) -> Any:
+    """List the jobs of MiniMax's agent."""
+    executing = {
+        shown.id: jobs
+        for shown in view.accounts
+        if (jobs := [{"jobId": s.id, "elapsed": s.elapsed} for s in shown.jobs if s.kind == "agent"])
+    }
+    return {
+        "accounts": [shown.id for shown in view.accounts],
+        "summary": {name: {"executing": len(jobs)} for name, jobs in executing.items()},
+        "executing": executing,
+    }
+
+
+def flowmusic_jobs(view: View) -> Any:
+    """List Flow Music's busy accounts; idle ones are absent."""
+    return {
+        shown.id: {
+            "running": len(shown.jobs),
+            "maxJobs": shown.limit,
+            "jobs": [
+                {"jobid": seen.id, "status": "pending", "created_at": seen.started, **seen.reply}
+                for seen in shown.jobs
+            ],
+        }
+        for shown in view.busy
+    }
+
+
+def mureka_jobs(view: View) -> Any:
+    """List Mureka's busy accounts; ``availableAccounts`` names them all, busy or not."""
+    return {
+        **_mureka_counts([*view.jobs]),
+        "accounts": {
+            shown.id: {
+                **_mureka_counts(shown.jobs),
+                "jobs": [
+                    {"jobid": seen.id, "verb": seen.job.verb, "elapsed": seen.elapsed} for seen in shown.jobs
+                ],
+            }
+            for shown in view.busy
+        },
+        "availableAccounts": [shown.id for shown in view.accounts],
+    }
+
+
+def dreamina_jobs(view: View) -> Any:
+    """List Dreamina's busy accounts."""
+    executing = {
+        shown.id: [
+            {"jobid": seen.id, "model": "seedance-2.0", "elapsedSeconds": seen.seconds, **seen.reply}
+            for seen in shown.jobs
+        ]
+        for shown in view.busy
+    }
+    return {"executing": executing, "total": sum(map(len, executing.values()))}
+
+
+def google_flow_jobs(view: View) -> Any:
+    """List Google Flow's accounts with their scores, and their jobs where the query asks for them."""
+    images = _flow_part(view, images=True)
+    videos = _flow_part(view, images=False)
+    combined = {"summary": {shown.id: _score(len(shown.jobs)) for shown in view.accounts}}
+    emails = [shown.id for shown in view.accounts]
+    return {"emails": emails, "videos": videos, "images": images, "combined": combined}
+
+
+def jobs_and_numbers(view: View) -> Any:
+    """List the jobs in one array and the numbers by account: Google Vids and Muse."""
+    return {
+        "running": [
+            {"jobid": seen.id, "email": seen.account, "created": seen.started, "type": seen.makes}
+            for seen in view.jobs
+        ],
+        "accounts": {
+            shown.id: {"running": len(shown.jobs), "maxJobs": shown.limit} for shown in view.accounts
+        },
+    }
+
+
+def gemini_notebook_jobs(view: View) -> Any:
+    """List Gemini Notebook's accounts, idle ones too."""
+    return {
+        "accounts": {
+            shown.id: {
+                "health": shown.health,
+                "maxJobs": shown.limit,
+                "running": len(shown.jobs),
+                "jobs": [{"jobid": seen.id, "created": seen.started} for seen in shown.jobs],
+            }
+            for shown in view.accounts
+        }
+    }
+
+
+def acemusic_jobs(view: View) -> Any:
+    """List ACE Music's jobs flat: who wants numbers counts by email."""
+    return {"jobs": [{"jobid": seen.id, "email": seen.account, "type": "music"} for seen in view.jobs]}
+
+
+def luma_jobs(view: View) -> Any:
+    """List Luma's jobs flat, with their number."""
+    jobs = [
+        {
+            "jobid": seen.id,
+            "type": seen.makes,
+            "account": seen.account,
+            "model": "ray3",
+            "created": seen.started,
+        }
+        for seen in view.jobs
+    ]
+    return {"executing": len(jobs), "jobs": jobs}
+
+
+def midjourney_jobs(view: View) -> Any:
+    """List Midjourney's busy channels."""
+    return {
+        **_midjourney_counts([*view.jobs]),
+        "channels": {
+            shown.id: {
+                **_midjourney_counts(shown.jobs),
+                **dict.fromkeys(("maxJobs", "maxImageJobs", "maxVideoJobs"), shown.limit),
+                "jobs": [_midjourney_job(seen) for seen in shown.jobs],
+            }
+            for shown in view.busy
+        },
+    }
+
+
+def bare_ids(view: View) -> Any:
+    """List nothing but ids: the second version of Midjourney, and Pika."""
+    return [seen.id for seen in view.jobs]
+
+
+def listed_by_row(load: JobsEndpoint) -> ListBody:
+    """Return what lists the running jobs at the first place that ``load`` names, as it says.
+
+    For services that have no form of their own here.
+    """
+    place = (*load.rows, load.counts or "")[0]
+    return lambda view: _placed(place.split(".") if place else [], [*view.jobs], load)
+
+
+def _item(seen: Seen, parts: tuple[Part, ...]) -> dict[str, Any]:
+    return {name: value for part in parts for name, value in part(seen).items()} | seen.reply
+
+
+def _vacancy(view: View, shown: Shown) -> dict[str, Any]:
+    count = sum(not seen.kind for seen in shown.jobs)
+    room = max(0, shown.limit - count)
+    return {view.row.selector: shown.id, "maxJobs": shown.limit, "executing": count, "available": room}
+
+
+def _mureka_counts(jobs: Sequence[Seen]) -> dict[str, int]:
+    speech = sum(seen.kind == "speech" for seen in jobs)
+    return {"total": len(jobs), "music": len(jobs) - speech, "tts": speech}
+
+
+def _midjourney_counts(jobs: Sequence[Seen]) -> dict[str, int]:
+    videos = sum(seen.kind == "videos" for seen in jobs)
+    return {"total": len(jobs), "images": len(jobs) - videos, "videos": videos}
+
+
+def _score(count: int) -> dict[str, int]:
+    return dict.fromkeys(("completed", "failed", "rateLimited", "avgResponseTime"), 0) | {
+        "executing": count,
+        "score": count,
+    }
+
+
+def _flow_part(view: View, *, images: bool) -> dict[str, Any]:
+    def wanted(seen: Seen) -> bool:
+        return (seen.makes == "image") == images
+
+    summary = {shown.id: _score(sum(map(wanted, shown.jobs))) for shown in view.accounts}
+    if "executing" not in view.query.get("options", "summary"):
+        return {"summary": summary}
+    executing = {
+        seen.id: {"email": seen.account, "elapsed": seen.elapsed, **seen.reply}
+        for seen in view.jobs
+        if wanted(seen)
+    }
+    return {"summary": summary, "executing": executing}
+
+
+def _midjourney_job(seen: Seen) -> dict[str, str]:
+    return {
+        "jobId": seen.id,
+        "channel": seen.account,
+        "jobType": "video" if seen.kind == "videos" else "image",
+        "created": seen.started,
+        "elapsed": seen.elapsed,
+    }
+
+
+def _placed(path: list[str], jobs: list[Seen], load: JobsEndpoint) -> Any:
+    if not path:
+        return [_row(seen, load) for seen in jobs] if load.rows else len(jobs)
+    name, *below = path
+    if name == "*":
+        accounts = dict.fromkeys(seen.account for seen in jobs)
+        return {id: _placed(below, [seen for seen in jobs if seen.account == id], load) for id in accounts}
+    if name == "#":
+        return {seen.id: _row(seen, load) for seen in jobs}
+    return {name: _placed(below, jobs, load)}
+
+
+def _row(seen: Seen, load: JobsEndpoint) -> dict[str, Any]:
+    ref = {load.ref: seen.reply["replyRef"]} if "replyRef" in seen.reply else {}
+    return {load.job[0]: seen.id, **dict.fromkeys(load.account[:1], seen.account), **ref}

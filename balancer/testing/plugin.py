@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from balancer.testing.clock import ManualClock
 from balancer.testing.server import FakeUseapi
+from balancer.testing.timing import ManualClock
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from balancer.services.schema import Service
-from balancer.testing import bodies, lists
-from balancer.testing.bodies import Body, Part, accepted, made_by, record
+from balancer.testing import bodies
+from balancer.testing.bodies import Body, ListBody, accepted, made_by, record
 from balancer.testing.faults import Answer, answer
-from balancer.testing.lists import Listing
 from balancer.testing.state import Configured, Site, TurnedDownError
 
 _NEWER = "j{n}{letter}-u1234-email:{account}-bot:{service}"
@@ -42,32 +41,12 @@ class Shape:
     """Path of the create that is answered when the job has ended, unless it says ``async``."""
     sync: Body = bodies.google_flow_sync
     """Such an answer."""
-    lists: Mapping[str, Listing] = field(default_factory=dict)
+    lists: Mapping[str, ListBody] = field(default_factory=dict)
     """Path below the site's -> what it answers."""
     poll_404: str | None = None
     """What is made by jobs that are answered 404 while they run."""
     max_jobs: tuple[int, int] = (1, 50)
     """Valid range of a request's own ``maxJobs``."""
-
-    def job_id(self, service: str, account: str, verb: str, number: int, rng: random.Random) -> str:
-        """Return a new job's id."""
-        digits = f"{rng.getrandbits(128):032x}"
-        uuid = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
-        kind = made_by(verb)
-        return self.id.format(
-            n=number,
-            uuid=uuid,
-            hex=digits[:7] + str(number),
-            account=account,
-            service=service,
-            bot="faceswap" if service == "faceswap" else service.partition("-")[0],
-            kind=kind,
-            letter=_LETTERS[kind],
-        )
-
-
-def _scheduler(*parts: Part) -> dict[str, Listing]:
-    return {"scheduler": lists.scheduler(*parts), "scheduler/available": lists.available(*parts)}
 
 
 def _named(name: str) -> Body:
@@ -78,7 +57,7 @@ _MIDJOURNEY = Shape(
     id="j{n}i-u1234-c{account}-bot:midjourney",
     create=bodies.midjourney,
     status=bodies.midjourney,
-    lists={"jobs": lists.midjourney},
+    lists={"jobs": bodies.midjourney_jobs},
 )
 _BOT = Shape(id=_BOT_ID, code=200, create=bodies.discord, status=bodies.discord)
 _PENDING_UNTIL_FINAL = record(
@@ -97,20 +76,20 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             code=200,
             create=lambda seen: {"job_id": seen.id, "user_id": seen.account},
             status=bodies.riffusion,
-            lists=_scheduler(lists.field("job_id"), lists.account, lists.timing),
+            lists=bodies.schedulers(bodies.id_as("job_id"), bodies.account, bodies.timing),
             max_jobs=(1, 10),
         ),
         "flowmusic": Shape(
             id="job:{uuid}-user:1234-{account}-bot:flowmusic",
             create=bodies.flowmusic,
             status=bodies.flowmusic,
-            lists={"jobs": lists.flowmusic},
+            lists={"jobs": bodies.flowmusic_jobs},
         ),
         "mureka": Shape(
             id="j{n}m-u1234-a{account}-bot:mureka",
             create=bodies.mureka,
             status=bodies.mureka,
-            lists={"jobs": lists.mureka},
+            lists={"jobs": bodies.mureka_jobs},
         ),
         "mureka/speech": Shape(
             id="j{n}t-u1234-a{account}-bot:mureka", create=bodies.mureka, status=bodies.mureka
@@ -121,9 +100,13 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             create=_named("videoId"),
             status=bodies.minimax,
             lists={
-                "scheduler": lists.minimax_scheduler,
-                "scheduler/available": lists.minimax_available,
-                "agent/jobs": lists.minimax_agent,
+                **bodies.schedulers(
+                    bodies.minimax_id,
+                    bodies.timing,
+                    kinds=bodies.MINIMAX_KINDS,
+                    beside=bodies.minimax_speech,
+                ),
+                "agent/jobs": bodies.minimax_agent,
             },
             max_jobs=(1, 10),
         ),
@@ -152,14 +135,14 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             code=200,
             create=bodies.kling_created,
             status=bodies.kling,
-            lists=_scheduler(lists.number, lists.account, lists.timing),
+            lists=bodies.schedulers(bodies.number, bodies.account, bodies.timing),
         ),
         "runwayml": Shape(
             id="user:1234-runwayml:{account}-task:{uuid}",
             code=200,
             create=lambda seen: {"taskId": seen.id, "status": "PENDING"},
             status=bodies.runwayml,
-            lists={"scheduler": lists.scheduler(lists.field("taskId"))},
+            lists={"scheduler": bodies.scheduler(bodies.id_as("taskId"))},
             max_jobs=(1, 10),
         ),
         "pixverse": Shape(
@@ -167,7 +150,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             code=200,
             create=lambda seen: {f"{bodies.pixverse_field(seen)}_id": seen.id},
             status=bodies.pixverse,
-            lists=_scheduler(lists.field("id"), lists.kind, lists.timing),
+            lists=bodies.schedulers(bodies.id_as("id"), bodies.kind, bodies.timing),
             poll_404="video",
             max_jobs=(1, 8),
         ),
@@ -176,7 +159,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             code=200,
             create=lambda seen: {"jobs": [seen.id], "unlimited": False},
             status=bodies.tempolor,
-            lists=_scheduler(lists.field("job_id"), lists.timing),
+            lists=bodies.schedulers(bodies.id_as("job_id"), bodies.timing),
         ),
         "dreamina": Shape(
             id="j{n}{letter}-u1234-{account}-bot:dreamina",
@@ -189,7 +172,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
                 },
                 failure=bodies.as_text,
             ),
-            lists={"scheduler": lists.dreamina},
+            lists={"scheduler": bodies.dreamina_jobs},
         ),
         "google-flow": Shape(
             create=lambda seen: accepted(seen) | {"type": seen.makes},
@@ -198,19 +181,19 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
                 failure=bodies.as_text,
             ),
             waits="images",
-            lists={"jobs": lists.google_flow},
+            lists={"jobs": bodies.google_flow_jobs},
         ),
         "google-vids": Shape(
             id=_NAMED,
             create=record("processing"),
             status=record("processing", result=bodies.google_vids_result, failure=bodies.by_code),
-            lists={"jobs": lists.running},
+            lists={"jobs": bodies.jobs_and_numbers},
         ),
         "gemini-notebook": Shape(
             id="job:{uuid}-user:1234-{account}-bot:gemini_notebook",
             create=record("processing", typed=False),
             status=record("processing", typed=False, result=bodies.gemini_notebook_result),
-            lists={"jobs": lists.gemini_notebook},
+            lists={"jobs": bodies.gemini_notebook_jobs},
         ),
         "muse": Shape(
             id=_TASK,
@@ -218,7 +201,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             status=record(
                 result=lambda seen: {"result": {"files": [{"assetId": seen.id, "url": seen.file("1.mp4")}]}}
             ),
-            lists={"jobs": lists.running},
+            lists={"jobs": bodies.jobs_and_numbers},
         ),
         "acemusic": Shape(
             id=_NAMED,
@@ -226,27 +209,27 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             status=record(
                 "processing", result=lambda seen: {"songs": [{"songId": "1", "audioUrl": seen.file("1.mp3")}]}
             ),
-            lists={"jobs": lists.acemusic},
+            lists={"jobs": bodies.acemusic_jobs},
         ),
         "luma": Shape(
             id=_TASK,
             create=_PENDING_UNTIL_FINAL,
             status=_PENDING_UNTIL_FINAL,
-            lists={"jobs": lists.luma},
+            lists={"jobs": bodies.luma_jobs},
         ),
         "ltxstudio": Shape(
             id="email:{account}-job:{uuid}-type:{kind}",
             code=200,
             create=bodies.ltxstudio,
             status=bodies.ltxstudio,
-            lists=_scheduler(lists.field("jobId"), lists.account, lists.timing),
+            lists=bodies.schedulers(bodies.id_as("jobId"), bodies.account, bodies.timing),
             max_jobs=(1, 100),
         ),
         "midjourney": _MIDJOURNEY,
         "midjourney/videos": replace(_MIDJOURNEY, id="j{n}v-u1234-c{account}-bot:midjourney"),
-        "midjourney-v2": replace(_BOT, lists={"jobs": lists.bare_ids}, max_jobs=(1, 15)),
+        "midjourney-v2": replace(_BOT, lists={"jobs": bodies.bare_ids}, max_jobs=(1, 15)),
         "faceswap": _BOT,
-        "pika": replace(_BOT, lists={"jobs": lists.bare_ids}, max_jobs=(1, 10)),
+        "pika": replace(_BOT, lists={"jobs": bodies.bare_ids}, max_jobs=(1, 10)),
     }
 )
 """Row key -> its form. A kind without one of its own speaks as its site does."""
@@ -259,11 +242,27 @@ def shape_of(service: str) -> Shape:
     return SHAPES.get(service) or SHAPES.get(service.partition("/")[0]) or _PLAIN
 
 
-def lists_of(row: Service) -> Mapping[str, Listing]:
+def job_id(service: str, account: str, verb: str, number: int, rng: random.Random) -> str:
+    """Return the id of a new job of that row."""
+    digits = f"{rng.getrandbits(128):032x}"
+    kind = made_by(verb)
+    return shape_of(service).id.format(
+        n=number,
+        uuid=f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}",
+        hex=digits[:7] + str(number),
+        account=account,
+        service=service,
+        bot=service.partition("-")[0],
+        kind=kind,
+        letter=_LETTERS[kind],
+    )
+
+
+def lists_of(row: Service) -> Mapping[str, ListBody]:
     """Return path -> what a site's lists of running jobs answer, by its row."""
     if row.load is None:
         return {}
-    return shape_of(row.key).lists or {row.load.path.partition("?")[0]: lists.described(row.load)}
+    return shape_of(row.key).lists or {row.load.path.partition("?")[0]: bodies.listed_by_row(row.load)}
 
 
 CANARY = "canary-9f4e21"

@@ -1,4 +1,4 @@
-"""What the stand-in keeps: its sites, their accounts, and every job, behind one lock.
+"""What the stand-in keeps: its sites, their accounts, and every job, behind one lock; and its audit.
 
 No thread ends a job. A job knows when it ends, and every question first settles what has ended
 since the last one.
@@ -19,8 +19,60 @@ from typing import Any
 from balancer.clock import Clock
 from balancer.services import SERVICES, find
 from balancer.services.schema import Service
-from balancer.testing.audit import AccountAudit, Violation
 from balancer.useapi.following import created_by, takes_no_slot
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One job that took an account over its maximum."""
+
+    service: str
+    account: str
+    running: int
+    """Jobs that ran on it from then on, this one included."""
+    limit: int
+    """The account's own maximum at that moment."""
+    cause: str
+    """``create``; ``override`` if the request's own ``maxJobs`` allowed it; ``stranger``."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountAudit:
+    """One account of one service, from the start to now."""
+
+    peak: int = 0
+    """Most jobs that ever ran at once, strangers included."""
+    limit: int = 0
+    """Its maximum at the moment of the peak."""
+    accepted: int = 0
+    """Creates that became jobs here."""
+    picked: int = 0
+    """Those of them for which the server chose the account."""
+    refused: int = 0
+    """Creates that named it and were answered 429 because it was full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Everything counted so far."""
+
+    accounts: Mapping[str, Mapping[str, AccountAudit]]
+    """Service key -> account id -> what happened there."""
+    over: tuple[Violation, ...]
+    """Every time an account had more jobs running than its maximum, in order."""
+    accepted: int
+    """Creates that became jobs."""
+    refused: int
+    """Creates answered 429 because no slot was free."""
+    refused_other: int
+    """Creates turned away for any other reason, scripted faults aside."""
+    requests: Mapping[str, int]
+    """``"GET /v1/flowmusic/accounts"`` -> requests; an id in a path is written ``*``."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether no plain create ever took an account over its maximum."""
+        return not any(violation.cause == "create" for violation in self.over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +222,7 @@ class Lane:
     _picked: int = 0
     refused: int = 0
 
-    def settle(self, now: float) -> int:
+    def expire_due(self, now: float) -> int:
         """Take out what has ended; return how many run."""
         if now >= self._next_end:
             for job in [job for job in self.running.values() if job.frees <= now]:
@@ -184,7 +236,7 @@ class Lane:
     def add(self, job: Job, limit: int, *, picked: bool = False, stranger: bool = False) -> int:
         """Let ``job`` run where ``limit`` is the maximum; return how many run now."""
         self.running[job.id] = job
-        self._next_end = min(self._next_end, job.frees)
+        self.ends_by(job.frees)
         self._accepted += not stranger
         self._picked += picked
         count = len(self.running)
@@ -192,9 +244,9 @@ class Lane:
             self._peak, self._peak_limit = count, limit
         return count
 
-    def hurry(self, job: Job) -> None:
-        """Note that ``job`` now ends earlier than it was to."""
-        self._next_end = min(self._next_end, job.frees)
+    def ends_by(self, reading: float) -> None:
+        """Note that one of its jobs frees its slot at that clock reading."""
+        self._next_end = min(self._next_end, reading)
 
     def at(self, reading: float) -> list[Job]:
         """Return the listed jobs that held a slot at that clock reading, not older than ``keep``."""
@@ -206,8 +258,9 @@ class Lane:
         return AccountAudit(self._peak, self._peak_limit, self._accepted, self._picked, self.refused)
 
 
-Name = Callable[[str, str, int, random.Random], str]
-"""Makes a job's id from its account, the path of its create, a number and a source of randomness."""
+Name = Callable[[str, str, str, int, random.Random], str]
+"""Makes a job's id from its row's key, its account, the path of its create, a number and a source of
+randomness."""
 
 
 class TurnedDownError(Exception):
@@ -233,16 +286,6 @@ class Order:
     """The maximum that it sets for itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One account as the lists show it."""
-
-    id: str
-    limit: int
-    reason: str | None
-    jobs: tuple[Job, ...]
-
-
 class State:
     """Mutable: the accounts, the jobs, the counts. Every method is atomic."""
 
@@ -250,13 +293,14 @@ class State:
         self,
         clock: Clock,
         rng: random.Random,
+        name: Name,
         seconds: Callable[[], float],
         *,
         failures: float,
         enforce: bool,
         lag: float,
     ) -> None:
-        self._clock, self._rng, self._seconds = clock, rng, seconds
+        self._clock, self._rng, self._name, self._seconds = clock, rng, name, seconds
         self._failures, self._enforce, self._lag = failures, enforce, lag
         self._lock = threading.Lock()
         self._ended = threading.Condition()
@@ -298,7 +342,7 @@ class State:
         """Return one account, or None."""
         return self._sites.get(site, {}).get(account)
 
-    def start(self, site: str, order: Order, name: Name, veto: Callable[[str], None]) -> Job:
+    def start(self, site: str, order: Order, veto: Callable[[str], None]) -> Job:
         """Choose an account unless one is named, and start the job there.
 
         ``veto(account)`` may raise to prevent that. Raises TurnedDownError.
@@ -312,24 +356,24 @@ class State:
             own = chosen.limit(order.row)
             limit = order.limit or own
             lane = self._lane(order.row.key, chosen.id)
-            if lane.settle(now) >= limit and self._enforce:
+            if lane.expire_due(now) >= limit and self._enforce:
                 lane.refused += 1
                 raise TurnedDownError("full", chosen.id)
-            job = self._job(order.row, chosen.id, order.verb, order.fields, name)
+            job = self._job(order.row, chosen.id, order.verb, order.fields)
             running = lane.add(job, own, picked=not order.account)
             if running > min(limit, own):
                 over = (limit, "create") if running > limit else (own, "override")
                 self._over.append(Violation(lane.service, lane.account, running, *over))
             return job
 
-    def stranger(self, site: str, row: Service, account: str, name: Name, *, listed: bool) -> Job:
+    def stranger(self, site: str, row: Service, account: str, *, listed: bool) -> Job:
         """Start a job that no create of ours asked for, even beyond the maximum."""
         with self._lock:
             now = self._clock.now()
             limit = self._sites[site][account].limit(row)
             lane = self._lane(row.key, account)
-            lane.settle(now)
-            job = self._job(row, account, "elsewhere", {}, name)
+            lane.expire_due(now)
+            job = self._job(row, account, "elsewhere", {})
             job.listed = listed
             running = lane.add(job, limit, stranger=True)
             if running > limit:
@@ -343,7 +387,7 @@ class State:
             job.frees = min(job.frees, now)
             if outcome is not None and now < job.ends:
                 job.ends, job.outcome, job.cancelled = now, outcome, cancelled
-            self._lane(job.service, job.account).hurry(job)
+            self._lane(job.service, job.account).ends_by(job.frees)
         self._tell()
 
     def wait(self, job: Job) -> str:
@@ -372,31 +416,29 @@ class State:
             now, found = self._clock.now(), list[Job]()
             for lane in self._lanes.values():
                 if lane.service == service and account in (None, lane.account):
-                    lane.settle(now)
+                    lane.expire_due(now)
                     found += lane.running.values()
             return tuple(found)
 
-    def standings(self, site: Site, omit: Collection[str]) -> tuple[Standing, ...]:
+    def listed(self, site: Site, omit: Collection[str]) -> list[tuple[Configured, list[Job]]]:
         """Return each account of a site with its listed jobs, as of ``lag`` seconds ago."""
         with self._lock:
             now = self._clock.now()
-            return tuple(
-                Standing(one.id, one.limit(site.row), one.reason, self._listed(site, one.id, now, omit))
-                for one in self._sites.get(site.name, {}).values()
-            )
+            accounts = self._sites.get(site.name, {}).values()
+            return [(account, self._listed(site, account.id, now, omit)) for account in accounts]
 
     def lanes(self) -> tuple[tuple[Lane, ...], tuple[Violation, ...]]:
         """Return every lane and every violation so far."""
         with self._lock:
             return tuple(self._lanes.values()), tuple(self._over)
 
-    def _listed(self, site: Site, account: str, now: float, omit: Collection[str]) -> tuple[Job, ...]:
-        lanes = [self._lanes.get((row.key, account)) for row in site.kinds.values() if row.key not in omit]
+    def _listed(self, site: Site, account: str, now: float, omit: Collection[str]) -> list[Job]:
         jobs = list[Job]()
-        for lane in filter(None, lanes):
-            lane.settle(now)
-            jobs += [job for job in lane.at(now - self._lag) if job.verb not in omit]
-        return tuple(jobs)
+        for row in site.kinds.values():
+            if row.key not in omit and (lane := self._lanes.get((row.key, account))):
+                lane.expire_due(now)
+                jobs += [job for job in lane.at(now - self._lag) if job.verb not in omit]
+        return jobs
 
     def _named(self, site: str, order: Order) -> Configured:
         try:
@@ -419,7 +461,7 @@ class State:
         return roomy[int(self._rng.random() * len(roomy))]
 
     def _has_room(self, account: Configured, order: Order, now: float) -> bool:
-        count = self._lane(order.row.key, account.id).settle(now)
+        count = self._lane(order.row.key, account.id).expire_due(now)
         return count < (order.limit or account.limit(order.row))
 
     def _lane(self, service: str, account: str) -> Lane:
@@ -429,11 +471,11 @@ class State:
         except KeyError:
             return self._lanes.setdefault(key, Lane(service, account, self._lag))
 
-    def _job(self, row: Service, account: str, verb: str, fields: Mapping[str, Any], name: Name) -> Job:
+    def _job(self, row: Service, account: str, verb: str, fields: Mapping[str, Any]) -> Job:
         now = self._clock.now()
         ends = now + self._seconds()
         job = Job(
-            id=name(account, verb, next(self._numbers), self._rng),
+            id=self._name(row.key, account, verb, next(self._numbers), self._rng),
             row=row,
             account=account,
             verb=verb,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from balancer.services.schema import Service, StatusEndpoint
 from balancer.useapi.http_response import Answer, read, suppressing
-from balancer.useapi.json_access import field, first, get_path, identifier
-from balancer.useapi.parsing import MOST_ITEMS, final, job_ids, says
+from balancer.useapi.json_access import field, first, get_path, identifier, items
+from balancer.useapi.parsing import MOST_ITEMS, final, job_ids, matches
 
 Outcome = Literal["running", "succeeded", "failed", "gone"]
 """What is known of a job: it runs, it ended well or badly, or the service does not have it any more."""
@@ -55,7 +55,7 @@ def outcome(body: object, row: Service, *, status: int = 200, job: str | None = 
         return "succeeded"
     if not final(body, row):
         return "running"
-    return "succeeded" if all(_went_well(item, row) for item in _items(body)) else "failed"
+    return "succeeded" if all(_went_well(item, row) for item in items(body)) else "failed"
 
 
 class Settlement(NamedTuple):
@@ -74,17 +74,17 @@ def settlement(said: object, row: Service, job: str | None = None) -> Settlement
     answer = said_by(said)
     if answer is None:
         return Settlement((), final=False)
-    items = _items(answer.body)
-    told = [(item, job_ids(item, row)) for item in items[:MOST_ITEMS]]
+    found = items(answer.body)
+    told = [(item, job_ids(item, row)) for item in found[:MOST_ITEMS]]
     if not any(ids for _, ids in told):
-        told = [(answer.body, (job,))] if job and items else []
+        told = [(answer.body, (job,))] if job and found else []
     elif job and isinstance(answer.body, list):
         told = [(item, (job,)) for item, ids in told if job in ids]
     over = [
         ids if outcome(body, row, status=answer.status, job=job) != "running" else () for body, ids in told
     ]
     ended = dict.fromkeys(id for ids in over for id in ids)
-    return Settlement(tuple(ended), final=bool(told) and all(over) and len(items) <= MOST_ITEMS)
+    return Settlement(tuple(ended), final=bool(told) and all(over) and len(found) <= MOST_ITEMS)
 
 
 def said_by(said: object) -> Answer | None:
@@ -106,8 +106,8 @@ def status_path(row: Service, job: str, account: str | None = None) -> str | Non
     if endpoint is None:
         return None
     path, mark, query = endpoint.path.partition("?")
-    asked = [part for part in query.split("&") if account is not None or "{account}" not in part]
-    return _filled("".join((path, mark, "&".join(asked))).rstrip("?"), job=job, account=account or "")
+    fields = [part for part in query.split("&") if account is not None or "{account}" not in part]
+    return _filled("".join((path, mark, "&".join(fields))).rstrip("?"), job=job, account=account or "")
 
 
 def endpoint_of(row: Service, job: str) -> StatusEndpoint | None:
@@ -146,8 +146,8 @@ def results(body: object, row: Service) -> tuple[str, ...]:
     A path, and a URL on the API's own host, wants the token.
     """
     for path in row.results:
-        places = (value for item in _items(body) for value in _each(item, path.split(".")))
-        found = [text for value in places if (text := identifier(value))]
+        values = (value for item in items(body) for value in _each(item, path.split(".")))
+        found = [text for value in values if (text := identifier(value))]
         if found:
             return tuple(_filled(row.download, id=text) if row.download else text for text in found)
     return ()
@@ -182,19 +182,15 @@ def _filled(path: str, **ids: str) -> str:
 
 
 def _job_of(pattern: str, target: str) -> str | None:
-    wanted, asked = urlsplit(pattern), urlsplit(target)
-    parts, given = wanted.path.strip("/").split("/"), asked.path.strip("/").split("/")
+    wanted, url = urlsplit(pattern), urlsplit(target)
+    parts, given = wanted.path.strip("/").split("/"), url.path.strip("/").split("/")
     if len(parts) != len(given):
         return None
     known = dict(zip(parts, map(unquote, given), strict=True))
     if any(part != known[part] for part in parts if part != "{job}"):
         return None
     names = {value: name for name, value in parse_qsl(wanted.query)}
-    return known.get("{job}") or dict(parse_qsl(asked.query)).get(names.get("{job}", ""))
-
-
-def _items(body: object) -> Sequence[object]:
-    return body if isinstance(body, list) else [body]
+    return known.get("{job}") or dict(parse_qsl(url.query)).get(names.get("{job}", ""))
 
 
 def _missing(row: Service, job: str | None) -> Outcome:
@@ -207,7 +203,7 @@ def _missing(row: Service, job: str | None) -> Outcome:
 def _went_well(item: object, row: Service) -> bool:
     told = [get_path(item, path) for path in row.succeeded]
     if any(value is not None for value in told):
-        return says(item, row.succeeded)
+        return matches(item, row.succeeded)
     return not (isinstance(item, Mapping) and field(item, "error")) and (
         not row.succeeded or bool(results(item, row))
     )

@@ -26,17 +26,14 @@ from balancer.errors import (
 )
 from balancer.redaction import SHORTEST, clean
 from balancer.useapi.api_token import Token
-from balancer.useapi.http_response import read
-from balancer.useapi.verdicts import retry_after
+from balancer.useapi.http_response import BODY_LIMIT, read, retry_after
+from balancer.useapi.transport_errors import DEEPEST, wrapped
 
-BODY_LIMIT = 8 * 1024 * 1024
-"""Bytes of an answer that are read, once unpacked."""
 _CHUNK = 64 * 1024
 _MOST_REDIRECTS = 5
 _ITS_OWN = (429, 503)
 """Statuses whose ``Retry-After`` is the service's word; that of the others is a gateway's."""
 _REDIRECTS = (301, 302, 303, 307, 308)
-_DEEPEST = 6  # requests wraps four errors deep
 
 
 class Reply:
@@ -81,8 +78,8 @@ class PatientRetry(Retry):
         left = getattr(self.budget, "end", time.monotonic()) - time.monotonic()
         response = kwargs.get("response")
         self._tell(response, kwargs.get("error"))
-        asked = None if response is None else self.get_retry_after(response)
-        needed = (asked or self.get_backoff_time()) + getattr(self.budget, "for_one_try", 0.0)
+        named = None if response is None else self.get_retry_after(response)
+        needed = (named or self.get_backoff_time()) + getattr(self.budget, "for_one_try", 0.0)
         tired = self.new(total=0) if needed > left else self
         return super(PatientRetry, tired).increment(*args, **kwargs)
 
@@ -157,16 +154,8 @@ def what_failed(error: BaseException | None, hidden: Collection[str] = ()) -> st
     The strings ``hidden`` are cut out.
     """
     deepest = error
-    for _ in range(_DEEPEST):
-        parts = (
-            getattr(deepest, "reason", None),
-            *getattr(deepest, "args", ()),
-            deepest and deepest.__cause__,
-        )
-        inner = next((part for part in parts if isinstance(part, BaseException)), None)
-        if inner is None:
-            break
-        deepest = inner
+    for _ in range(DEEPEST):
+        deepest = next(wrapped(deepest), deepest) if deepest is not None else None
     text = clean(str(deepest), hidden)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

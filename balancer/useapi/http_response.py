@@ -24,8 +24,9 @@ LONGEST = 31 * 86400.0
 
 # Where requests and httpx, then aiohttp and urllib3, keep what was read; then what doubles are made of.
 _BODIES = ("_content", "_body", "content", "body", "text", "data")
-_BODY_LIMIT = 256 * 1024
-_WHOLE_LIMIT = 8 * 1024 * 1024
+BODY_LIMIT = 8 * 1024 * 1024
+"""Bytes of an answer that are read, once unpacked."""
+_READ_AT_ONCE = 256 * 1024
 _TEXT_LIMIT = 64 * 1024
 _INSTANT_LIMIT = 200
 """Characters of a pause: no date in any form has half as many, and the parsers of dates are not linear."""
@@ -113,7 +114,7 @@ def read(thing: object, *, whole: bool = False) -> Answer | None:
         return Answer(status, headers, unread=not isinstance(thing, int | tuple | BaseException))
     if not isinstance(held, str | bytes):
         return Answer(status, headers, suppressing(lambda: _written(held), ""), held)
-    parsed = len(held) <= (_WHOLE_LIMIT if whole else _BODY_LIMIT)
+    parsed = len(held) <= (BODY_LIMIT if whole else _READ_AT_ONCE)
     return Answer(
         status, headers, _text(held), suppressing(lambda: json.loads(held), None) if parsed else None
     )

@@ -21,7 +21,7 @@ class _Spot(NamedTuple):
     job: str | None = None
 
 
-def listing(body: object, service: Service) -> JobList:
+def job_list(body: object, service: Service) -> JobList:
     """Return the jobs that a load answer lists.
 
     Rows that cannot be read are passed over; a list that has any, or has no rows where they belong,
@@ -43,7 +43,7 @@ def listing(body: object, service: Service) -> JobList:
         for id, number in _counts(body, load)
         if number > named[folded(id)] or not named[folded(id)]
     }
-    readable = all(job and job.id for job in jobs) and any(whole for _, whole in found)
+    readable = all(job and job.id for job in jobs) and any(complete for _, complete in found)
     return JobList(tuple(_of_kind(jobs, load)), counts, load.covers and readable)
 
 
@@ -61,21 +61,21 @@ def _fits(body: object, path: str) -> bool:
 
 def _rows(body: object, path: str) -> tuple[list[_Spot], bool]:
     """Return the rows at a path, and whether every place on the way there was what it should be."""
-    spots, whole = _walk(body, path)
+    spots, complete = _walk(body, path)
     if path.endswith("#"):
-        return spots, whole
+        return spots, complete
     lists = [spot for spot in spots if isinstance(spot.value, list)]
     rows = [_Spot(row, spot.account) for spot in lists for row in spot.value]
-    return rows, whole and len(lists) == len(spots)
+    return rows, complete and len(lists) == len(spots)
 
 
 def _walk(body: object, path: str) -> tuple[list[_Spot], bool]:
-    spots, whole = [_Spot(body)], True
+    spots, complete = [_Spot(body)], True
     for name in path.split(".") if path else ():
         maps = [spot for spot in spots if isinstance(spot.value, Mapping)]
-        whole = whole and len(maps) == len(spots)
+        complete = complete and len(maps) == len(spots)
         spots = [step for spot in maps for step in _step(spot, name)]
-    return spots, whole
+    return spots, complete
 
 
 def _step(spot: _Spot, name: str) -> Iterator[_Spot]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -31,6 +31,11 @@ def get_path(item: object, path: str) -> Any:
             return None
         item = field(item, name)
     return item
+
+
+def items(body: object) -> Sequence[object]:
+    """Return the items of an array; what is none is the only one."""
+    return body if isinstance(body, list) else (body,)
 
 
 def first(item: object, paths: Iterable[str]) -> str | None:

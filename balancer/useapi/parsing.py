@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -19,12 +19,12 @@ from balancer.errors import InvalidConfiguration
 from balancer.models import MAX_CAPACITY, Account, AccountTable, FrozenDict
 from balancer.redaction import clean, is_secret, is_secret_number, secrets
 from balancer.services.schema import Service
-from balancer.useapi.job_lists import listing
-from balancer.useapi.json_access import field, get_path, identifier, kind
+from balancer.useapi.job_lists import job_list
+from balancer.useapi.json_access import field, get_path, identifier, items, kind
 
-__all__ = ["body", "entry", "final", "job_id", "job_ids", "listing", "table"]
+__all__ = ["body", "entry", "final", "job_id", "job_ids", "job_list", "matches", "table"]
 
-_WHOLE = re.compile(r"\s*[+-]?\d{1,12}(\.0*)?\s*", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"\s*[+-]?\d{1,12}(\.0*)?\s*", re.ASCII)
 _MOST_DIGITS = 30
 """No capacity and no id has more."""
 _WORDS = ("message", "error", "reason", "code")
@@ -102,12 +102,12 @@ def entry(
     if not account_id or not account_id.isprintable():
         return Account(_readable(account_id), broken="its id is empty or no printable text")
     if plain and isinstance(value, Account):
-        capacity, fault = _whole(value.capacity, "its capacity")
+        capacity, fault = _checked_capacity(value.capacity, "its capacity")
         if (value.id, value.capacity) == (account_id, capacity) and isinstance(value.capacity, int):
-            return value  # whole already, as what was read from a service is
+            return value  # it is right already, as what was read from a service is
         return replace(value, id=account_id, capacity=capacity or 1, broken=value.broken or fault)
     if plain and isinstance(value, int | float | str):
-        capacity, fault = _whole(value, "its capacity")
+        capacity, fault = _checked_capacity(value, "its capacity")
         return Account(account_id, capacity or 1, broken=fault)
     if not isinstance(value, Mapping):
         return Account(account_id, broken=f"its entry is {kind(value)}, not an object")
@@ -127,7 +127,7 @@ def _from_entry(
         capacity, note = _assumed(service, default_capacity)
         fault = None
     else:
-        capacity, fault = _whole(stated, f"its {service.capacity}")
+        capacity, fault = _checked_capacity(stated, f"its {service.capacity}")
         note = None
     broken = _complaint(value, service) or fault
     hidden = secrets(value) if broken or service.strings else ()
@@ -140,10 +140,10 @@ def _from_entry(
     )
 
 
-def _whole(value: object, name: str) -> tuple[int | None, str | None]:
+def _checked_capacity(value: object, name: str) -> tuple[int | None, str | None]:
     """Return a capacity, or what is wrong with it. ``6``, ``6.0`` and ``"6"`` are 6."""
     number: object = value
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
         number = float(value)
     if isinstance(number, int | float) and not isinstance(number, bool):
         if 1 <= number <= MAX_CAPACITY and number == math.floor(number):
@@ -211,7 +211,7 @@ def job_ids(body: object, service: Service) -> tuple[str, ...]:
 
     A request may start several: an array of answers, or an array of ids where one id would stand.
     """
-    found = (id for item in islice(_items(body), MOST_ITEMS) for id in _named(item, service.job_id))
+    found = (id for item in islice(items(body), MOST_ITEMS) for id in _named(item, service.job_id))
     return tuple(islice(dict.fromkeys(found), MOST_ITEMS))
 
 
@@ -235,15 +235,11 @@ def final(body: object, service: Service) -> bool:
 
     Of a list of bodies every one must say so.
     """
-    items = _items(body)
-    return bool(items) and len(items) <= MOST_ITEMS and all(says(item, service.final) for item in items)
+    told = items(body)
+    return 0 < len(told) <= MOST_ITEMS and all(matches(item, service.final) for item in told)
 
 
-def _items(body: object) -> Sequence[object]:
-    return body if isinstance(body, list) else (body,)
-
-
-def says(item: object, words: Mapping[str, tuple[Any, ...]]) -> bool:
+def matches(item: object, words: Mapping[str, tuple[Any, ...]]) -> bool:
     """Return whether one of the fields holds one of the values that stand beside it."""
     return any(_same(get_path(item, path), end) for path, values in words.items() for end in values)
 

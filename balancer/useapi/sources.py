@@ -7,6 +7,7 @@ its own, one call at a time, and may raise what it likes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
@@ -29,10 +30,15 @@ from balancer.useapi import parsing
 from balancer.useapi.api_token import Token
 from balancer.useapi.http_client import Http, status_error, what_failed
 
-__all__ = ["DEFAULT_BASE_URL", "HttpSource", "MappingSource", "Token", "to_listing", "to_table"]
+__all__ = ["DEFAULT_BASE_URL", "HttpSource", "MappingSource", "Token", "root_url", "to_listing", "to_table"]
 
 DEFAULT_BASE_URL = "https://api.useapi.net"
 T = TypeVar("T")
+
+
+def root_url(given: str | None) -> str:
+    """Return the host root that is meant: the one given, else ``$USEAPI_BASE_URL``, else useapi.net's own."""
+    return given if given is not None else os.environ.get("USEAPI_BASE_URL") or DEFAULT_BASE_URL
 
 
 class HttpSource:
@@ -98,7 +104,7 @@ class HttpSource:
         load = self.service.load
         if load is None:
             return JobList(complete=False)
-        return _raised_here(self._read(load.path, self._listing, none_when=(400, 404)))
+        return _raised_here(self._read(load.path, self._job_list, none_when=(400, 404)))
 
     def fetch(self, path: str) -> object:
         """Fetch what the service answers at ``path`` below its own, as it is: secrets and all.
@@ -137,8 +143,8 @@ class HttpSource:
     def _table(self, body: object) -> AccountTable:
         return parsing.table(body, self.service, self.default_capacity)
 
-    def _listing(self, body: object) -> JobList:
-        return parsing.listing(body, self.service)
+    def _job_list(self, body: object) -> JobList:
+        return parsing.job_list(body, self.service)
 
     def _read(
         self, path: str, parsed: Callable[[object], T], none_when: tuple[int, ...]
@@ -228,7 +234,7 @@ def to_table(accounts: Any, service: Service, default_capacity: int | None) -> A
 
 
 def to_listing(jobs: Any) -> JobList:
-    """Turn what a source's ``jobs()`` returned into a listing.
+    """Turn what a source's ``jobs()`` returned into a job list.
 
     A job is a :class:`balancer.Job`, or a mapping with ``id``, ``account`` and perhaps ``ref``.
 
@@ -249,8 +255,8 @@ def _job(job: Any) -> Job:
     return Job(*(None if part is None else str(part) for part in parts))
 
 
-def _counts(listing: JobList) -> Mapping[str, int]:
-    counts: Mapping[Any, Any] = listing.counts  # whatever the annotation asks for
+def _counts(jobs: JobList) -> Mapping[str, int]:
+    counts: Mapping[Any, Any] = jobs.counts  # whatever the annotation asks for
     for id, number in counts.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise InvalidConfiguration(f"counts of jobs() must be whole numbers; that of {str(id)!r} is not")

@@ -156,7 +156,8 @@ _CONNECTING = frozenset(
 )
 """What fails in here failed before the request: a bare ``TimeoutError`` does not tell otherwise."""
 
-_DEEPEST = 6  # requests wraps four errors deep
+DEEPEST = 6
+"""How many errors deep is looked for the one at the bottom: requests wraps four."""
 _MOST_ERRORS = 1_000
 _MOST_FRAMES = 1_000
 
@@ -199,7 +200,7 @@ def linked(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
             told = may_have_been_sent(one) is False
         links = [(leaf, raised, told) for leaf in islice(leaves, _MOST_ERRORS)]
         links += (
-            [(inner, False, True) for inner in suppressing(partial(list, _wrapped(one)), [])] if told else []
+            [(inner, False, True) for inner in suppressing(partial(list, wrapped(one)), [])] if told else []
         )
         links += [(inner, False, False) for inner in (_behind(one),) if inner is not None]
         for link in links:  # one that is told comes before the same as what was being handled
@@ -265,15 +266,15 @@ def _was_connecting(error: BaseException) -> bool:
     return any(f"{frame.f_globals['__name__']}:{frame.f_code.co_qualname}" in _CONNECTING for frame in frames)
 
 
-def _layers(error: BaseException, depth: int = _DEEPEST) -> Iterator[BaseException]:
+def _layers(error: BaseException, depth: int = DEEPEST) -> Iterator[BaseException]:
     """Yield ``error`` and, where it wraps others, those. Never its context: that was another try."""
     yield error
     if depth and _names(error) & _WRAPPERS:
-        for inner in _wrapped(error):
+        for inner in wrapped(error):
             yield from _layers(inner, depth - 1)
 
 
-def _wrapped(error: BaseException) -> Iterator[BaseException]:
+def wrapped(error: BaseException) -> Iterator[BaseException]:
     """Yield the errors that ``error`` names as its own reason."""
     named = (getattr(error, "reason", None), getattr(error, "original_error", None), error.__cause__)
     yield from (inner for inner in (*named, *error.args) if isinstance(inner, BaseException))

@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 from balancer.errors import BalancerError
+from balancer.services.common import SUBSCRIPTION
 from balancer.services.schema import Service, VerdictRule
-from balancer.useapi.http_response import Answer, read, retry_after, seconds_until, suppressing
+from balancer.useapi.http_response import Answer, read, seconds_until, suppressing
 from balancer.useapi.parsing import final, job_ids
 from balancer.useapi.transport_errors import linked, may_have_been_sent
-
-__all__ = ("Verdict", "VerdictDetails", "judge", "retry_after", "transport")
 
 _DAY = 86400.0
 _HELD = {"EXHAUSTED": 3600.0, "BROKEN": 900.0}
@@ -119,12 +118,11 @@ _UNKNOWN_ACCOUNT = (
     r"|\bconfiguration not found"
 )
 _QUOTA = r"(?<!check )quota|allowance|\bcredits?\b|(?<![a-z])(?:daily|weekly|monthly)(?![a-z])"
-_SUBSCRIPTION = r"no subscription or subscription expired|subscription required"
 _MONEY = r"credit|balance|quota|allowance|\bplan\b|top.?up"
 
 _COMMON = (
     VerdictRule(status=401, verdict="TOKEN"),
-    VerdictRule(status=402, verdict="TOKEN", match=_SUBSCRIPTION),
+    VerdictRule(status=402, verdict="TOKEN", match=SUBSCRIPTION),
     VerdictRule(status=402, verdict="EXHAUSTED", match=_MONEY),
     VerdictRule(status=402, verdict="TOKEN"),
     VerdictRule(status=404, verdict="BUSY", match=_UNKNOWN_ACCOUNT, refresh=True),
@@ -190,11 +188,11 @@ def transport(error: BaseException) -> Verdict | None:
 def _judge_error(error: Any, service: Service, draw: Callable[[], float], wall: float) -> VerdictDetails:
     raised: list[VerdictDetails] = []
     for one, itself in linked(error):
-        ruling = _judge_one(one, service, draw, wall)
-        if ruling.verdict is Verdict.AMBIGUOUS:
-            return ruling
+        details = _judge_one(one, service, draw, wall)
+        if details.verdict is Verdict.AMBIGUOUS:
+            return details
         if itself:
-            raised.append(ruling)
+            raised.append(details)
     # Of two that are refused, the error of the program comes first: it says nothing about a job.
     nothing = VerdictDetails(Verdict.REFUSED, reason=type(error).__name__)
     return min(raised, key=lambda one: (_GRAVITY.index(one.verdict), one.status or 0), default=nothing)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from xml.etree import ElementTree as ET
 
 import pexpect
@@ -96,6 +97,9 @@ def test_elsewhere_than_on_a_terminal_it_prints_plain_lines(desk, tmp_path):
     assert lines[-1].endswith("24 done, 24 paid, 0 refused")
     assert "paid for nothing" in result.stdout
     assert "With the pool it was 24 jobs and 0 refusals" in result.stdout
+    assert re.search(
+        r"It saved [1-9]\d* jobs, which are [1-9]\d*0 credits(, and \d+ minutes)?\.\s*$", result.stdout
+    )
     text = "".join(ET.parse(picture).getroot().itertext()).replace("\xa0", " ")
     assert "paid for nothing" in text
     assert "With the pool it was 24 jobs" in text

@@ -10,7 +10,7 @@ import pytest
 from command_line import Desk, seen
 from stepping import until
 
-from balancer.batch import doubts
+from balancer.batch import acceptance
 from balancer.batch.journal import Entry
 from balancer.testing import FakeUseapi
 
@@ -234,7 +234,7 @@ def test_a_lost_answer_is_looked_up_where_the_list_gives_the_reference_back(batc
 )
 def test_a_line_is_judged_by_the_lives_of_the_jobs_beside_it(absent, known, sure):
     """Missing from the list at less than half of the shortest: it was not accepted."""
-    assert doubts.surely_not_accepted(Entry(absent=absent), known) is sure
+    assert acceptance.surely_not_accepted(Entry(absent=absent), known) is sure
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_line_is_judged_by_the_lives_of_the_jobs_beside_it(absent, known, sure
 )
 def test_a_life_is_what_was_seen_of_it(sent, seen, here, lived):
     """What nobody could see says nothing; what nobody saw though it was watched may have been short."""
-    assert doubts.life(Entry(sent_monotonic=sent), seen, sent_here=here) == lived
+    assert acceptance.life(Entry(sent_monotonic=sent), seen, sent_here=here) == lived
 
 
 def test_a_line_that_is_turned_away_waits_for_its_turn(batch):

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from fleet_processes import pool, worker
+from sqlite_files import backend, path
 
-__all__ = ["pool", "worker"]
+__all__ = ["backend", "path", "pool", "worker"]

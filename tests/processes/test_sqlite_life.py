@@ -11,32 +11,12 @@ import time
 
 import pytest
 from backends import configure, in_file, rows
+from sqlite_files import take
 from sqlite_workers import START, connect, crash_at, keep_the_queue, take_in_child, until
 
 from balancer import StoreUnavailable
 from balancer.rules import operations as ops
 from balancer.stores.sqlite import forks
-
-
-@pytest.fixture
-def path(tmp_path):
-    """Return where the file will be."""
-    return tmp_path / "pool.db"
-
-
-@pytest.fixture
-def backend(path):
-    """Return the backend of one owner, with two slots on one account."""
-    made = connect(path, "one")
-    configure(made, {"a": 2})
-    yield made
-    made.close()
-
-
-def take(backend, key, **options):
-    """Take a lease; return its account or None."""
-    granted = backend.call(ops.Acquire(key=key, draw=0.5, **options)).result
-    return granted and granted.account
 
 
 def mailboxes(path):

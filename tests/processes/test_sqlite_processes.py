@@ -20,12 +20,6 @@ TTL = 0.5
 
 
 @pytest.fixture
-def path(tmp_path):
-    """Return where the file will be."""
-    return tmp_path / "pool.db"
-
-
-@pytest.fixture
 def log(tmp_path):
     """Return an empty log."""
     return Log(tmp_path / "log")

@@ -31,7 +31,7 @@ ORDERS: Orders = {
             api orders jobs poller crew adopting base_client client async_client __init__
         """,
         "batch": """
-            lines journal doubts runner __init__
+            lines journal acceptance runner __init__
         """,
         "rules": """
             limits timer_queue records selection operations ledger entries fleet_ledger fleet_entries
@@ -57,7 +57,7 @@ ORDERS: Orders = {
         """,
     }.items()
 }
-FREE = {"services", "useapi", "testing", "cli", "cli/demo"}
+FREE = {"services", "useapi", "testing", "cli"}
 """Folders whose files may import each other as they like."""
 
 KNOWN: set[str] = set()

@@ -220,7 +220,7 @@ def test_names_in_another_case_are_the_same_names(key, change):
 
     def read(value):
         table = parsing.table(value[0], row, None).accounts.values()
-        listing = parsing.listing(value[1], row)
+        listing = parsing.job_list(value[1], row)
         told = [(account.id, account.capacity, account.broken) for account in table]
         return told, listing.jobs, listing.counts, listing.complete, parsing.job_id(value[2], row)
 

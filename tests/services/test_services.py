@@ -170,7 +170,7 @@ JOBS = {
 @pytest.mark.parametrize(("key", "name"), sorted(JOBS))
 def test_the_example_jobs_are_read(key, name):
     """Id and account of every job in every example list, in order; a list of our kind only."""
-    listing = parsing.listing(BODIES[name], SERVICES[key])
+    listing = parsing.job_list(BODIES[name], SERVICES[key])
     expected = JOBS[key, name]
     assert len(listing.jobs) == len(expected)
     for job, (end, account) in zip(listing.jobs, expected, strict=True):
@@ -195,13 +195,13 @@ def test_the_example_jobs_are_read(key, name):
 )
 def test_lists_without_an_example_are_read_as_the_pages_tell(key, body):
     """The shapes that the pages describe in words only."""
-    listing = parsing.listing(body, SERVICES[key])
+    listing = parsing.job_list(body, SERVICES[key])
     assert (listing.jobs, listing.complete) == ((Job("1", A),), True)
 
 
 @pytest.mark.parametrize("name", ["riffusion", "kling", "runwayml", "tempolor", "pixverse"])
 def test_the_reply_reference_comes_back(name):
     """Services that list ``replyRef`` give each of our jobs back under its lease's id."""
-    jobs = parsing.listing(BODIES[f"{name}/scheduler"], SERVICES[name]).jobs
+    jobs = parsing.job_list(BODIES[f"{name}/scheduler"], SERVICES[name]).jobs
     assert jobs[0].ref
     assert SERVICES[name].reply_ref

@@ -5,12 +5,15 @@ from __future__ import annotations
 from every_store import empty_redis, redis_server, store, world
 from fleet_processes import pool, worker
 from shelves import hasty, never_by_itself, often, pools, shelf
+from sqlite_files import backend, path
 
 __all__ = [
+    "backend",
     "empty_redis",
     "hasty",
     "never_by_itself",
     "often",
+    "path",
     "pool",
     "pools",
     "redis_server",

@@ -25,12 +25,6 @@ from balancer.testing import ManualClock
 
 
 @pytest.fixture
-def path(tmp_path):
-    """Return where the file will be."""
-    return tmp_path / "pool.db"
-
-
-@pytest.fixture
 def connect(path):
     """Return a function that makes the backend of one more owner."""
     made = []

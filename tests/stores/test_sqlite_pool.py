@@ -20,12 +20,6 @@ from balancer.testing import FakeUseapi
 
 
 @pytest.fixture
-def path(tmp_path):
-    """Return where the file will be."""
-    return tmp_path / "pool.db"
-
-
-@pytest.fixture
 def store(path):
     """Return the URL of an empty store."""
     return f"sqlite://{path}"

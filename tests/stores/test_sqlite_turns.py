@@ -6,27 +6,19 @@ import contextlib
 import time
 
 import pytest
-from backends import configure
-from sqlite_workers import ACCOUNTS, START, be_slow, connect, look_in_turn, visit
-from test_sqlite_others import long_turn, stopped_in_its_turn
+from sqlite_workers import (
+    ACCOUNTS,
+    START,
+    be_slow,
+    connect,
+    long_turn,
+    look_in_turn,
+    stopped_in_its_turn,
+    visit,
+)
 
 from balancer import AccountPool, StoreUnavailable
 from balancer.rules import operations as ops
-
-
-@pytest.fixture
-def path(tmp_path):
-    """Return where the file will be."""
-    return tmp_path / "pool.db"
-
-
-@pytest.fixture
-def backend(path):
-    """Return the backend of one owner, with two slots on one account."""
-    made = connect(path, "one")
-    configure(made, {"a": 2})
-    yield made
-    made.close()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from api import Api
 from balancer.models import Job
 from balancer.services.schema import JobsEndpoint, Service
 from balancer.testing import FakeUseapi
-from balancer.useapi.parsing import final, job_id, listing, table
+from balancer.useapi.parsing import final, job_id, job_list, table
 
 LOADS = [
     JobsEndpoint(path="live"),
@@ -39,7 +39,7 @@ def test_a_row_of_ones_own_is_spoken_as_it_says(load):
         api.base = fake.url + row.path
         job = job_id(api.create("make", seat="s1", replyRef="r").json(), row)
         assert fake.running("mine", "s1") == (job,)
-        read = listing(api.get(row.load.path).json(), row)
+        read = job_list(api.get(row.load.path).json(), row)
         if load.rows:
             told = "s1" if load.account or "*" in load.rows[0] else None
             assert read.jobs == (Job(job, told, "r"),)

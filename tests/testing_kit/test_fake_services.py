@@ -11,7 +11,7 @@ from create_paths import create_path, status_path
 
 from balancer.services import SERVICES
 from balancer.testing import CANARY, FakeUseapi, ManualClock
-from balancer.useapi.parsing import final, job_id, listing, table
+from balancer.useapi.parsing import final, job_id, job_list, table
 
 IDS = {"email": ("a-b@example.com", "c@example.com"), "user_id": ("12345", "67890")}
 
@@ -48,7 +48,7 @@ def created(api, row, **fields):
 
 def listed(api, row):
     """Return what the library reads from the list of running jobs."""
-    return listing(api.get(row.load.path).json(), row)
+    return job_list(api.get(row.load.path).json(), row)
 
 
 def test_the_library_reads_the_accounts(api, row):

@@ -142,9 +142,9 @@ class Listed:
 
     def jobs(self):
         """Return what the service's list says."""
-        from balancer.useapi.parsing import listing
+        from balancer.useapi.parsing import job_list
 
-        return listing(self.body, self.row)
+        return job_list(self.body, self.row)
 
 
 def minimax(**jobs):

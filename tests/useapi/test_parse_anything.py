@@ -57,7 +57,7 @@ class TestAnything:
     @given(body=ANYTHING, service=SERVICE)
     def test_no_body_raises_anything_else(self, body, service):
         """Missing, extra, null, mistyped and renamed fields are read, skipped or refused by one error."""
-        for read in (parsing.listing, lambda body, service: parsing.table(body, service, None)):
+        for read in (parsing.job_list, lambda body, service: parsing.table(body, service, None)):
             error = refusal(lambda read=read: read(body, service))
             assert CANARY not in str(error)
         assert parsing.job_id(body, service) != ""

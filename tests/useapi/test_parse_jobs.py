@@ -23,60 +23,60 @@ class TestListing:
 
     def test_bare_strings_are_ids_that_tell_the_account(self):
         """Midjourney's second version lists ids, with the channel inside."""
-        (job,) = parsing.listing(BODIES["midjourney-v2/jobs"], SERVICES["midjourney-v2"]).jobs
+        (job,) = parsing.job_list(BODIES["midjourney-v2/jobs"], SERVICES["midjourney-v2"]).jobs
         assert (job.id, job.account) == (BODIES["midjourney-v2/jobs"][0], "1234567890123456789")
 
     def test_numbers_are_ids(self):
         """Kling's ids are numbers on the wire and text with us."""
-        jobs = parsing.listing(BODIES["kling/scheduler"], SERVICES["kling"]).jobs
+        jobs = parsing.job_list(BODIES["kling/scheduler"], SERVICES["kling"]).jobs
         assert jobs == (Job("123456789", A, "r"), Job("987654321", B))
 
     def test_an_email_with_dashes_is_found_in_an_id(self):
         """The account between known markers may itself contain the separator."""
         id = "user:1-runwayml:a-task-b@ex-ample.com-task:0-1"
-        (job,) = parsing.listing([{"taskId": id}], SERVICES["runwayml"]).jobs
+        (job,) = parsing.job_list([{"taskId": id}], SERVICES["runwayml"]).jobs
         assert job.account == "a-task-b@ex-ample.com"
 
     def test_a_map_of_jobs_is_read_by_its_keys(self):
         """Google Flow's executing view is keyed by job id; where nothing is named its summary counts."""
         body = BODIES["google-flow/jobs_executing"]
-        listing = parsing.listing(body, SERVICES["google-flow"])
+        listing = parsing.job_list(body, SERVICES["google-flow"])
         assert listing.jobs == (Job("j1014v-u1234-email:a@example.com-bot:google-flow", A),)
         assert listing.complete
         assert listing.counts == {A: 2}  # one more than it names
-        summary = parsing.listing(BODIES["google-flow/jobs_summary"], SERVICES["google-flow"])
+        summary = parsing.job_list(BODIES["google-flow/jobs_summary"], SERVICES["google-flow"])
         assert (summary.jobs, summary.counts, summary.complete) == ((), {A: 2, B: 0}, False)
 
     def test_inline_counts_are_read_where_there_are_no_rows(self):
         """A list of accounts may say how many run, and not which: then none is ever called missing."""
         inline = JobsEndpoint(path="accounts", rows=(), counts="*.executing", covers=False)
         body = {"a": {"executing": 2}, "b": {"executing": "1"}, "c": {}, "d": {"executing": -1}, "e": None}
-        listing = parsing.listing(body, replace(SERVICES["luma"], load=inline))
+        listing = parsing.job_list(body, replace(SERVICES["luma"], load=inline))
         assert (listing.jobs, listing.counts, listing.complete) == ((), {"a": 2, "b": 1}, False)
 
     @pytest.mark.parametrize(("running", "counts"), [(0, {}), (1, {}), (2, {A: 2}), (None, {}), ("x", {})])
     def test_a_number_counts_where_it_is_more_than_the_rows(self, running, counts):
         """Rows that the list leaves out take slots as well; a number that lags behind takes none away."""
         body = {"accounts": {A: {"running": running, "jobs": [{"jobid": "1"}]}}}
-        listing = parsing.listing(body, SERVICES["gemini-notebook"])
+        listing = parsing.job_list(body, SERVICES["gemini-notebook"])
         assert (listing.jobs, listing.counts) == ((Job("1", A),), counts)
 
     def test_a_job_without_id_counts_and_leaves_the_list_incomplete(self):
         """Somebody runs a job there; which one, and whether it is ours, the row does not say."""
-        listing = parsing.listing([{"email": A}, {"id": 1, "email": B}], SERVICES["kling"])
+        listing = parsing.job_list([{"email": A}, {"id": 1, "email": B}], SERVICES["kling"])
         assert listing.jobs == (Job(None, A), Job("1", B))
         assert not listing.complete
 
     def test_odd_rows_are_passed_over(self):
         """Null, empty and foreign rows raise nothing, and make nobody's job count as missing."""
         rows = [None, {}, [], True, 1.5, {"job_id": None}, {"job_id": "1", "user_id": "u"}, {"job_id": "1"}]
-        listing = parsing.listing(rows, SERVICES["riffusion"])
+        listing = parsing.job_list(rows, SERVICES["riffusion"])
         assert (listing.jobs, listing.complete) == ((Job("1", "u"),), False)
 
     @pytest.mark.parametrize("body", [{}, {"running": None}, {"running": {}}, {"accounts": {}, "Running": 5}])
     def test_a_list_that_is_not_there_calls_no_job_missing(self, body):
         """Without rows where they belong nothing is known about any job."""
-        listing = parsing.listing(body, SERVICES["muse"])
+        listing = parsing.job_list(body, SERVICES["muse"])
         assert (listing.jobs, listing.complete) == ((), False)
 
     @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ class TestListing:
     def test_a_body_of_another_shape_is_refused(self, key, body):
         """An error report is not an empty list of jobs."""
         with pytest.raises(InvalidConfiguration):
-            parsing.listing(body, SERVICES[key])
+            parsing.job_list(body, SERVICES[key])
 
     def test_a_service_without_a_list_knows_nothing(self):
         """Face swaps block, so none is listed, and none is ever missing."""
-        assert not parsing.listing({}, SERVICES["faceswap"]).complete
+        assert not parsing.job_list({}, SERVICES["faceswap"]).complete
 
 
 class TestJobs:
@@ -166,7 +166,7 @@ def test_a_new_service_is_one_row():
     assert parsing.table({A: {"Limits": "2", "plan": "x"}}, service, None).accounts[A] == Account(
         A, 2, {"plan": "x"}
     )
-    listing = parsing.listing({"seats": {A: {"now": {"t1": {"mark": "L1"}, "t2": None}}}}, service)
+    listing = parsing.job_list({"seats": {A: {"now": {"t1": {"mark": "L1"}, "t2": None}}}}, service)
     assert (listing.jobs, listing.complete) == ((Job("t1", A, "L1"), Job("t2", A)), True)
     assert parsing.job_id({"made": {"ticket": 7}}, service) == "7"
     assert parsing.final({"phase": "over"}, service)

@@ -11,7 +11,7 @@ from http_sources import Scripted, source_of
 
 from balancer import HttpSource, InvalidConfiguration, SourceUnavailable, SubscriptionRequired, Unauthorized
 from balancer.testing import CANARY
-from balancer.useapi.http_client import BODY_LIMIT
+from balancer.useapi.http_response import BODY_LIMIT
 
 pytest_plugins = ["balancer.testing.plugin"]
 

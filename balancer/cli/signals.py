@@ -7,7 +7,7 @@ import signal
 import subprocess
 from types import FrameType
 
-NUMBERS = (
+SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGHUP,
@@ -26,7 +26,7 @@ class InterruptedBeforeError(Exception):
         self.number = number
 
 
-class Relay:
+class SignalForwarder:
     """What the process does with signals, in three stages: end the waiting, keep them, pass them on.
 
     Mutable: the stage, the command, and what came while it was being started.
@@ -36,11 +36,11 @@ class Relay:
         self._holding = False
         self._command: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
-        for number in NUMBERS:
+        for number in SIGNALS:
             # What is ignored stays ignored, here and in the command: that is how nohup works.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._take)
-        self._wakes = _waking()
+                signal.signal(number, self._on_signal)
+        self._woken = _wakeup_pipe()
 
     def hold(self) -> None:
         """From now on there is a slot to be given back: keep signals for the command."""
@@ -58,10 +58,10 @@ class Relay:
         The system may deliver a signal to any thread, and waiting for the command alone would not end then.
         """
         while (status := command.poll()) is None:
-            os.read(self._wakes, 1024)
+            os.read(self._woken, 1024)
         return status
 
-    def _take(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if not self._holding:
             raise InterruptedBeforeError(number)
         if self._command is None:
@@ -70,7 +70,7 @@ class Relay:
             self._command.send_signal(number)
 
 
-def _waking() -> int:
+def _wakeup_pipe() -> int:
     """Return a file descriptor that can be read once a signal has come, the end of the command included."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
