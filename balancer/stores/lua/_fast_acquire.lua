@@ -5,7 +5,7 @@
 local function put_down(key, id)
   local row = cjson.encode({
     account = id, state = 'held', since = now, process = ARGV[2],
-    label = ARGV[10] ~= '' and ARGV[10]:sub(2) or nil,
+    label = ARGV[11] ~= '' and ARGV[11]:sub(2) or nil,
   })
   if call('HSETNX', K.rows, key, row) == 0 then return end
   call('ZADD', K.owned, 0, key)
@@ -31,9 +31,9 @@ end
 -- The reservation becomes the lease, so that the account stays as full as it is. It is the only one that
 -- may be granted if no other has room, and itself has none beside what is reserved.
 local function as_offered(key, text)
-  local me, then_wants = cjson.decode(text), ARGV[12]
+  local me, then_wants = cjson.decode(text), ARGV[14]
   local id = me.offer
-  if not id or me.wants ~= 'any' or me.priority or then_wants ~= '' and then_wants ~= '[]' then return end
+  if not id or me.wants ~= 'any' or me.priority or ARGV[16] ~= '' or then_wants ~= '' and then_wants ~= '[]' then return end
   local account = cjson.decode(call('HGET', K.accounts, id) or 'false')
   local score = call('ZSCORE', K.room, id)
   if not account or account.pauses or account.limit or account.spaced then return end
@@ -54,9 +54,9 @@ local function as_offered(key, text)
 end
 
 local function fast()
-  local key, offered = ARGV[6], ARGV[11] == '1'
-  if ARGV[8] .. ARGV[9] .. ARGV[14] .. ARGV[15] ~= '' then return end
-  if not offered and (ARGV[12] .. ARGV[13] ~= '' or LEAST_LOADED) then return end
+  local key, offered = ARGV[6], ARGV[12] == '1'
+  if ARGV[8] .. ARGV[9] .. ARGV[10] .. ARGV[13] ~= '0' then return end -- the last is the spacing
+  if not offered and (ARGV[14] .. ARGV[15] ~= '' or LEAST_LOADED) then return end
   if call('ZSCORE', K.tombs, key) then return end
   local version, due, loose, me = calm()
   if not version then return end

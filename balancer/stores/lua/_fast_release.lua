@@ -1,7 +1,7 @@
 -- The end of a held lease by its own process, whose slot nobody waits for, or one who takes any.
 
 local function fast()
-  local key = ARGV[6]
+  local key = ARGV[6]:sub(2)
   if key:match('^(.*)%-') ~= OWNER then return end
   local text = call('HGET', K.rows, key)
   local row = text and cjson.decode(text)

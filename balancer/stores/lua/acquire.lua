@@ -1,12 +1,13 @@
 -- Grant a lease.
 --
--- ARGV  6 key   7 draw in [0, 1)   8 max_jobs or ""   9 "=scope" or ""   10 "=label" or ""
---       11 "1": use what is reserved for this owner   12 wants once granted   13 those if not
---       14 JSON list of accounts in random order, or ""   15 ms for which this leaves its account alone, or ""
+-- ARGV  6 key   7 draw in [0, 1)   8 JSON list of accounts in random order, or ""   9 max_jobs or ""
+--       10 "=scope" or ""   11 "=label" or ""   12 "1": use what is reserved for this owner
+--       13 ms for which this leaves its account alone   14 wants once granted, see _wants.lua   15 those if not
+--       16 priority once granted, or ""   17 that if not
 -- Answer  id of the account, or nil; 0 if there is none, but waiting may help
 
-local key, draw, max_jobs = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local scope, label, offered = optional(ARGV[9]), optional(ARGV[10]), ARGV[11] == '1'
+local key, draw, max_jobs = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[9])
+local scope, label, offered = optional(ARGV[10]), optional(ARGV[11]), ARGV[12] == '1'
 
 -- Any account with room, which is what most jobs ask for: by rank, so that nobody else is looked at.
 local function any()
@@ -115,7 +116,7 @@ local function grant()
   if live then return live.account end
   if remembers(K.tombs, key) then return end
   if closed then return nil, true end
-  local ids = ARGV[14] ~= '' and cjson.decode(ARGV[14])
+  local ids = ARGV[8] ~= '' and cjson.decode(ARGV[8])
   local id
   if ids or scope or max_jobs then id = one_of(ids) else id = any() end
   if not id then return nil, hope(ids) end
@@ -126,17 +127,17 @@ local function grant()
     account = id, state = 'held', since = now, process = ARGV[2], scope = scope, label = label,
   })
   call('ZADD', K.owned, 0, key)
-  occupy(id, account, key, scope, tonumber(ARGV[15]))
+  occupy(id, account, key, scope, ARGV[13] ~= '0' and tonumber(ARGV[13]))
   return id
 end
 
 local me = enter()
 if offered then end_offer(OWNER, me) end
 local id, waiting_helps = grant()
-local wants = id and ARGV[12] or ARGV[13]
+local wants, priority = ARGV[id and 14 or 15], ARGV[id and 16 or 17]
 if me.wants or wants ~= '' then
   if id and wants ~= '' then me.place = next_place() end
-  set_wants(OWNER, me, wants)
+  set_wants(OWNER, me, wants, priority)
   write(K.owners, OWNER, me)
 end
 return leave(id or waiting_helps and 0 or nil)

@@ -1,7 +1,7 @@
 -- Write down a job that runs already, even over the bound.
 --
 -- ARGV  6 key   7 job   8 account   9 ttl in ms
--- Answer  {key, account, 1 if live, jobs, age in ms, label}, of an older lease if the job is bound; or nil
+-- Answer  {key, account, live, jobs, age in ms, label}, of an older lease if the job is bound; or nil
 
 local key, job, id = ARGV[6], ARGV[7], ARGV[8]
 
@@ -19,7 +19,10 @@ local function take_from_others(account)
 end
 
 local function adopted(key, row)
-  return {key, row.account, row.state == 'bound' and 1 or 0, jobs_of(row), now - row.since, row.label}
+  return {
+    key = key, account = row.account, live = row.state == 'bound', jobs = jobs_of(row), age = now - row.since,
+    label = row.label,
+  }
 end
 
 enter()

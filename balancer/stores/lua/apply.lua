@@ -1,13 +1,13 @@
 -- Put into effect what the server's list means, and give the claim back.
 --
--- ARGV  6 number of the claim   7 JSON object {external = {id = jobs}, bind = {{key, job}},
---       prolong = {key}, reclaim = {key}, resolve = {key}, missed = {{key, lists}},
---       listed = {job of others = 1}}
+-- ARGV  6 number of the claim; in JSON: 7 {id = jobs of others}   8 {{key, job to bind}}
+--       9 {key to prolong}   10 {key to reclaim}   11 {key to resolve}   12 {job of others, as far as known}
+--       13 {key = lists that its job is missing from}
 -- Answer  the keys that ended, or nil if nothing was done
 
 local ended = {}
 
-local function set_external(external, listed)
+local function set_external(external, others)
   local old = read(K.meta, 'external') or {}
   for id in pairs(external) do old[id] = old[id] or 0 end
   for id in pairs(old) do
@@ -19,6 +19,8 @@ local function set_external(external, listed)
     end
   end
   write(K.meta, 'external', external)
+  local listed = {}
+  for _, job in ipairs(others) do listed[job] = 1 end
   write(K.meta, 'listed', listed)
 end
 
@@ -43,21 +45,23 @@ end
 enter()
 local claim = valid('survey', ARGV[6])
 if not claim then return leave() end
-local plan = cjson.decode(ARGV[7])
-set_external(plan.external, plan.listed)
-for _, pair in ipairs(plan.bind) do
+local plan = {}
+for i = 7, 13 do plan[i] = cjson.decode(ARGV[i]) end
+local external, to_bind, to_prolong, to_reclaim, to_resolve, others, missed = unpack(plan, 7, 13)
+set_external(external, others)
+for _, pair in ipairs(to_bind) do
   each({pair[1]}, 'ambiguous', function(key, row)
     if bind(key, row, {pair[2]}, now + JOB_TTL) == 'over' then ended[#ended + 1] = key end
   end)
 end
-each(plan.prolong, 'bound', prolong)
-for _, pair in ipairs(plan.missed) do
-  each({pair[1]}, 'bound', function(key, row)
-    row.missed = pair[2]
+each(to_prolong, 'bound', prolong)
+for key, lists in pairs(missed) do
+  each({key}, 'bound', function(_, row)
+    row.missed = lists
     write(K.rows, key, row)
   end)
 end
-each(plan.reclaim, 'bound', over)
-each(plan.resolve, 'ambiguous', over)
+each(to_reclaim, 'bound', over)
+each(to_resolve, 'ambiguous', over)
 done('survey', claim)
 return leave(ended)

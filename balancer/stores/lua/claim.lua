@@ -1,8 +1,8 @@
 -- Ask for the right to fetch or to reconcile for all.
 --
 -- ARGV  6 "fetch" or "survey"   7 max_age in ms   8 ms after which the claim is void
--- Answer  {1 if granted, number, ms after which to ask again, ms since it was done or -1,
---          type and text of the error that asked for a pause, if that is why}
+-- Answer  {go: it is granted, number, retry_in: ms after which to ask again, age: ms since it was done,
+--          trouble: {type and text} of the error that asked for a pause, if that is why}
 
 local what, max_age = ARGV[6], tonumber(ARGV[7])
 
@@ -21,13 +21,14 @@ local age = claim.done_at and now - claim.done_at
 local busy = claim.owner ~= OWNER and math.max(0, (claim.void_at or 0) - now) or 0
 if busy > 0 and orphaned(claim) then busy = 0 end
 local pause = max_age > 0 and math.max(0, (claim.retry_at or 0) - now) or 0
-age = age or -1
 
-if age >= 0 and age < max_age then return leave({0, 0, 0, age}) end
-if busy > 0 then return leave({0, 0, busy, age}) end
-if pause > 0 then return leave({0, 0, pause, age, claim.kind, claim.text}) end
+if age and age < max_age then return leave({go = false, age = age}) end
+if busy > 0 then return leave({go = false, retry_in = busy, age = age}) end
+if pause > 0 then
+  return leave({go = false, retry_in = pause, age = age, trouble = {claim.kind, claim.text}})
+end
 local number = higher(claim.number)
 write(K.meta, what, {
   number = number, owner = OWNER, since = now, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at,
 })
-return leave({1, number, 0, age})
+return leave({go = true, number = number, age = age})

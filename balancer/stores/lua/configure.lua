@@ -1,7 +1,7 @@
 -- Put a table in force, and give the claim back.
 --
--- ARGV  6 number of the claim   7 version that the changes are from   8 JSON list of ids that are gone
---       9 … id, capacity, "1" if broken, description: of each account that is new or different
+-- ARGV  6 number of the claim   7 version that the changes are from   8 JSON list of {id, capacity, broken,
+--       description}: of each account that is new or different   9 JSON list of ids that are gone
 -- Answer  the version in force, or nil if nothing was done
 
 local function put(id, capacity, broken, external)
@@ -35,13 +35,14 @@ end
 enter()
 local claim = valid('fetch', ARGV[6])
 if not claim or tonumber(ARGV[7]) ~= version_in_force() then return leave() end
-local gone_ids = cjson.decode(ARGV[8])
+local changed, gone_ids = cjson.decode(ARGV[8]), cjson.decode(ARGV[9])
 local external = read(K.meta, 'external') or {}
 local named = {[''] = true}
-for i = 9, #ARGV, 4 do
-  put(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', external)
-  call('HSET', K.table, ARGV[i], ARGV[i + 3])
-  named[ARGV[i]] = true
+for _, account in ipairs(changed) do
+  local id, capacity, broken, description = unpack(account)
+  put(id, capacity, broken, external)
+  call('HSET', K.table, id, description)
+  named[id] = true
 end
 if version == 0 then
   for _, key in ipairs({K.accounts, K.table}) do
@@ -51,7 +52,7 @@ if version == 0 then
   end
 end
 for _, id in ipairs(gone_ids) do remove(id) end
-if version == 0 or #ARGV > 8 or #gone_ids > 0 then
+if version == 0 or #changed > 0 or #gone_ids > 0 then
   version = higher(version)
   call('HSET', K.meta, 'version', version, 'accounts', call('HLEN', K.table))
 end

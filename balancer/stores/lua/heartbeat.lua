@@ -1,16 +1,16 @@
 -- Say that the owner lives.
 --
 -- ARGV  none of its own
--- Answer  {1 if it was known, and nothing of it was forgotten since its last Register,
---          keys of its leases that others ended}
+-- Answer  {known: it was, and nothing of it was forgotten since its last Register,
+--          ended: keys of its leases that others ended}
 
 mend()
 settle() -- before it says so: an owner that was late has been missed by now
-if call('HEXISTS', K.owners, OWNER) == 0 then return leave({0, {}}) end
+if call('HEXISTS', K.owners, OWNER) == 0 then return leave({known = false}) end
 local me = enter()
-local ended = me.ended or {}
-if me.ended then
+local ended = me.ended
+if ended then
   me.ended = nil
   write(K.owners, OWNER, me)
 end
-return leave({me.forgotten and 0 or 1, ended})
+return leave({known = not me.forgotten, ended = ended})

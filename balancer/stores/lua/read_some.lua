@@ -1,9 +1,9 @@
 -- Read what is held of some accounts, and no more however many there are.
 --
 -- ARGV  6 JSON list of ids
--- Answer  {now, leases on them, the accounts, their descriptions, {id = reserved slots}, how many leases are
---          bound or ambiguous, ms to the first that ends of those and of cooldowns, or that changes of
---          an account, or -1, ms for which nothing is granted or -1}
+-- Answer  {rows: leases on them, accounts, table: their descriptions, offers = {id = reserved slots},
+--          detached: how many leases are bound or ambiguous, next_end: ms to the first that ends of those and of
+--          cooldowns, or that changes of an account, closed: ms for which nothing is granted}
 
 local rows, accounts, described, offers = {}, {}, {}, {}
 
@@ -26,7 +26,7 @@ for _, id in ipairs(cjson.decode(ARGV[6])) do
     if row then add(rows, key, row) else offers[id] = (offers[id] or 0) + 1 end
   end
 end
-local first = -1
+local first
 for _, entry in ipairs(call('ZRANGEBYSCORE', K.agenda, '-inf', '(inf', 'LIMIT', 0, BATCH)) do
   if entry:find('^lease:') or entry:find('^pause:') or entry:find('^account:') then
     first = math.max(0, call('ZSCORE', K.agenda, entry) - now)
@@ -34,5 +34,6 @@ for _, entry in ipairs(call('ZRANGEBYSCORE', K.agenda, '-inf', '(inf', 'LIMIT', 
   end
 end
 return leave({
-  now, rows, accounts, described, offers, call('ZCARD', K.loose) - 1, first, closed and closed - now or -1,
+  rows = rows, accounts = accounts, table = described, offers = offers,
+  detached = call('ZCARD', K.loose) - 1, next_end = first, closed = closed and closed - now or nil,
 })

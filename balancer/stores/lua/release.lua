@@ -1,9 +1,9 @@
 -- End a lease by key, or by the last job of it that runs, and leave a tombstone for its key.
 --
--- ARGV  6 key or ""   7 "=job" or ""
+-- ARGV  6 "=key" or ""   7 "=job" or ""
 -- Answer  the lease, or nil if none has ended
 
-local key, job = ARGV[6], optional(ARGV[7])
+local key, job = optional(ARGV[6]), optional(ARGV[7])
 enter()
 if job then
   key = call('HGET', K.jobs, job)

@@ -1,9 +1,9 @@
 -- Move the end of a bound or ambiguous lease.
 --
--- ARGV  6 key or ""   7 "=job" or ""   8 ttl in ms, or ""
+-- ARGV  6 "=key" or ""   7 "=job" or ""   8 ttl in ms, or ""
 -- Answer  1 if there is such a lease
 
-local key, job, ttl = ARGV[6], optional(ARGV[7]), tonumber(ARGV[8])
+local key, job, ttl = optional(ARGV[6]), optional(ARGV[7]), tonumber(ARGV[8])
 enter()
 if job then key = call('HGET', K.jobs, job) end
 local row = key and read(K.rows, key)

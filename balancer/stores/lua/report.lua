@@ -1,12 +1,12 @@
 -- Put into effect what an answer said about a lease and its account.
 --
--- ARGV  6 key   7 "1": accepted   8 "1": in doubt   9 "1": adverse
---       10 length of the cooldown in ms, or ""   11 "=scope" or ""   12 reason   13 "1": worth waiting
---       14 account   15 "1": the answer named the length   16 "1": it tells how many jobs the account bears
--- Answer  {1 if the lease is live, 1 if the account cools for it}
+-- ARGV  6 key   7 account   8 "1": accepted   9 "1": in doubt   10 "1": adverse
+--       11 length of the cooldown in ms, or ""   12 "=scope" or ""   13 reason   14 "1": worth waiting
+--       15 "1": the answer named the length   16 "1": it tells how many jobs the account bears
+-- Answer  {live: there is the lease, cooling: the account cools for it}
 
-local key, length, id = ARGV[6], tonumber(ARGV[10]), ARGV[14]
-local accepted, doubt = ARGV[7] == '1', ARGV[8] == '1'
+local key, id, length = ARGV[6], ARGV[7], tonumber(ARGV[11])
+local accepted, doubt = ARGV[8] == '1', ARGV[9] == '1'
 
 -- Jobs that are known to run beside that of the lease.
 local function jobs_beside(account)
@@ -46,13 +46,13 @@ if row then
   if accepted then accept(key, row, account) elseif account then end_trial(id, account, key) end
   if doubt and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
   if not accepted and not doubt then row.declined = not row.accepted or nil end
-  if ARGV[9] == '1' then row.adverse = true end
+  if ARGV[10] == '1' then row.adverse = true end
   write(K.rows, key, row)
 end
 local cools = length and account and not (only_full and ARGV[15] == '')
 if cools then
   cool(id, account, {
-    scope = optional(ARGV[11]), ends = now + length, reason = ARGV[12], worth_waiting = ARGV[13] == '1',
+    scope = optional(ARGV[12]), ends = now + length, reason = ARGV[13], worth_waiting = ARGV[14] == '1',
   })
 end
-return leave({row and 1 or 0, cools and 1 or 0})
+return leave({live = row ~= nil, cooling = cools or false})

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
+from balancer.rules import operations as ops
+
 KEYS = (
     "rows",
     "held",
@@ -60,6 +62,34 @@ class Script:
 @cache
 def _file(name: str) -> str:
     return resources.files("balancer.stores").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+_CLAIMS = ("_claims",)
+SCRIPTS = {
+    ops.Acquire: Script("acquire", ahead=("_fast", "_fast_acquire"), parts=("_memory", "_wants")),
+    ops.Release: Script(
+        "release", WITH_JOBS, ahead=("_fast", "_remember", "_fast_release"), parts=("_memory", "_finish")
+    ),
+    ops.Bind: Script("bind", WITH_JOBS, parts=("_remember", "_memory", "_finish", "_bind")),
+    ops.Adopt: Script("adopt", WITH_JOBS, parts=("_memory", "_bind")),
+    ops.Renew: Script("renew", parts=("_bind",)),
+    ops.Report: Script("report", parts=("_bind", "_cool")),
+    ops.Cool: Script("cool", parts=("_cool",)),
+    ops.Reset: Script("reset"),
+    ops.Claim: Script("claim", len(KEYS), parts=_CLAIMS),
+    ops.Fail: Script("fail", len(KEYS), parts=_CLAIMS),
+    ops.Configure: Script("configure", len(KEYS), parts=_CLAIMS),
+    ops.ReadTable: Script("read_table", len(KEYS), parts=_CLAIMS),
+    ops.Apply: Script("apply", len(KEYS), parts=("_remember", "_memory", "_finish", "_bind", "_claims")),
+    ops.ReadAll: Script("read_all", len(KEYS), parts=_CLAIMS),
+    ops.ReadSome: Script("read_some", len(KEYS), parts=_CLAIMS),
+    ops.Heartbeat: Script("heartbeat"),
+    ops.Register: Script("register", parts=("_memory",)),
+    ops.SetWanted: Script("set_wanted", parts=("_wants",)),
+}
+"""Operation -> its script, with the pieces that it is made of."""
+GREET = Script("greet")
+"""What a new connection begins with."""
 
 
 def base_of(namespace: str) -> str:
