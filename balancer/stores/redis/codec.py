@@ -49,7 +49,7 @@ def _object(value: Mapping[str, int]) -> str:
 
 
 def _priority(value: int) -> int | str:
-    return max(-ops.MOST_PRIORITY, min(value, ops.MOST_PRIORITY)) or ""
+    return max(-ops.MOST_PRIORITY, min(value, ops.MOST_PRIORITY)) if value else ""
 
 
 def _described(accounts: Sequence[Account]) -> str:
@@ -127,7 +127,6 @@ def _alike(*names: str) -> dict[str, tuple[str, Read]]:
     return {name: (name, _as_is) for name in names}
 
 
-_ENDED = _alike("key", "account", "state", "label") | {"job_id": ("job", _as_is), "age": ("age", _seconds)}
 _ADOPTED = _alike("key", "account", "live", "label") | {"job_ids": ("jobs", _tuple), "age": ("age", _seconds)}
 _CLAIMED = _alike("go", "number") | {
     "retry_in": ("retry_in", _seconds),
@@ -169,15 +168,19 @@ def _list(told: Any, _: int, __: int) -> tuple[str, ...] | None:
     return None if told is None else tuple(told)
 
 
+def _ended(told: Any, _: int, __: int) -> ops.EndedLease | None:
+    if told is None:
+        return None
+    job, label, age = told.get("job"), told.get("label"), _seconds(told["age"])
+    return ops.EndedLease(told["key"], told["account"], told["state"], job, label, age)
+
+
 def _granted(told: Any, _: int, __: int) -> ops.Granted | None:
     return ops.Granted(told) if told else None
 
 
 def _configured(told: Any, version: int, _: int) -> ops.Configured | None:
     return None if told is None else ops.Configured(version, _table(told["table"]), _seconds(told["age"]))
-
-
-_ended = _object_of(ops.EndedLease, _ENDED)
 
 
 def _pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -348,7 +351,7 @@ def reply(operation: Operation, answer: bytes | str) -> tuple[ops.Reply, int]:
         version,
         None if due < 0 else _seconds(due),
         None if loose < 0 else _seconds(loose),
-        tuple(_ended(row, version, now) for row in expired),
+        tuple(ended for row in expired if (ended := _ended(row, version, now))) if expired else (),
         True if kind is ops.Acquire and result == 0 else None,
         _learned(learned) if learned else (),
         _ruling(ruling) if ruling else None,
