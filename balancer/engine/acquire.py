@@ -184,9 +184,14 @@ class Acquisition:
     def confirm(self) -> Flow[Outcome]:
         """Turn the caller away by what is recent: have the configuration read again if it is not."""
         core, waiter = self.core, self.waiter
-        if core.now() >= waiter.deadline or not core.refresher.confirm():
-            raise (yield from no_accounts(core, self.request, waiter.slot_request))
-        yield from self.watch_flight(waiter.deadline)
+        if core.now() < waiter.deadline and core.refresher.confirm():
+            yield from self.watch_flight(waiter.deadline)
+            return Outcome.LOOK
+        trouble = yield from no_accounts(core, self.request, waiter.slot_request)
+        # A store may have lost its memory, and have accounts again by now.
+        current = not waiter.by_table or waiter.version == core.store.version
+        if trouble is not None and current and core.store.table is not None:
+            raise trouble
         return Outcome.LOOK
 
     def timed_out(self) -> Flow[BalancerError]:

@@ -21,12 +21,16 @@ SHOWN = 20
 """Accounts that the text of a refusal shows; no others are worked out, however many there are."""
 
 
-def no_accounts(core: PoolCore, request: AcquireRequest, slot_request: SlotRequest) -> Flow[NoAccounts]:
-    """Return the error for a caller whom waiting cannot help."""
+def no_accounts(
+    core: PoolCore, request: AcquireRequest, slot_request: SlotRequest
+) -> Flow[NoAccounts | None]:
+    """Return the error for a caller whom waiting cannot help; None if it can, as the store is by now."""
     table = core.store.table
     accounts = table.accounts if table else {}
 
-    def look(ledger: Ledger) -> tuple[dict[str, str], float]:
+    def look(ledger: Ledger) -> tuple[dict[str, str], float] | None:
+        if not ledger.hopeless(slot_request):
+            return None
         shown: Iterable[AccountState] = islice(ledger.account_states.values(), SHOWN)
         if request.account is not None:
             pinned = ledger.account_states.get(request.account)
@@ -34,7 +38,10 @@ def no_accounts(core: PoolCore, request: AcquireRequest, slot_request: SlotReque
         states = {each.id: ledger.eligibility(slot_request, each) for each in shown}
         return states, next_end(ledger, slot_request, SHOWN)
 
-    states, end = yield from result_of(core.store.inspect(look, patience=0.0))
+    seen = yield from result_of(core.store.inspect(look, patience=0.0))
+    if seen is None:
+        return None
+    states, end = seen
     # Only now, as the caller's own function may be asked, which nobody calls under a lock.
     reasons = {id: request.why_not(id, accounts.get(id)) or state for id, state in states.items()}
     retry_at = core.clock.instant(end)

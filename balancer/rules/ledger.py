@@ -177,8 +177,9 @@ class Ledger:
         for sign, each in ((-1, account_state.hope), (1, hope)):
             if each is not None and each.account:
                 self._hopes += sign
-                for scope in (*each.scopes, *((None,) if each.scopes else ())):
-                    self._hopes_lost[scope] += sign
+                if each.scopes:
+                    for scope in (*each.scopes, None):
+                        self._hopes_lost[scope] += sign
         account_state.hope = hope
 
     # -- cooldowns and probing ----------------------------------------------------------------
@@ -369,7 +370,9 @@ class Ledger:
         cooldowns = account_state.cooldowns
         scoped = cooldowns and not (None in cooldowns and cooldowns[None].cooling)
         (self.scoped.add if scoped else self.scoped.discard)(account_state)
-        self._count_hope(account_state, account_state.compute_hope())
+        hope = account_state.compute_hope()
+        if hope is not account_state.hope:
+            self._count_hope(account_state, hope)
 
     def update_selector(self, account_state: AccountState) -> None:
         """Have the account stand among those with room exactly if it has room."""

@@ -422,6 +422,29 @@ def test_a_clock_that_is_put_right_by_and_by_ends_nobodys_leases(backends, monke
     assert set(rows(speaks)) == {key}
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_clock_that_is_put_right_after_a_loss_opens_the_store_to_nobody(
+    server, backends, monkeypatch, knows
+):
+    """P-36, P-39: the server's clock was set back, and what it was off by is lost with all else."""
+    uptime = [0.0]
+    monkeypatch.setattr(codec, "_uptime", lambda: uptime[0])
+    holder, first = backends(), backends()
+    configure(first, {"a": 1})
+    uptime[0] += codec._TRUSTED - 10.0
+    assert granted(holder)
+    assert holder.call(ops.Heartbeat()).result.known
+    if knows:
+        first.call(ops.ReadTable())
+    uptime[0] += 20.0
+    server.client().flushall()
+    configure(first, {"a": 1})
+    assert take(first)[1] is None
+    holder.call(ops.Register(()))
+    assert take(first)[1] is None
+    assert take(holder)[1] is None
+
+
 # -- races ------------------------------------------------------------------------------------------------
 
 

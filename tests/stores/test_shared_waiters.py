@@ -12,6 +12,7 @@ from stepping import until
 
 from balancer import AcquireTimeout, AsyncAccountPool, NoAccounts, PoolClosed
 from balancer.rules import operations as ops
+from balancer.stores.process_queue import ProcessQueue
 from balancer.waiting.queue import WaitQueue
 
 ONE = {"a": 1}
@@ -190,6 +191,27 @@ def test_no_accounts_is_told_by_what_is_so_now(pools):
     other.reset("a")
     with pytest.raises(AcquireTimeout):
         pool.acquire(timeout=0)
+
+
+@pytest.mark.parametrize("request_", [{}, {"account": "a"}, {"where": lambda account: True}], ids=str)
+def test_nobody_is_sent_away_by_a_look_at_a_store_that_was_empty_for_a_moment(pools, monkeypatch, request_):
+    """P-52: it had lost its memory, and has its accounts again before the caller is told why."""
+    other, pool = pools(source=ONE), pools(source=ONE)
+    lease = other.acquire()
+    pool.stats()
+    looks, look = [], ProcessQueue.hopeless
+
+    def empty_at_first(queue, waiter, patience):
+        hopeless = yield from look(queue, waiter, patience)
+        looks.append(hopeless)
+        return hopeless or len(looks) == 1
+
+    monkeypatch.setattr(ProcessQueue, "hopeless", empty_at_first)
+    with pytest.raises(AcquireTimeout):
+        pool.acquire(timeout=0.3, **request_)
+    assert looks
+    lease.release()
+    pool.acquire(timeout=10, **request_).release()
 
 
 def test_a_waiting_caller_hears_of_a_table_that_another_process_fetched(pools, often):

@@ -47,13 +47,15 @@ local LEAST_LOADED = FLAGS:find('l')
 
 -- All instants are of the fleet's own clock: this server's, less the steps that it has made. It has stepped
 -- back if it reads less than it did, or than a process knows by its own clock that it must; and ahead, if for
--- long nobody called, and the caller knows better.
+-- long nobody called, and the caller knows better. A store that has lost its memory goes on where it was, if the
+-- caller knows: else the next who does would take that for a step.
 local now, skew, stepped = tonumber(ARGV[5]), known[4] or 0, false
 if not now then
   local time = call('TIME')
   local reads = time[1] * 1000 + math.floor(time[2] / 1000)
   now = reads + skew
   local reckoned = tonumber(ARGV[4])
+  if not heard and reckoned and now < reckoned then now, skew = reckoned, reckoned - reads end
   if heard and (now < heard or now - heard > LONG or known[2] or reckoned and now < reckoned) then
     local least, quiet = math.max(reckoned or 0, heard), tonumber(call('HGET', K.meta, 'quiet'))
     if now < least - SURE then

@@ -275,7 +275,10 @@ local function mend()
   if not whole or stepped or not heard or now - heard >= math.min(1000, LEASE_TTL / 8) then
     if whole and heard and ARGV[5] == '' then after_silence(stepped and math.huge or now - heard) end
     call('HSET', K.meta, 'heard', now, 'skew', skew)
-    if stepped then call('HDEL', K.meta, 'quiet') end
+    if stepped then
+      call('HDEL', K.meta, 'quiet')
+      if known[2] then close_until(now + GRACE) end -- until when was said by the clock that was wrong
+    end
     rule()
     keep_keys()
     known = call('HMGET', K.meta, 'version', 'closed')
