@@ -326,8 +326,8 @@ local function offer()
     owner.offer, owner.offer_place, owner.spaced = id, next_place(), SPACED
     write(K.owners, name, owner)
     call('ZREM', K.line, name)
-    call('ZADD', K.agenda, now + 1000, offer_name(name, owner))
-    occupy(id, read(K.accounts, id), name .. '-offer', nil, SPACED and 1000)
+    call('ZADD', K.agenda, now + OFFER, offer_name(name, owner))
+    occupy(id, read(K.accounts, id), name .. '-offer', nil, SPACED and OFFER)
     call('PUBLISH', K.rows:sub(1, -5) .. 'offers:' .. name, id)
   end
 

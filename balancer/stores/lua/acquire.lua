@@ -2,7 +2,7 @@
 --
 -- ARGV  6 key   7 draw in [0, 1)   8 JSON list of accounts in random order, or ""   9 max_jobs or ""
 --       10 "=scope" or ""   11 "=label" or ""   12 "1": use what is reserved for this owner
---       13 ms for which this leaves its account alone   14 wants once granted, see _wants.lua   15 those if not
+--       13 ms for which this leaves its account alone   14 wants once granted, see line.lua   15 those if not
 --       16 priority once granted, or ""   17 that if not
 -- Answer  id of the account, or nil; 0 if there is none, but waiting may help
 
@@ -131,13 +131,15 @@ local function grant()
   return id
 end
 
-local me = enter()
-if offered then end_offer(OWNER, me) end
-local id, waiting_helps = grant()
-local wants, priority = ARGV[id and 14 or 15], ARGV[id and 16 or 17]
-if me.wants or wants ~= '' then
-  if id and wants ~= '' then me.place = next_place() end
-  set_wants(OWNER, me, wants, priority)
-  write(K.owners, OWNER, me)
+local function acquire()
+  local me = enter()
+  if offered then end_offer(OWNER, me) end
+  local id, waiting_helps = grant()
+  local wants, priority = ARGV[id and 14 or 15], ARGV[id and 16 or 17]
+  if me.wants or wants ~= '' then
+    if id and wants ~= '' then me.place = next_place() end
+    set_wants(OWNER, me, wants, priority)
+    write(K.owners, OWNER, me)
+  end
+  return leave(id or waiting_helps and 0 or nil)
 end
-return leave(id or waiting_helps and 0 or nil)

@@ -25,18 +25,20 @@ local function adopted(key, row)
   }
 end
 
-enter()
-local bound = call('HGET', K.jobs, job)
-if bound then return leave(adopted(bound, read(K.rows, bound))) end
-local account = read(K.accounts, id)
-if not account or account.draining then return leave() end
-local row = {account = id, since = now, process = ARGV[2], job = job, accepted = true}
-if not remembers(K.early, job) and not remembers(K.done, job) then
-  take_from_others(account)
-  call('HSET', K.jobs, job, key)
-  call('ZADD', K.held, 0, member(id, key))
-  loosen(key, row, 'bound', now + tonumber(ARGV[9]))
-  write(K.rows, key, row)
-  refile(id, account)
+local function adopt()
+  enter()
+  local bound = call('HGET', K.jobs, job)
+  if bound then return leave(adopted(bound, read(K.rows, bound))) end
+  local account = read(K.accounts, id)
+  if not account or account.draining then return leave() end
+  local row = {account = id, since = now, process = ARGV[2], job = job, accepted = true}
+  if not remembers(K.early, job) and not remembers(K.done, job) then
+    take_from_others(account)
+    call('HSET', K.jobs, job, key)
+    call('ZADD', K.held, 0, member(id, key))
+    loosen(key, row, 'bound', now + tonumber(ARGV[9]))
+    write(K.rows, key, row)
+    refile(id, account)
+  end
+  return leave(adopted(key, row))
 end
-return leave(adopted(key, row))

@@ -42,26 +42,28 @@ local function prolong(key, row)
   write(K.rows, key, row)
 end
 
-enter()
-local claim = valid('survey', ARGV[6])
-if not claim then return leave() end
-local plan = {}
-for i = 7, 13 do plan[i] = cjson.decode(ARGV[i]) end
-local external, to_bind, to_prolong, to_reclaim, to_resolve, others, missed = unpack(plan, 7, 13)
-set_external(external, others)
-for _, pair in ipairs(to_bind) do
-  each({pair[1]}, 'ambiguous', function(key, row)
-    if bind(key, row, {pair[2]}, now + JOB_TTL) == 'over' then ended[#ended + 1] = key end
-  end)
+local function apply()
+  enter()
+  local claim = valid('survey', ARGV[6])
+  if not claim then return leave() end
+  local plan = {}
+  for i = 7, 13 do plan[i] = cjson.decode(ARGV[i]) end
+  local external, to_bind, to_prolong, to_reclaim, to_resolve, others, missed = unpack(plan, 7, 13)
+  set_external(external, others)
+  for _, pair in ipairs(to_bind) do
+    each({pair[1]}, 'ambiguous', function(key, row)
+      if tie(key, row, {pair[2]}, now + JOB_TTL) == 'over' then ended[#ended + 1] = key end
+    end)
+  end
+  each(to_prolong, 'bound', prolong)
+  for key, lists in pairs(missed) do
+    each({key}, 'bound', function(_, row)
+      row.missed = lists
+      write(K.rows, key, row)
+    end)
+  end
+  each(to_reclaim, 'bound', over)
+  each(to_resolve, 'ambiguous', over)
+  done('survey', claim)
+  return leave(ended)
 end
-each(to_prolong, 'bound', prolong)
-for key, lists in pairs(missed) do
-  each({key}, 'bound', function(_, row)
-    row.missed = lists
-    write(K.rows, key, row)
-  end)
-end
-each(to_reclaim, 'bound', over)
-each(to_resolve, 'ambiguous', over)
-done('survey', claim)
-return leave(ended)

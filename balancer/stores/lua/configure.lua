@@ -32,30 +32,32 @@ local function remove(id)
   call('HDEL', K.table, id)
 end
 
-enter()
-local claim = valid('fetch', ARGV[6])
-if not claim or tonumber(ARGV[7]) ~= version_in_force() then return leave() end
-local changed, gone_ids = cjson.decode(ARGV[8]), cjson.decode(ARGV[9])
-local external = read(K.meta, 'external') or {}
-local named = {[''] = true}
-for _, account in ipairs(changed) do
-  local id, capacity, broken, description = unpack(account)
-  put(id, capacity, broken, external)
-  call('HSET', K.table, id, description)
-  named[id] = true
-end
-if version == 0 then
-  for _, key in ipairs({K.accounts, K.table}) do
-    for _, id in ipairs(call('HKEYS', key)) do
-      if not named[id] then gone_ids[#gone_ids + 1] = id end
+local function configure()
+  enter()
+  local claim = valid('fetch', ARGV[6])
+  if not claim or tonumber(ARGV[7]) ~= version_in_force() then return leave() end
+  local changed, gone_ids = cjson.decode(ARGV[8]), cjson.decode(ARGV[9])
+  local external = read(K.meta, 'external') or {}
+  local named = {[''] = true}
+  for _, account in ipairs(changed) do
+    local id, capacity, broken, description = unpack(account)
+    put(id, capacity, broken, external)
+    call('HSET', K.table, id, description)
+    named[id] = true
+  end
+  if version == 0 then
+    for _, key in ipairs({K.accounts, K.table}) do
+      for _, id in ipairs(call('HKEYS', key)) do
+        if not named[id] then gone_ids[#gone_ids + 1] = id end
+      end
     end
   end
+  for _, id in ipairs(gone_ids) do remove(id) end
+  if version == 0 or #changed > 0 or #gone_ids > 0 then
+    version = higher(version)
+    call('HSET', K.meta, 'version', version, 'accounts', call('HLEN', K.table))
+  end
+  done('fetch', claim)
+  keep_keys()
+  return leave(version)
 end
-for _, id in ipairs(gone_ids) do remove(id) end
-if version == 0 or #changed > 0 or #gone_ids > 0 then
-  version = higher(version)
-  call('HSET', K.meta, 'version', version, 'accounts', call('HLEN', K.table))
-end
-done('fetch', claim)
-keep_keys()
-return leave(version)

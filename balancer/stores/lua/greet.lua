@@ -3,15 +3,16 @@
 --
 -- ARGV  none of its own
 -- Answer  ""
-
-if call('EXISTS', unpack(KEYS, 1, 12)) == 12 then
-  local known, server = call('HGET', K.meta, 'server'), server_now()
-  if server and server ~= known then
-    call('HSET', K.meta, 'server', server)
-    if known then
-      ask_all()
-      close_until(now + GRACE)
+local function greet()
+  if call('EXISTS', unpack(KEYS, 1, 12)) == 12 then
+    local known, server = call('HGET', K.meta, 'server'), server_now()
+    if server and server ~= known then
+      call('HSET', K.meta, 'server', server)
+      if known then
+        ask_all()
+        close_until(now + GRACE)
+      end
     end
   end
+  return ''
 end
-return ''

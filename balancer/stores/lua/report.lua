@@ -39,20 +39,22 @@ local function learn(account)
   return others > 0
 end
 
-enter()
-local row, account = read(K.rows, key), read(K.accounts, id)
-local only_full = ARGV[16] == '1' and account and not (row and row.accepted) and learn(account)
-if row then
-  if accepted then accept(key, row, account) elseif account then end_trial(id, account, key) end
-  if doubt and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
-  if not accepted and not doubt then row.declined = not row.accepted or nil end
-  if ARGV[10] == '1' then row.adverse = true end
-  write(K.rows, key, row)
+local function report()
+  enter()
+  local row, account = read(K.rows, key), read(K.accounts, id)
+  local only_full = ARGV[16] == '1' and account and not (row and row.accepted) and learn(account)
+  if row then
+    if accepted then accept(key, row, account) elseif account then end_trial(id, account, key) end
+    if doubt and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
+    if not accepted and not doubt then row.declined = not row.accepted or nil end
+    if ARGV[10] == '1' then row.adverse = true end
+    write(K.rows, key, row)
+  end
+  local cools = length and account and not (only_full and ARGV[15] == '')
+  if cools then
+    cool_down(id, account, {
+      scope = optional(ARGV[12]), ends = now + length, reason = ARGV[13], worth_waiting = ARGV[14] == '1',
+    })
+  end
+  return leave({live = row ~= nil, cooling = cools or false})
 end
-local cools = length and account and not (only_full and ARGV[15] == '')
-if cools then
-  cool(id, account, {
-    scope = optional(ARGV[12]), ends = now + length, reason = ARGV[13], worth_waiting = ARGV[14] == '1',
-  })
-end
-return leave({live = row ~= nil, cooling = cools or false})
