@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import threading
 from collections import Counter
 
@@ -482,13 +483,14 @@ def test_a_grant_asked_for_twice_is_answered_twice_and_made_once(backends):
 
 
 def test_every_script_declares_what_it_is_given():
-    """Each script says on top what its keys, arguments and answer are."""
+    """Each is a function with a parameter for each field of its operation, and says what it answers."""
     for form in FORMS.values():
         assert ALWAYS <= form.script.keys <= len(KEYS)
-        text = form.script.text
-        assert "-- KEYS" in text
-        own = text[text.rindex("\n-- ARGV") :]
-        assert "-- Answer" in own
+        assert "-- KEYS" in form.script.text
+        above, _, function = form.script.text.partition(f"\nlocal function {form.script.name}(")
+        assert "-- Answer" in above.rpartition("\n\n")[2]
+        parameters = re.findall(r"\w+", function.partition(")")[0])
+        assert len(parameters) == len(form.script.arguments), form.script.name
 
 
 def test_commands_are_counted_at_all(server):

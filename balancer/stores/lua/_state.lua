@@ -11,6 +11,10 @@ local function optional(text)
   if text ~= '' then return text:sub(2) end
 end
 
+local function parsed(text)
+  if text ~= '' then return cjson.decode(text) end
+end
+
 -- No account's members are a prefix of another's, whatever the ids look like.
 local function member(id, key)
   return #id .. ':' .. id .. ':' .. key

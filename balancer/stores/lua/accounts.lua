@@ -19,27 +19,18 @@ local function cool_down(id, account, pause)
 end
 
 -- Put an account, or a scope of it, in a cooldown.
---
--- ARGV  6 account   7 length in ms   8 "=scope" or ""   9 reason   10 "1": worth waiting
--- Answer  1 if there is such an account
-local function cool()
-  local id = ARGV[6]
+-- Answer  whether there is such an account
+local function cool(id, length, scope, reason, worth_waiting)
   enter()
   local account = read(K.accounts, id)
   if not account then return leave() end
-  cool_down(id, account, {
-    scope = optional(ARGV[8]), ends = now + tonumber(ARGV[7]), reason = ARGV[9],
-    worth_waiting = ARGV[10] == '1',
-  })
-  return leave(1)
+  cool_down(id, account, {scope = scope, ends = now + length, reason = reason, worth_waiting = worth_waiting})
+  return leave(true)
 end
 
 -- Clear what verdicts made of an account.
---
--- ARGV  6 account
--- Answer  1 if there is such an account
-local function reset()
-  local id = ARGV[6]
+-- Answer  whether there is such an account
+local function reset(id)
   enter()
   local account = read(K.accounts, id)
   if not account then return leave() end
@@ -50,5 +41,5 @@ local function reset()
   retime(id, account)
   write(K.accounts, id, account)
   refile(id, account)
-  return leave(1)
+  return leave(true)
 end

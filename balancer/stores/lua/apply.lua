@@ -1,13 +1,8 @@
--- Put into effect what the server's list means, and give the claim back.
---
--- ARGV  6 number of the claim; in JSON: 7 {id = jobs of others}   8 {{key, job to bind}}
---       9 {key to prolong}   10 {key to reclaim}   11 {key to resolve}   12 {job of others, as far as known}
---       13 {key = lists that its job is missing from}
--- Answer  the keys that ended, or nil if nothing was done
+-- What the server's list of jobs means.
 
 local ended = {}
 
-local function set_external(external, others)
+local function set_external(external, jobs)
   local old = read(K.meta, 'external') or {}
   for id in pairs(external) do old[id] = old[id] or 0 end
   for id in pairs(old) do
@@ -20,7 +15,7 @@ local function set_external(external, others)
   end
   write(K.meta, 'external', external)
   local listed = {}
-  for _, job in ipairs(others) do listed[job] = 1 end
+  for _, job in ipairs(jobs) do listed[job] = 1 end
   write(K.meta, 'listed', listed)
 end
 
@@ -42,14 +37,15 @@ local function prolong(key, row)
   write(K.rows, key, row)
 end
 
-local function apply()
+-- Put into effect what the server's list means, and give the claim back.
+-- `external` is {id = jobs of others}, `external_jobs` their ids as far as known, `to_bind` {{key, job}}, `missed`
+-- {key = lists that its job is missing from}; the others are lists of keys.
+-- Answer  the keys that ended, or nil if nothing was done
+local function apply(number, external, to_bind, to_prolong, to_reclaim, to_resolve, external_jobs, missed)
   enter()
-  local claim = valid('survey', ARGV[6])
+  local claim = valid('survey', number)
   if not claim then return leave() end
-  local plan = {}
-  for i = 7, 13 do plan[i] = cjson.decode(ARGV[i]) end
-  local external, to_bind, to_prolong, to_reclaim, to_resolve, others, missed = unpack(plan, 7, 13)
-  set_external(external, others)
+  set_external(external, external_jobs)
   for _, pair in ipairs(to_bind) do
     each({pair[1]}, 'ambiguous', function(key, row)
       if tie(key, row, {pair[2]}, now + JOB_TTL) == 'over' then ended[#ended + 1] = key end

@@ -16,7 +16,7 @@ end
 -- Return the claim `number` if it is not void.
 local function valid(what, number)
   local claim = read_claim(what)
-  if claim.number == tonumber(number) and claim.void_at and now < claim.void_at then return claim end
+  if claim.number == number and claim.void_at and now < claim.void_at then return claim end
 end
 
 -- Give a claim back: it was done.
@@ -32,12 +32,9 @@ local function orphaned(claim)
 end
 
 -- Ask for the right to fetch or to reconcile for all.
---
--- ARGV  6 "fetch" or "survey"   7 max_age in ms   8 ms after which the claim is void
 -- Answer  {go: it is granted, number, retry_in: ms after which to ask again, age: ms since it was done,
 --          trouble: {type and text} of the error that asked for a pause, if that is why}
-local function claim()
-  local what, max_age = ARGV[6], tonumber(ARGV[7])
+local function claim(what, max_age, hold)
   enter()
   keep_keys()
   local claim = read_claim(what)
@@ -54,22 +51,19 @@ local function claim()
   end
   local number = higher(claim.number)
   write(K.meta, what, {
-    number = number, owner = OWNER, since = now, void_at = now + tonumber(ARGV[8]), done_at = claim.done_at,
+    number = number, owner = OWNER, since = now, void_at = now + hold, done_at = claim.done_at,
   })
   return leave({go = true, number = number, age = age})
 end
 
 -- Give a claim back without success.
---
--- ARGV  6 "fetch" or "survey"   7 number   8 type of the error   9 its text   10 ms until the next try
 -- Answer  nil
-local function fail()
-  local what = ARGV[6]
+local function fail(what, number, kind, text, pause)
   enter()
-  local claim = valid(what, ARGV[7])
+  local claim = valid(what, number)
   if claim then
-    claim.void_at, claim.retry_at = nil, now + tonumber(ARGV[10])
-    claim.kind, claim.text = ARGV[8], ARGV[9]
+    claim.void_at, claim.retry_at = nil, now + pause
+    claim.kind, claim.text = kind, text
     write(K.meta, what, claim)
   end
   return leave()

@@ -1,7 +1,5 @@
 -- Take note of a new connection: its server may have been started again, or be another one, and may not
 -- know what was granted last. (A store that is empty is found out by whatever is asked of it.)
---
--- ARGV  none of its own
 -- Answer  ""
 local function greet()
   if call('EXISTS', unpack(KEYS, 1, 12)) == 12 then

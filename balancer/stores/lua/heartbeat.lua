@@ -1,6 +1,4 @@
 -- Say that the owner lives.
---
--- ARGV  none of its own
 -- Answer  {known: it was, and nothing of it was forgotten since its last Register,
 --          ended: keys of its leases that others ended}
 local function heartbeat()

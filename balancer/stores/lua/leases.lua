@@ -75,45 +75,36 @@ local function tie(key, row, jobs, ends)
 end
 
 -- Tie a lease to its jobs.
---
--- ARGV  6 key   7 JSON list of its jobs   8 ttl in ms
 -- Answer  "bound", "over", "lost" or "taken"
-local function bind()
-  local key = ARGV[6]
+local function bind(key, job_ids, ttl)
   enter()
   local row = read(K.rows, key)
-  return leave(row and tie(key, row, cjson.decode(ARGV[7]), now + tonumber(ARGV[8])) or 'lost')
+  return leave(row and tie(key, row, job_ids, now + ttl) or 'lost')
 end
 
 -- Move the end of a bound or ambiguous lease.
---
--- ARGV  6 "=key" or ""   7 "=job" or ""   8 ttl in ms, or ""
--- Answer  1 if there is such a lease
-local function renew()
-  local key, job, ttl = optional(ARGV[6]), optional(ARGV[7]), tonumber(ARGV[8])
+-- Answer  whether there is such a lease
+local function renew(key, job_id, ttl)
   enter()
-  if job then key = call('HGET', K.jobs, job) end
+  if job_id then key = call('HGET', K.jobs, job_id) end
   local row = key and read(K.rows, key)
   if not row then return leave() end
   if row.state ~= 'held' then
     set_end(key, row, now + (ttl or row.state == 'bound' and JOB_TTL or AMBIGUOUS_TTL))
     write(K.rows, key, row)
   end
-  return leave(1)
+  return leave(true)
 end
 
 -- End a lease by key, or by the last job of it that runs, and leave a tombstone for its key.
---
--- ARGV  6 "=key" or ""   7 "=job" or ""
 -- Answer  the lease, or nil if none has ended
-local function release()
-  local key, job = optional(ARGV[6]), optional(ARGV[7])
+local function release(key, job_id)
   enter()
-  if job then
-    key = call('HGET', K.jobs, job)
+  if job_id then
+    key = call('HGET', K.jobs, job_id)
     if not key then
       -- A callback may come twice: what ended a lease already frees no later one.
-      if not remembers(K.done, job) then remember(K.early, job, MOST_JOBS) end
+      if not remembers(K.done, job_id) then remember(K.early, job_id, MOST_JOBS) end
       return leave()
     end
   end
@@ -122,8 +113,8 @@ local function release()
     remember(K.tombs, key, MOST_TOMBS)
     return leave()
   end
-  if job and #running_jobs(row) > 1 then
-    end_job(row, job)
+  if job_id and #running_jobs(row) > 1 then
+    end_job(row, job_id)
     write(K.rows, key, row)
     return leave()
   end

@@ -1,8 +1,6 @@
 -- What the store holds, as it is.
 
 -- Read the table in force.
---
--- ARGV  none of its own
 -- Answer  {age: ms since it was fetched, table: {id, description, id, …}}, or nil
 local function read_table()
   enter()
@@ -11,8 +9,6 @@ local function read_table()
 end
 
 -- Read everything.
---
--- ARGV  none of its own
 -- Answer  {rows, accounts, table, owners, done: released jobs with the instant, JSON of external jobs}
 local function read_all()
   enter()
@@ -25,12 +21,10 @@ local function read_all()
 end
 
 -- Read what is held of some accounts, and no more however many there are.
---
--- ARGV  6 JSON list of ids
 -- Answer  {rows: leases on them, accounts, table: their descriptions, offers = {id = reserved slots},
 --          detached: how many leases are bound or ambiguous, next_end: ms to the first that ends of those and of
 --          cooldowns, or that changes of an account, closed: ms for which nothing is granted}
-local function read_some()
+local function read_some(ids)
   local rows, accounts, described, offers = {}, {}, {}, {}
 
   local function add(list, name, text)
@@ -42,7 +36,7 @@ local function read_some()
 
   enter()
   version_in_force()
-  for _, id in ipairs(cjson.decode(ARGV[6])) do
+  for _, id in ipairs(ids) do
     add(accounts, id, call('HGET', K.accounts, id))
     add(described, id, call('HGET', K.table, id))
     local start = #id .. ':' .. id

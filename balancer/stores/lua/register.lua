@@ -1,14 +1,12 @@
 -- Bring back held leases that are not known any more, even over capacity.
---
--- ARGV  6 JSON list of {key, account, age in ms, "=label", "=scope", adverse, accepted,
---       declined}
+-- `rows` are {key, account, age in ms, "=label", "=scope", adverse, accepted, declined}.
 -- Answer  the keys that have a tombstone
-local function register()
+local function register(rows)
   mend()
   settle()
   local me = enter()
   local buried = {}
-  for _, item in ipairs(cjson.decode(ARGV[6])) do
+  for _, item in ipairs(rows) do
     local key, id = item[1], item[2]
     if remembers(K.tombs, key) then
       buried[#buried + 1] = key

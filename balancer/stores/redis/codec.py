@@ -1,8 +1,8 @@
 """Operations as script calls, ready to be sent, and answers of scripts as answers of operations.
 
 The fields of an operation are sent in the order in which :mod:`balancer.rules.operations` declares them, each
-as its type says (:data:`_KINDS`); its script finds them from ``ARGV[6]`` on. None is an empty argument.
-An answer is one value, or an object that has no name for what is as it is by default.
+as its type says (:data:`_KINDS`), and are the parameters of the Lua function that carries it out. None is an
+empty argument on the way, and nil there. An answer is one value, or an object without what is as by default.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from balancer.models import Account, AccountTable
@@ -246,28 +247,37 @@ def _restriction(id: str, account: Mapping[str, Any], now: int) -> ops.Restricti
 # -- the table of operations ------------------------------------------------------------------------------
 
 
-_KINDS: dict[str, Callable[[Any], object] | None] = {
-    "str": str,
-    "int": str,
-    "int | None": str,
-    "float": str,
-    "Hashable": str,
-    "FleetTask": str,
-    "str | None": _marked,
-    "bool": _flag,
-    "Seconds": _milliseconds,
-    "Seconds | None": _milliseconds,
-    "Priority": _priority,
-    "Wanted | None": _json,
-    "tuple[str, ...]": _json,
-    "tuple[str, ...] | None": _json,
-    "tuple[tuple[str, str], ...]": _json,
-    "Mapping[str, int]": _object,
-    "tuple[Account, ...]": _described,
-    "tuple[LeaseState, ...]": _held,
+Kind = tuple[Callable[[Any], object], str]
+"""How a value is sent, and how its script reads that."""
+
+_TEXT: Kind = (str, "{}")
+_NUMBER: Kind = (str, "tonumber({})")
+_DURATION: Kind = (_milliseconds, "tonumber({})")
+_PARSED: Kind = (_json, "parsed({})")
+_KINDS: dict[str, Kind | None] = {
+    "str": _TEXT,
+    "Hashable": _TEXT,
+    "FleetTask": _TEXT,
+    "str | None": (_marked, "optional({})"),
+    "bool": (_flag, "{} == '1'"),
+    "int": _NUMBER,
+    "int | None": _NUMBER,
+    "float": _NUMBER,
+    "Seconds": _DURATION,
+    "Seconds | None": _DURATION,
+    "Priority": (_priority, "tonumber({})"),
+    "Wanted | None": _PARSED,
+    "tuple[str, ...]": _PARSED,
+    "tuple[str, ...] | None": _PARSED,
+    "tuple[tuple[str, str], ...]": _PARSED,
+    "Mapping[str, int]": (_object, "parsed({})"),
+    "tuple[Account, ...]": (_described, "parsed({})"),
+    "tuple[LeaseState, ...]": (_held, "parsed({})"),
     "AccountTable": None,
 }
-"""Type of a field -> how it is sent; None: it is not."""
+"""Type of a field -> how it travels; None: it does not."""
+_FIRST = 6
+"""The first of a script's arguments that is its operation's."""
 
 
 class Form:
@@ -276,9 +286,12 @@ class Form:
     __slots__ = ("_kinds", "answer", "script")
 
     def __init__(self, operation: type, answer: Answer) -> None:
-        self.script, self.answer = SCRIPTS[operation], answer
-        kinds = [(name, _KINDS[_written(kind)]) for name, kind in operation.__annotations__.items()]
-        self._kinds = tuple((name, kind) for name, kind in kinds if kind is not None)
+        types = {name: _written(annotation) for name, annotation in operation.__annotations__.items()}
+        kinds = {name: kind for name, written in types.items() if (kind := _KINDS[written])}
+        read = [form.format(f"ARGV[{number}]") for number, (_, form) in enumerate(kinds.values(), _FIRST)]
+        self.script = replace(SCRIPTS[operation], arguments=tuple(read))
+        self._kinds = tuple((name, send) for name, (send, _) in kinds.items())
+        self.answer = answer
 
     def arguments(self, operation: Any) -> list[object]:
         """Return what is sent of it."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import resources
 
 from balancer.rules import limits
@@ -48,7 +48,7 @@ _CONSTANTS = {
 """What the rules say in Python, in seconds; scripts have it in milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Script:
     """One script: files, in this order, and at last a call of the function that carries out its operation."""
 
@@ -61,15 +61,21 @@ class Script:
     """Files that stand before the last, beside those that all have."""
     ahead: tuple[str, ...] = ()
     """Files that stand ahead of the functions that all have."""
-    text: str = field(init=False)
-    sha: str = field(init=False)
+    arguments: tuple[str, ...] = ()
+    """What that function is called with."""
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def text(self) -> str:
+        """What the server carries out."""
         constants = [f"local {name} = {seconds * 1000:.0f}" for name, seconds in _CONSTANTS.items()]
         names = ("_base", *self.ahead, "_state", "_roll", "_steps", *self.parts, self.file or self.name)
-        text = "\n".join([*constants, *map(_file, names), f"return {self.name}()"])
-        object.__setattr__(self, "text", text)
-        object.__setattr__(self, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        call = f"return {self.name}({', '.join(self.arguments)})"
+        return "\n".join([*constants, *map(_file, names), call])
+
+    @cached_property
+    def sha(self) -> str:
+        """What the server calls it by, once it has seen the text."""
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache
