@@ -67,19 +67,14 @@ def _description(account: Account) -> str:
     return _json({name: value for name, value in told.items() if value is not None})
 
 
+_HELD = "key", "account", "label", "scope", "adverse", "accepted", "declined"
+
+
 def _held(rows: Sequence[ops.LeaseState]) -> str:
     return _json(
         [
-            (
-                row.key,
-                row.account,
-                _milliseconds(row.age),
-                "" if row.label is None else _marked(row.label),
-                "" if row.scope is None else _marked(row.scope),
-                row.adverse,
-                row.accepted,
-                row.declined,
-            )
+            {name: value for name in _HELD if (value := getattr(row, name)) not in (None, False)}
+            | {"age": _milliseconds(row.age)}
             for row in rows
         ]
     )

@@ -100,12 +100,12 @@ SCRIPTS = {
     ops.Apply: Script("apply", keys=_ALL, parts=("_memory", "leases", "claims")),
     ops.ReadAll: Script("read_all", "reads", _ALL, parts=("claims",)),
     ops.ReadSome: Script("read_some", "reads", _ALL, parts=("claims",)),
-    ops.Heartbeat: Script("heartbeat"),
-    ops.Register: Script("register", parts=("_memory",)),
+    ops.Heartbeat: Script("heartbeat", "processes", parts=("_memory",)),
+    ops.Register: Script("register", "processes", parts=("_memory",)),
     ops.SetWanted: Script("set_wanted", "line"),
 }
 """Operation -> its script, with the pieces that it is made of."""
-GREET = Script("greet")
+GREET = Script("greet", "processes", parts=("_memory",))
 """What a new connection begins with."""
 
 
