@@ -68,7 +68,7 @@ class Script:
     def text(self) -> str:
         """What the server carries out."""
         constants = [f"local {name} = {seconds * 1000:.0f}" for name, seconds in _CONSTANTS.items()]
-        names = ("_base", *self.ahead, "_state", "_roll", "_steps", *self.parts, self.file or self.name)
+        names = ("_base", *self.ahead, "_state", "_steps", *self.parts, self.file or self.name)
         call = f"return {self.name}({', '.join(self.arguments)})"
         return "\n".join([*constants, *map(_file, names), call])
 
