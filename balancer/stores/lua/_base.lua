@@ -8,10 +8,10 @@
 --       4 the owner's reckoning: what the clock below should read at least, by the last answer and the time
 --       since then; "" if it has never been answered, "-" if that was long ago
 --       5 now in ms, or "" for this server's time   6 … the fields of the operation, in order
--- Answer  JSON: [version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or
---          -1, expired leases, result, now, what the owner is to be warned of if anything, what was learned
---          of accounts if anything]. One text, as the server sends each part of an array apart. (An empty list may be {}, as Lua does not tell lists
---          from objects.)
+-- Answer  JSON: [version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or -1, expired
+--         leases, result, now, what the owner is to be warned of if anything, what was learned of accounts if
+--         anything]. One text, as the server sends each part of an array apart. (An empty list may be {}, as
+--         Lua does not tell lists from objects.)
 --
 -- Above it stand, in ms: OFFER, for which a slot is reserved; MEMORY, for which ended leases and released jobs
 -- are remembered; FIRST_WAIT and LONGEST_WAIT from one trial of a limit to the next.

@@ -1,7 +1,6 @@
 -- The end of a held lease by its own process, whose slot nobody waits for, or one who takes any.
 
-local function fast()
-  local key = ARGV[6]:sub(2)
+local function fast(key)
   if key:match('^(.*)%-') ~= OWNER then return end
   local text = call('HGET', K.rows, key)
   local row = text and cjson.decode(text)
@@ -46,5 +45,5 @@ local function fast()
   }), now)
 end
 
-local answer = fast()
+local answer = fast(ARGV[6]:sub(2))
 if answer then return answer end

@@ -151,7 +151,7 @@ end
 
 -- -- the way in ----------------------------------------------------------------------------------
 
-local GRACE = 3000 -- ms to say what one holds, when all are asked: three times what one rests that has lost its connection
+local GRACE = 3000 -- ms to say what one holds, once all are asked: thrice what one rests who has lost the connection
 
 -- Return how many listen.
 local function ask_all()
