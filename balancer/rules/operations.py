@@ -85,15 +85,15 @@ class Acquire(NamedTuple):
 
     key: str
     draw: float = 0.0
+    label: str | None = None
+    spacing: Seconds = 0.0
+    """For how long this grant leaves its account alone."""
+    scope: str | None = None
     accounts: tuple[str, ...] | None = None
     """In random order; None: any."""
     max_jobs: int | None = None
-    scope: str | None = None
-    label: str | None = None
     offered: bool = False
     """Use what is reserved for this process. All its reservations end, whatever the answer."""
-    spacing: Seconds = 0.0
-    """For how long this grant leaves its account alone."""
     then_wants: Wanted | None = None
     """What the process waits for once this is granted; it goes to the back of the line. None: it leaves."""
     else_wants: Wanted | None = None

@@ -500,6 +500,19 @@ def test_commands_are_counted_at_all(server):
     assert commands(client)["cmdstat_ping"] >= 1
 
 
+def test_what_is_empty_at_the_end_is_not_sent():
+    """Each argument costs the client and the server, and most callers of an operation ask for little."""
+    settings = ops.Settings("user:1/x", "random", False, 60.0, 3600.0, 600.0)
+    packer = Packer(settings, ops.Owner("f" * 12, "host:1"), None)
+
+    def sent(operation):
+        return packer.call(operation).short[-len(FORMS[type(operation)].arguments(operation)) :]
+
+    assert sent(ops.Acquire("key", 0.5)) == (b"key", b"0.5", b"", b"0")
+    assert sent(ops.Release("key")) == (b"=key",)
+    assert sent(ops.Cool(account="a", seconds=1.0, scope="", worth_waiting=False)) == (b"a", b"1000", b"=")
+
+
 def test_what_the_servers_clock_should_read_is_told_as_long_as_it_can_be_known(monkeypatch):
     """P-39: by the last answer and what has passed since; not for one never answered, or hours ago."""
     uptime = [100.0]

@@ -55,23 +55,24 @@ local function as_offered(key, label, then_wants, then_priority, text)
   return id
 end
 
--- (What it is called with are texts as they were sent.)
+-- (What it is called with are texts as they were sent; what was empty at the end is nil.)
 local function fast(
-  key, draw, accounts, max_jobs, scope, label, offered, spacing, then_wants, else_wants, then_priority
+  key, draw, label, spacing, scope, accounts, max_jobs, offered, then_wants, else_wants, then_priority
 )
-  if accounts .. max_jobs .. scope .. spacing ~= '0' then return end
-  if offered == '' and (then_wants .. else_wants ~= '' or LEAST_LOADED) then return end
+  if spacing ~= '0' or (scope or '') .. (accounts or '') .. (max_jobs or '') ~= '' then return end
+  offered, then_wants = offered == '1', then_wants or ''
+  if not offered and (then_wants .. (else_wants or '') ~= '' or LEAST_LOADED) then return end
   if call('ZSCORE', K.tombs, key) then return end
   local version, due, loose, me = calm()
   if not version then return end
   local id
-  if offered == '' then
-    id = with_room(key, draw, label, me)
+  if offered then
+    id = as_offered(key, label, then_wants, then_priority or '', me)
   else
-    id = as_offered(key, label, then_wants, then_priority, me)
+    id = with_room(key, draw, label, me)
   end
   if not id then return end
-  if offered ~= '' then due = tonumber(call('ZRANGE', K.agenda, 0, 0, 'WITHSCORES')[2]) end
+  if offered then due = tonumber(call('ZRANGE', K.agenda, 0, 0, 'WITHSCORES')[2]) end
   return ANSWER:format(version, due - now, loose, cjson.encode(id), now)
 end
 

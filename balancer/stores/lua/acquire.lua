@@ -126,7 +126,7 @@ end
 -- `accounts` come in random order; `spacing` is for how many ms this leaves its account alone.
 -- Answer  id of the account, or nil; 0 if there is none, but waiting may help
 local function acquire(
-  key, draw, accounts, max_jobs, scope, label, offered, spacing,
+  key, draw, label, spacing, scope, accounts, max_jobs, offered,
   then_wants, else_wants, then_priority, else_priority
 )
   local me = enter()

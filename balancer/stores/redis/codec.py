@@ -245,7 +245,7 @@ def _restriction(id: str, account: Mapping[str, Any], now: int) -> ops.Restricti
 Kind = tuple[Callable[[Any], object], str]
 """How a value is sent, and how its script reads that."""
 
-_TEXT: Kind = (str, "{}")
+_TEXT: Kind = (str, "{} or ''")
 _NUMBER: Kind = (str, "tonumber({})")
 _DURATION: Kind = (_milliseconds, "tonumber({})")
 _PARSED: Kind = (_json, "parsed({})")
@@ -289,10 +289,13 @@ class Form:
         self.answer = answer
 
     def arguments(self, operation: Any) -> list[object]:
-        """Return what is sent of it."""
-        return [
+        """Return what is sent of it: each argument costs, so those that are empty at the end are left out."""
+        sent = [
             "" if (value := getattr(operation, name)) is None else kind(value) for name, kind in self._kinds
         ]
+        while sent and sent[-1] == "":
+            sent.pop()
+        return sent
 
 
 def _written(annotation: Any) -> str:
