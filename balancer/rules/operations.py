@@ -18,6 +18,7 @@ owns the leases whose keys begin with its name. All durations are seconds; insta
 border, as every store has its own clock.
 
 What nearly every call is made of is a tuple: to make a frozen dataclass costs four times as much.
+An operation's fields travel to Redis in the order in which they are declared, and each as its type says.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ Priority = int
 FleetTask = Literal["fetch", "survey"]
 """What one process does for all: to fetch the accounts, or to reconcile."""
 Seconds = float
+"""How long; rounded to milliseconds by a store that has no finer clock."""
 
 
 @dataclass(frozen=True, slots=True)
