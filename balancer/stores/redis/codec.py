@@ -32,9 +32,8 @@ def _milliseconds(seconds: float) -> int:
     return round(min(seconds * 1000, _FOR_EVER))
 
 
-def _marked(text: str) -> str:
-    """Return a text that may be empty, told from none at all."""
-    return "=" + text
+_marked = "=".__add__
+"""A text that may be empty is told from none at all."""
 
 
 def _flag(value: bool) -> str:
