@@ -18,6 +18,7 @@ owns the leases whose keys begin with its name. All durations are seconds; insta
 border, as every store has its own clock.
 
 What nearly every call is made of is a tuple: to make a frozen dataclass costs four times as much.
+An operation's fields travel to Redis in the order in which they are declared, and each as its type says.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ MOST_PRIORITY = 1000
 """Between processes what is higher counts as this, and what is lower than its opposite as that."""
 Wanted = tuple[str, ...]
 """The accounts that a waiting process could use; empty: any."""
+Priority = int
+"""The highest that waits in a process: between processes it comes before the order of arrival."""
+FleetTask = Literal["fetch", "survey"]
+"""What one process does for all: to fetch the accounts, or to reconcile."""
+Seconds = float
+"""How long; rounded to milliseconds by a store that has no finer clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +87,23 @@ class Acquire(NamedTuple):
 
     key: str
     draw: float = 0.0
+    label: str | None = None
+    spacing: Seconds = 0.0
+    """For how long this grant leaves its account alone."""
+    scope: str | None = None
     accounts: tuple[str, ...] | None = None
     """In random order; None: any."""
     max_jobs: int | None = None
-    scope: str | None = None
-    label: str | None = None
     offered: bool = False
     """Use what is reserved for this process. All its reservations end, whatever the answer."""
-    spacing: float = 0.0
-    """Seconds for which this grant leaves its account alone."""
     then_wants: Wanted | None = None
     """What the process waits for once this is granted; it goes to the back of the line. None: it leaves."""
     else_wants: Wanted | None = None
     """What it waits for if this is not granted; its place in line stays. None: it leaves."""
-    then_priority: int = 0
-    """The highest priority that waits in the process once this is granted."""
-    else_priority: int = 0
-    """The same if this is not granted."""
+    then_priority: Priority = 0
+    """Once this is granted."""
+    else_priority: Priority = 0
+    """If this is not granted."""
 
 
 class Release(NamedTuple):
@@ -123,7 +130,7 @@ class Bind:
 
     key: str
     job_ids: tuple[str, ...]
-    ttl: float
+    ttl: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,7 @@ class Adopt:
     key: str
     job_id: str
     account: str
-    ttl: float
+    ttl: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,7 @@ class Renew:
 
     key: str | None = None
     job_id: str | None = None
-    ttl: float | None = None
+    ttl: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +176,7 @@ class Report:
     """
     adverse: bool = False
     """The end of this lease will not prove the account well."""
-    seconds: float | None = None
+    seconds: Seconds | None = None
     """Length of the cooldown; None: none."""
     scope: str | None = None
     reason: str = ""
@@ -185,7 +192,7 @@ class Cool:
     """Put an account, or a scope of it, in a cooldown. Answer: whether there is such an account."""
 
     account: str
-    seconds: float
+    seconds: Seconds
     scope: str | None = None
     reason: str = ""
     worth_waiting: bool = True
@@ -207,21 +214,21 @@ class Claim:
     Who holds it and asks again gets it under a new number: the first answer may have been lost.
     """
 
-    what: Literal["fetch", "survey"]
-    max_age: float
-    hold: float
+    what: FleetTask
+    max_age: Seconds
+    hold: Seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
     """Give a claim back without success. Answer: None. Ignored if the claim is void."""
 
-    what: Literal["fetch", "survey"]
+    what: FleetTask
     number: int
     kind: str
     """Name of the error's type."""
     text: str
-    pause: float
+    pause: Seconds
     """Seconds until the next try."""
 
 
@@ -302,8 +309,7 @@ class SetWanted:
     """Say what the process waits for; its place in line stays. None: it leaves. Answer: None."""
 
     wants: Wanted | None
-    priority: int = 0
-    """The highest that waits in the process: between processes it comes before the order of arrival."""
+    priority: Priority = 0
 
 
 @dataclass(frozen=True, slots=True)

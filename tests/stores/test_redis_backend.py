@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import threading
 from collections import Counter
 
@@ -482,13 +483,14 @@ def test_a_grant_asked_for_twice_is_answered_twice_and_made_once(backends):
 
 
 def test_every_script_declares_what_it_is_given():
-    """Each script says on top what its keys, arguments and answer are."""
+    """Each is a function with a parameter for each field of its operation, and says what it answers."""
     for form in FORMS.values():
         assert ALWAYS <= form.script.keys <= len(KEYS)
-        text = form.script.text
-        assert "-- KEYS" in text
-        own = text[text.rindex("\n-- ARGV") :]
-        assert "-- Answer" in own
+        assert "-- KEYS" in form.script.text
+        above, _, function = form.script.text.partition(f"\nlocal function {form.script.name}(")
+        assert "-- Answer" in above.rpartition("\n\n")[2]
+        parameters = re.findall(r"\w+", function.partition(")")[0])
+        assert len(parameters) == len(form.script.arguments), form.script.name
 
 
 def test_commands_are_counted_at_all(server):
@@ -496,6 +498,19 @@ def test_commands_are_counted_at_all(server):
     client = server.client()
     assert spent(client, client.ping) == {"cmdstat_ping": 1}
     assert commands(client)["cmdstat_ping"] >= 1
+
+
+def test_what_is_empty_at_the_end_is_not_sent():
+    """Each argument costs the client and the server, and most callers of an operation ask for little."""
+    settings = ops.Settings("user:1/x", "random", False, 60.0, 3600.0, 600.0)
+    packer = Packer(settings, ops.Owner("f" * 12, "host:1"), None)
+
+    def sent(operation):
+        return packer.call(operation).short[-len(FORMS[type(operation)].arguments(operation)) :]
+
+    assert sent(ops.Acquire("key", 0.5)) == (b"key", b"0.5", b"", b"0")
+    assert sent(ops.Release("key")) == (b"=key",)
+    assert sent(ops.Cool(account="a", seconds=1.0, scope="", worth_waiting=False)) == (b"a", b"1000", b"=")
 
 
 def test_what_the_servers_clock_should_read_is_told_as_long_as_it_can_be_known(monkeypatch):

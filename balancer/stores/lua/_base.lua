@@ -7,11 +7,14 @@
 --         argument costs bytes)
 --       4 the owner's reckoning: what the clock below should read at least, by the last answer and the time
 --       since then; "" if it has never been answered, "-" if that was long ago
---       5 now in ms, or "" for this server's time   6 … what the script documents
--- Answer  JSON: [version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or
---          -1, expired leases, result, now, what the owner is to be warned of if anything, what was learned
---          of accounts if anything]. One text, as the server sends each part of an array apart. (An empty list may be {}, as Lua does not tell lists
---          from objects.)
+--       5 now in ms, or "" for this server's time   6 … the fields of the operation, in order
+-- Answer  JSON: [version, ms to the next end or -1, ms since the oldest bound or ambiguous lease or -1, expired
+--         leases, result, now, what the owner is to be warned of if anything, what was learned of accounts if
+--         anything]. One text, as the server sends each part of an array apart. (An empty list may be {}, as
+--         Lua does not tell lists from objects.)
+--
+-- Above it stand, in ms: OFFER, for which a slot is reserved; MEMORY, for which ended leases and released jobs
+-- are remembered; FIRST_WAIT and LONGEST_WAIT from one trial of a limit to the next.
 --
 -- Instants are whole milliseconds, which JSON keeps exactly. Every key holds a placeholder under the
 -- empty name, so that none vanishes by being empty: one that is missing was deleted or evicted.
@@ -28,7 +31,6 @@ local OWNER = ARGV[1]
 local SETTINGS, spaced = ARGV[3]:gsub('s$', '')
 local SPACED = spaced == 1 or nil -- of whoever makes the offer: it is no setting that has to be one for all
 local LEASE_TTL, JOB_TTL, AMBIGUOUS_TTL, FLAGS = SETTINGS:match('^(%d+) (%d+) (%d+) (%a*)$')
-local MEMORY = 600000 -- ms for which ended leases and released jobs are remembered
 local DAY = 86400000 -- ms
 local BATCH = 50 -- ends in one call, so that none pays for thousands
 local BAND = 16777216 -- see refile

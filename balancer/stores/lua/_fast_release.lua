@@ -1,7 +1,6 @@
 -- The end of a held lease by its own process, whose slot nobody waits for, or one who takes any.
 
-local function fast()
-  local key = ARGV[6]
+local function fast(key)
   if key:match('^(.*)%-') ~= OWNER then return end
   local text = call('HGET', K.rows, key)
   local row = text and cjson.decode(text)
@@ -32,10 +31,10 @@ local function fast()
     call('HSET', K.meta, 'place', heir.offer_place)
     call('HSET', K.owners, first, cjson.encode(heir))
     call('ZREM', K.line, first)
-    call('ZADD', K.agenda, now + 1000, ('offer:%016d:%s'):format(heir.offer_place, first))
+    call('ZADD', K.agenda, now + OFFER, ('offer:%016d:%s'):format(heir.offer_place, first))
     call('ZADD', K.held, 0, of_account .. ':' .. first .. '-offer')
     call('PUBLISH', K.rows:sub(1, -5) .. 'offers:' .. first, id)
-    due = math.min(due, now + 1000)
+    due = math.min(due, now + OFFER)
   else
     local score = LEAST_LOADED and runs / account.capacity or runs
     call('ZADD', K.room, runs < account.capacity and score or score + BAND, id)
@@ -46,5 +45,5 @@ local function fast()
   }), now)
 end
 
-local answer = fast()
+local answer = fast(ARGV[6]:sub(2))
 if answer then return answer end

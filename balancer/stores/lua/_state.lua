@@ -6,9 +6,13 @@ local touched = {} -- accounts that have room, and may not have had it before th
 local learned -- {account, limit, capacity, 1 if raised} of each limit that is another since this call
 local seekers = {} -- owners who came into the line, and have not looked at all accounts yet
 
--- An optional text travels as "=text", and as "" if there is none.
+-- An optional text travels as "=text", and as "" if there is none. (What is empty at the end is not sent.)
 local function optional(text)
-  if text ~= '' then return text:sub(2) end
+  if text and text ~= '' then return text:sub(2) end
+end
+
+local function parsed(text)
+  if text and text ~= '' then return cjson.decode(text) end
 end
 
 -- No account's members are a prefix of another's, whatever the ids look like.

@@ -151,6 +151,28 @@ end
 
 -- -- the way in ----------------------------------------------------------------------------------
 
+local GRACE = 3000 -- ms to say what one holds, once all are asked: thrice what one rests who has lost the connection
+
+-- Return how many listen.
+local function ask_all()
+  return call('PUBLISH', K.rows:sub(1, -5) .. 'roll', '')
+end
+
+-- Have nothing granted until then.
+local function close_until(ends)
+  call('HSET', K.meta, 'closed', ends)
+  call('ZADD', K.agenda, ends, 'grace:')
+end
+
+-- Return what names this run of the server, and for how many ms it runs; nothing if the user may not ask.
+local function server_now()
+  local info = redis.pcall('INFO', 'server')
+  if type(info) == 'string' then
+    -- (It is counted by the wall clock: below 0 after that was set back.)
+    return info:match('run_id:(%x+)'), 1000 * (info:match('uptime_in_seconds:(%d+)') or 0)
+  end
+end
+
 -- An account that has leases, and that nothing else is known of.
 local function take_in(id)
   if call('HEXISTS', K.accounts, id) == 0 then
@@ -326,8 +348,8 @@ local function offer()
     owner.offer, owner.offer_place, owner.spaced = id, next_place(), SPACED
     write(K.owners, name, owner)
     call('ZREM', K.line, name)
-    call('ZADD', K.agenda, now + 1000, offer_name(name, owner))
-    occupy(id, read(K.accounts, id), name .. '-offer', nil, SPACED and 1000)
+    call('ZADD', K.agenda, now + OFFER, offer_name(name, owner))
+    occupy(id, read(K.accounts, id), name .. '-offer', nil, SPACED and OFFER)
     call('PUBLISH', K.rows:sub(1, -5) .. 'offers:' .. name, id)
   end
 

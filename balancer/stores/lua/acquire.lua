@@ -1,15 +1,7 @@
--- Grant a lease.
---
--- ARGV  6 key   7 draw in [0, 1)   8 max_jobs or ""   9 "=scope" or ""   10 "=label" or ""
---       11 "1": use what is reserved for this owner   12 wants once granted   13 those if not
---       14 JSON list of accounts in random order, or ""   15 ms for which this leaves its account alone, or ""
--- Answer  id of the account, or nil; 0 if there is none, but waiting may help
-
-local key, draw, max_jobs = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local scope, label, offered = optional(ARGV[9]), optional(ARGV[10]), ARGV[11] == '1'
+-- Who gets a slot, and on which account.
 
 -- Any account with room, which is what most jobs ask for: by rank, so that nobody else is looked at.
-local function any()
+local function any(draw)
   local most = '(' .. BAND
   if LEAST_LOADED then
     local least = call('ZRANGE', K.room, 0, 0, 'WITHSCORES')[2]
@@ -22,7 +14,7 @@ local function any()
 end
 
 -- One that meets the constraints.
-local function one_of(ids)
+local function one_of(ids, draw, max_jobs, scope)
   local function fits(id, account)
     if account.broken or account.draining or account.spaced or blocked(account, scope) then return false end
     local most = max_jobs and FLAGS:find('o') and math.min(max_jobs, account.capacity) or max_jobs
@@ -97,7 +89,7 @@ local function one_of(ids)
 end
 
 -- Whether a slot can be expected of an account without anybody mending it, or of one that is full.
-local function hope(ids)
+local function hope(ids, scope)
   if not ids then return call('ZCOUNT', K.room, BAND, '(' .. 2 * BAND) > 0 end
   for _, id in ipairs(ids) do
     local account = read(K.accounts, id)
@@ -110,15 +102,15 @@ local function hope(ids)
   end
 end
 
-local function grant()
+-- Return the account; or nil, and whether waiting may help.
+local function grant(key, draw, ids, max_jobs, scope, label, spacing)
   local live = read(K.rows, key)
   if live then return live.account end
   if remembers(K.tombs, key) then return end
   if closed then return nil, true end
-  local ids = ARGV[14] ~= '' and cjson.decode(ARGV[14])
   local id
-  if ids or scope or max_jobs then id = one_of(ids) else id = any() end
-  if not id then return nil, hope(ids) end
+  if ids or scope or max_jobs then id = one_of(ids, draw, max_jobs, scope) else id = any(draw) end
+  if not id then return nil, hope(ids, scope) end
   local account = read(K.accounts, id)
   local limit = account.limit
   if limit and limit.due and running(id, account) >= limit.jobs then limit.trial, limit.due = key, nil end
@@ -126,17 +118,26 @@ local function grant()
     account = id, state = 'held', since = now, process = ARGV[2], scope = scope, label = label,
   })
   call('ZADD', K.owned, 0, key)
-  occupy(id, account, key, scope, tonumber(ARGV[15]))
+  occupy(id, account, key, scope, spacing > 0 and spacing)
   return id
 end
 
-local me = enter()
-if offered then end_offer(OWNER, me) end
-local id, waiting_helps = grant()
-local wants = id and ARGV[12] or ARGV[13]
-if me.wants or wants ~= '' then
-  if id and wants ~= '' then me.place = next_place() end
-  set_wants(OWNER, me, wants)
-  write(K.owners, OWNER, me)
+-- Grant a lease.
+-- `accounts` come in random order; `spacing` is for how many ms this leaves its account alone.
+-- Answer  id of the account, or nil; 0 if there is none, but waiting may help
+local function acquire(
+  key, draw, label, spacing, scope, accounts, max_jobs, offered,
+  then_wants, else_wants, then_priority, else_priority
+)
+  local me = enter()
+  if offered then end_offer(OWNER, me) end
+  local id, waiting_helps = grant(key, draw, accounts, max_jobs, scope, label, spacing)
+  local wants, priority = else_wants, else_priority
+  if id then wants, priority = then_wants, then_priority end
+  if me.wants or wants then
+    if id and wants then me.place = next_place() end
+    set_wants(OWNER, me, wants, priority)
+    write(K.owners, OWNER, me)
+  end
+  return leave(id or waiting_helps and 0 or nil)
 end
-return leave(id or waiting_helps and 0 or nil)

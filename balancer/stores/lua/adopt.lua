@@ -1,12 +1,7 @@
--- Write down a job that runs already, even over the bound.
---
--- ARGV  6 key   7 job   8 account   9 ttl in ms
--- Answer  {key, account, 1 if live, jobs, age in ms, label}, of an older lease if the job is bound; or nil
-
-local key, job, id = ARGV[6], ARGV[7], ARGV[8]
+-- Jobs that run already.
 
 -- If the last list counted the job as one of others, it is none any more.
-local function take_from_others(account)
+local function take_from_others(id, account, job)
   local text = account.external > 0 and call('HGET', K.meta, 'listed') or ''
   if not text:find(cjson.encode(job), 1, true) then return end -- which costs less than to decode it all
   local listed, external = cjson.decode(text), read(K.meta, 'external')
@@ -19,21 +14,28 @@ local function take_from_others(account)
 end
 
 local function adopted(key, row)
-  return {key, row.account, row.state == 'bound' and 1 or 0, jobs_of(row), now - row.since, row.label}
+  return {
+    key = key, account = row.account, live = row.state == 'bound', jobs = jobs_of(row), age = now - row.since,
+    label = row.label,
+  }
 end
 
-enter()
-local bound = call('HGET', K.jobs, job)
-if bound then return leave(adopted(bound, read(K.rows, bound))) end
-local account = read(K.accounts, id)
-if not account or account.draining then return leave() end
-local row = {account = id, since = now, process = ARGV[2], job = job, accepted = true}
-if not remembers(K.early, job) and not remembers(K.done, job) then
-  take_from_others(account)
-  call('HSET', K.jobs, job, key)
-  call('ZADD', K.held, 0, member(id, key))
-  loosen(key, row, 'bound', now + tonumber(ARGV[9]))
-  write(K.rows, key, row)
-  refile(id, account)
+-- Write down a job that runs already, even over the bound.
+-- Answer  {key, account, live, jobs, age in ms, label}, of an older lease if the job is bound; or nil
+local function adopt(key, job, id, ttl)
+  enter()
+  local bound = call('HGET', K.jobs, job)
+  if bound then return leave(adopted(bound, read(K.rows, bound))) end
+  local account = read(K.accounts, id)
+  if not account or account.draining then return leave() end
+  local row = {account = id, since = now, process = ARGV[2], job = job, accepted = true}
+  if not remembers(K.early, job) and not remembers(K.done, job) then
+    take_from_others(id, account, job)
+    call('HSET', K.jobs, job, key)
+    call('ZADD', K.held, 0, member(id, key))
+    loosen(key, row, 'bound', now + ttl)
+    write(K.rows, key, row)
+    refile(id, account)
+  end
+  return leave(adopted(key, row))
 end
-return leave(adopted(key, row))

@@ -1,13 +1,8 @@
--- Put into effect what the server's list means, and give the claim back.
---
--- ARGV  6 number of the claim   7 JSON object {external = {id = jobs}, bind = {{key, job}},
---       prolong = {key}, reclaim = {key}, resolve = {key}, missed = {{key, lists}},
---       listed = {job of others = 1}}
--- Answer  the keys that ended, or nil if nothing was done
+-- What the server's list of jobs means.
 
 local ended = {}
 
-local function set_external(external, listed)
+local function set_external(external, jobs)
   local old = read(K.meta, 'external') or {}
   for id in pairs(external) do old[id] = old[id] or 0 end
   for id in pairs(old) do
@@ -19,6 +14,8 @@ local function set_external(external, listed)
     end
   end
   write(K.meta, 'external', external)
+  local listed = {}
+  for _, job in ipairs(jobs) do listed[job] = 1 end
   write(K.meta, 'listed', listed)
 end
 
@@ -40,24 +37,29 @@ local function prolong(key, row)
   write(K.rows, key, row)
 end
 
-enter()
-local claim = valid('survey', ARGV[6])
-if not claim then return leave() end
-local plan = cjson.decode(ARGV[7])
-set_external(plan.external, plan.listed)
-for _, pair in ipairs(plan.bind) do
-  each({pair[1]}, 'ambiguous', function(key, row)
-    if bind(key, row, {pair[2]}, now + JOB_TTL) == 'over' then ended[#ended + 1] = key end
-  end)
+-- Put into effect what the server's list means, and give the claim back.
+-- `external` is {id = jobs of others}, `external_jobs` their ids as far as known, `to_bind` {{key, job}}, `missed`
+-- {key = lists that its job is missing from}; the others are lists of keys.
+-- Answer  the keys that ended, or nil if nothing was done
+local function apply(number, external, to_bind, to_prolong, to_reclaim, to_resolve, external_jobs, missed)
+  enter()
+  local claim = valid('survey', number)
+  if not claim then return leave() end
+  set_external(external, external_jobs)
+  for _, pair in ipairs(to_bind) do
+    each({pair[1]}, 'ambiguous', function(key, row)
+      if tie(key, row, {pair[2]}, now + JOB_TTL) == 'over' then ended[#ended + 1] = key end
+    end)
+  end
+  each(to_prolong, 'bound', prolong)
+  for key, lists in pairs(missed) do
+    each({key}, 'bound', function(_, row)
+      row.missed = lists
+      write(K.rows, key, row)
+    end)
+  end
+  each(to_reclaim, 'bound', over)
+  each(to_resolve, 'ambiguous', over)
+  done('survey', claim)
+  return leave(ended)
 end
-each(plan.prolong, 'bound', prolong)
-for _, pair in ipairs(plan.missed) do
-  each({pair[1]}, 'bound', function(key, row)
-    row.missed = pair[2]
-    write(K.rows, key, row)
-  end)
-end
-each(plan.reclaim, 'bound', over)
-each(plan.resolve, 'ambiguous', over)
-done('survey', claim)
-return leave(ended)

@@ -1,8 +1,4 @@
--- Put a table in force, and give the claim back.
---
--- ARGV  6 number of the claim   7 version that the changes are from   8 JSON list of ids that are gone
---       9 … id, capacity, "1" if broken, description: of each account that is new or different
--- Answer  the version in force, or nil if nothing was done
+-- What a new table changes.
 
 local function put(id, capacity, broken, external)
   local account = read(K.accounts, id) or {external = external[id] or 0}
@@ -32,29 +28,35 @@ local function remove(id)
   call('HDEL', K.table, id)
 end
 
-enter()
-local claim = valid('fetch', ARGV[6])
-if not claim or tonumber(ARGV[7]) ~= version_in_force() then return leave() end
-local gone_ids = cjson.decode(ARGV[8])
-local external = read(K.meta, 'external') or {}
-local named = {[''] = true}
-for i = 9, #ARGV, 4 do
-  put(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', external)
-  call('HSET', K.table, ARGV[i], ARGV[i + 3])
-  named[ARGV[i]] = true
-end
-if version == 0 then
-  for _, key in ipairs({K.accounts, K.table}) do
-    for _, id in ipairs(call('HKEYS', key)) do
-      if not named[id] then gone_ids[#gone_ids + 1] = id end
+-- Put a table in force, and give the claim back.
+-- `base` is the version that the changes are from, `changed` has {id, capacity, broken, description} of each
+-- account that is new or different.
+-- Answer  the version in force, or nil if nothing was done
+local function configure(number, base, changed, gone)
+  enter()
+  local claim = valid('fetch', number)
+  if not claim or base ~= version_in_force() then return leave() end
+  local external = read(K.meta, 'external') or {}
+  local named = {[''] = true}
+  for _, account in ipairs(changed) do
+    local id, capacity, broken, description = unpack(account)
+    put(id, capacity, broken, external)
+    call('HSET', K.table, id, description)
+    named[id] = true
+  end
+  if version == 0 then
+    for _, key in ipairs({K.accounts, K.table}) do
+      for _, id in ipairs(call('HKEYS', key)) do
+        if not named[id] then gone[#gone + 1] = id end
+      end
     end
   end
+  for _, id in ipairs(gone) do remove(id) end
+  if version == 0 or #changed > 0 or #gone > 0 then
+    version = higher(version)
+    call('HSET', K.meta, 'version', version, 'accounts', call('HLEN', K.table))
+  end
+  done('fetch', claim)
+  keep_keys()
+  return leave(version)
 end
-for _, id in ipairs(gone_ids) do remove(id) end
-if version == 0 or #ARGV > 8 or #gone_ids > 0 then
-  version = higher(version)
-  call('HSET', K.meta, 'version', version, 'accounts', call('HLEN', K.table))
-end
-done('fetch', claim)
-keep_keys()
-return leave(version)

@@ -1,15 +1,7 @@
--- Put into effect what an answer said about a lease and its account.
---
--- ARGV  6 key   7 "1": accepted   8 "1": in doubt   9 "1": adverse
---       10 length of the cooldown in ms, or ""   11 "=scope" or ""   12 reason   13 "1": worth waiting
---       14 account   15 "1": the answer named the length   16 "1": it tells how many jobs the account bears
--- Answer  {1 if the lease is live, 1 if the account cools for it}
-
-local key, length, id = ARGV[6], tonumber(ARGV[10]), ARGV[14]
-local accepted, doubt = ARGV[7] == '1', ARGV[8] == '1'
+-- What answers say of a lease and its account, and what refusals teach.
 
 -- Jobs that are known to run beside that of the lease.
-local function jobs_beside(account)
+local function jobs_beside(key, id, account)
   local jobs, start = account.external, #id .. ':' .. id
   for _, slot in ipairs(call('ZRANGEBYLEX', K.held, '[' .. start .. ':', '(' .. start .. ';')) do
     local other = slot:sub(#start + 2)
@@ -20,9 +12,9 @@ local function jobs_beside(account)
 end
 
 -- Learn from a refusal how many jobs the account bears. Return whether it is only full, and need not cool.
-local function learn(account)
+local function learn(key, id, account)
   local limit = account.limit or {jobs = account.capacity, wait = FIRST_WAIT}
-  local others, was = jobs_beside(account), limit.jobs
+  local others, was = jobs_beside(key, id, account), limit.jobs
   if limit.trial == key then
     limit.trial, limit.wait = nil, math.min(LONGEST_WAIT, 2 * limit.wait)
   elseif others > 0 then
@@ -39,20 +31,24 @@ local function learn(account)
   return others > 0
 end
 
-enter()
-local row, account = read(K.rows, key), read(K.accounts, id)
-local only_full = ARGV[16] == '1' and account and not (row and row.accepted) and learn(account)
-if row then
-  if accepted then accept(key, row, account) elseif account then end_trial(id, account, key) end
-  if doubt and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
-  if not accepted and not doubt then row.declined = not row.accepted or nil end
-  if ARGV[9] == '1' then row.adverse = true end
-  write(K.rows, key, row)
+-- Put into effect what an answer said about a lease and its account.
+-- Answer  {live: there is the lease, cooling: the account cools for it}
+local function report(
+  key, id, accepted, doubt, adverse, length, scope, reason, worth_waiting, named, teaches
+)
+  enter()
+  local row, account = read(K.rows, key), read(K.accounts, id)
+  local only_full = teaches and account and not (row and row.accepted) and learn(key, id, account)
+  if row then
+    if accepted then accept(key, row, account) elseif account then end_trial(id, account, key) end
+    if doubt and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
+    if not accepted and not doubt then row.declined = not row.accepted or nil end
+    if adverse then row.adverse = true end
+    write(K.rows, key, row)
+  end
+  local cools = length and account and not (only_full and not named)
+  if cools then
+    cool_down(id, account, {scope = scope, ends = now + length, reason = reason, worth_waiting = worth_waiting})
+  end
+  return leave({live = row ~= nil, cooling = cools or false})
 end
-local cools = length and account and not (only_full and ARGV[15] == '')
-if cools then
-  cool(id, account, {
-    scope = optional(ARGV[11]), ends = now + length, reason = ARGV[12], worth_waiting = ARGV[13] == '1',
-  })
-end
-return leave({row and 1 or 0, cools and 1 or 0})

@@ -1,6 +1,7 @@
 """Leases of many processes on many machines, in Redis or Valkey, standalone, sentinel or cluster.
 
-One file of ``../lua`` for each operation; ``docs/redis.md`` tells an operator what the keys hold.
+Each operation is one script, made of files of ``../lua`` as ``scripts.py`` says; ``docs/redis.md`` tells an
+operator what the keys hold.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Operations as script calls, ready to be sent, and answers of scripts as answers of operations."""
+"""Operations as script calls, ready to be sent, and answers of scripts as answers of operations.
+
+The fields of an operation are sent in the order in which :mod:`balancer.rules.operations` declares them, each
+as its type says (:data:`_KINDS`), and are the parameters of the Lua function that carries it out. None is an
+empty argument on the way, and nil there. An answer is one value, or an object without what is as by default.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +11,29 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from balancer.models import Account, AccountTable
 from balancer.rules import operations as ops
 from balancer.rules.operations import Operation, Owner, Settings
-from balancer.stores.redis.scripts import KEYS, WITH_JOBS, Script, base_of
-
-Args = Sequence[str | int | float]
-
+from balancer.stores.redis.scripts import GREET, KEYS, SCRIPTS, Script, base_of
 
 _FOR_EVER = 10**15
 """Milliseconds, 31,700 years: the script language writes no infinity into JSON."""
 
 
-def milliseconds(seconds: float) -> int:
+# -- kinds of arguments -----------------------------------------------------------------------------------
+
+
+def _milliseconds(seconds: float) -> int:
     """Return a length in whole milliseconds; the longest stands for ever."""
     return round(min(seconds * 1000, _FOR_EVER))
 
 
-def _seconds(ms: float) -> float:
-    return ms / 1000 if ms < _FOR_EVER / 2 else math.inf
-
-
-def _optional(text: str | None) -> str:
-    return "" if text is None else "=" + text
-
-
-def _number(value: float | None) -> str | int | float:
-    return "" if value is None else value
+_marked = "=".__add__
+"""A text that may be empty is told from none at all."""
 
 
 def _flag(value: bool) -> str:
@@ -47,16 +44,138 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _wants(wants: ops.Wanted | None, priority: int) -> str:
-    if wants is None:
-        return ""
-    bounded = max(-ops.MOST_PRIORITY, min(priority, ops.MOST_PRIORITY))
-    return f"{bounded or ''}{_json(list(wants))}"
+def _object(value: Mapping[str, int]) -> str:
+    return _json(dict(value))
 
 
-def text(value: Any) -> str:
-    """Return what the server answered as text, whether or not the client decodes."""
-    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else str(value)
+def _priority(value: int) -> int | str:
+    return max(-ops.MOST_PRIORITY, min(value, ops.MOST_PRIORITY)) if value else ""
+
+
+def _described(accounts: Sequence[Account]) -> str:
+    return _json([(a.id, a.capacity, a.broken is not None, _description(a)) for a in accounts])
+
+
+def _description(account: Account) -> str:
+    told = {
+        "capacity": account.capacity,
+        "fields": dict(account.fields),
+        "broken": account.broken,
+        "note": account.note,
+    }
+    return _json({name: value for name, value in told.items() if value is not None})
+
+
+_HELD = "key", "account", "label", "scope", "adverse", "accepted", "declined"
+
+
+def _held(rows: Sequence[ops.LeaseState]) -> str:
+    return _json(
+        [
+            {name: value for name in _HELD if (value := getattr(row, name)) not in (None, False)}
+            | {"age": _milliseconds(row.age)}
+            for row in rows
+        ]
+    )
+
+
+# -- kinds of answers -------------------------------------------------------------------------------------
+
+
+Answer = Callable[[Any, int, int], Any]
+"""What a script answered, the version in force and what the store's clock reads -> what is answered."""
+Read = Callable[[Any, int], Any]
+"""A value as it was told, and what the store's clock reads -> what is meant."""
+
+
+def _as_is(value: Any, _: int) -> Any:
+    return value
+
+
+def _seconds(ms: float, _: int = 0) -> float:
+    return ms / 1000 if ms < _FOR_EVER / 2 else math.inf
+
+
+def _since(instant: float, now: int) -> float:
+    return _seconds(now - instant)
+
+
+def _until(instant: float, now: int) -> float:
+    return _seconds(instant - now)
+
+
+def _tuple(values: Any, _: int) -> tuple[str, ...]:
+    return tuple(values)  # an empty list arrives as an empty object
+
+
+def _names(values: Mapping[str, bool], _: int) -> tuple[str, ...]:
+    return tuple(sorted(values))
+
+
+def _read(fields: Mapping[str, tuple[str, Read]], told: Mapping[str, Any], now: int) -> dict[str, Any]:
+    """Return attributes, of what was told; the others are what they are by default."""
+    return {attribute: read(told[name], now) for attribute, (name, read) in fields.items() if name in told}
+
+
+def _alike(*names: str) -> dict[str, tuple[str, Read]]:
+    """Return fields that are told as they are, under their own names."""
+    return {name: (name, _as_is) for name in names}
+
+
+_ADOPTED = _alike("key", "account", "live", "label") | {"job_ids": ("jobs", _tuple), "age": ("age", _seconds)}
+_CLAIMED = _alike("go", "number") | {
+    "retry_in": ("retry_in", _seconds),
+    "age": ("age", _seconds),
+    "trouble": ("trouble", _tuple),
+}
+_HEARTBEAT = _alike("known") | {"ended": ("ended", _tuple)}
+_LEASE = _alike("account", "state", "label", "scope", "adverse", "accepted", "declined", "missed") | {
+    "age": ("since", _since),
+    "job_id": ("job", _as_is),
+    "other_jobs": ("other_jobs", _tuple),
+    "ended_jobs": ("ended_jobs", _names),
+    "state_age": ("state_since", _since),
+    "expires_in": ("ends", _until),
+}
+_COOLDOWN = _alike("reason", "worth_waiting", "probe")
+_LIMIT = _alike("jobs", "trial", "due") | {
+    "next_trial_in": ("next_at", _until),
+    "wait": ("wait", _seconds),
+}
+_SPACED: dict[str, tuple[str, Read]] = {"spaced_for": ("spaced", _until)}
+_LEDGER = _alike("detached") | {"next_end": ("next_end", _seconds), "closed": ("closed", _seconds)}
+
+
+def _object_of(kind: Callable[..., Any], fields: Mapping[str, tuple[str, Read]]) -> Answer:
+    """Return what reads an answer of a kind that has these fields; None is None."""
+    return lambda told, _, now: None if told is None else kind(**_read(fields, told, now))
+
+
+def _as_told(told: Any, _: int, __: int) -> Any:
+    return told
+
+
+def _yes(told: Any, _: int, __: int) -> bool:
+    return bool(told)
+
+
+def _list(told: Any, _: int, __: int) -> tuple[str, ...] | None:
+    return None if told is None else tuple(told)
+
+
+def _ended(told: Any, _: int, __: int) -> ops.EndedLease | None:
+    if told is None:
+        return None
+    job, label, age = told.get("job"), told.get("label"), _seconds(told["age"])
+    return ops.EndedLease(told["key"], told["account"], told["state"], job, label, age)
+
+
+def _granted(told: Any, _: int, __: int) -> ops.Granted | None:
+    return ops.Granted(told) if told else None
+
+
+def _configured(told: Any, version: int, _: int) -> ops.Configured | None:
+    return None if told is None else ops.Configured(version, _table(told["table"]), _seconds(told["age"]))
 
 
 def _pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -67,290 +186,148 @@ def _pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-# -- accounts ---------------------------------------------------------------------------------------------
-
-
-def _describe(account: Account) -> str:
-    described = {
-        "capacity": account.capacity,
-        "fields": dict(account.fields),
-        "broken": account.broken,
-        "note": account.note,
-    }
-    return _json({name: value for name, value in described.items() if value is not None})
-
-
 def _account(id: str, described: str) -> Account:
     return Account(id, **json.loads(described))
 
 
-def _table(flat: Sequence[Any]) -> AccountTable:
+def _table(flat: Sequence[str]) -> AccountTable:
     return AccountTable({id: _account(id, described) for id, described in _pairs(flat)})
 
 
-# -- what is sent -----------------------------------------------------------------------------------------
-
-
-def _acquire(op: ops.Acquire) -> Args:
-    return (
-        op.key,
-        repr(op.draw),
-        _number(op.max_jobs),
-        _optional(op.scope),
-        _optional(op.label),
-        _flag(op.offered),
-        _wants(op.then_wants, op.then_priority),
-        _wants(op.else_wants, op.else_priority),
-        "" if op.accounts is None else _json(op.accounts),
-        milliseconds(op.spacing) or "",
-    )
-
-
-def _renew(op: ops.Renew) -> Args:
-    return op.key or "", _optional(op.job_id), "" if op.ttl is None else milliseconds(op.ttl)
-
-
-def _report(op: ops.Report) -> Args:
-    length = "" if op.seconds is None else milliseconds(op.seconds)
-    flags = _flag(op.accepted), _flag(op.doubt), _flag(op.adverse)
-    pause = length, _optional(op.scope), op.reason, _flag(op.worth_waiting)
-    return str(op.key), *flags, *pause, op.account, _flag(op.named), _flag(op.teaches)
-
-
-def _cool(op: ops.Cool) -> Args:
-    return op.account, milliseconds(op.seconds), _optional(op.scope), op.reason, _flag(op.worth_waiting)
-
-
-def _configure(op: ops.Configure) -> Args:
-    args: list[str | int | float] = [op.number, op.base, _json(op.gone)]
-    for account in op.put:
-        args += account.id, account.capacity, _flag(account.broken is not None), _describe(account)
-    return args
-
-
-def _apply(op: ops.Apply) -> Args:
-    plan = {
-        "external": dict(op.external),
-        "bind": op.bind,
-        "prolong": op.prolong,
-        "reclaim": op.reclaim,
-        "resolve": op.resolve,
-        "missed": list(op.missed.items()),
-        "listed": dict.fromkeys(op.external_jobs, 1),
-    }
-    return op.number, _json(plan)
-
-
-def _register(op: ops.Register) -> Args:
-    rows = [
-        (
-            row.key,
-            row.account,
-            milliseconds(row.age),
-            _optional(row.label),
-            _optional(row.scope),
-            row.adverse,
-            row.accepted,
-            row.declined,
-        )
-        for row in op.rows
-    ]
-    return (_json(rows),)
-
-
-# -- what is answered -------------------------------------------------------------------------------------
-
-
-def _granted(result: Any) -> ops.Granted | None:
-    return ops.Granted(result) if result else None
-
-
-def _gone(result: Any) -> ops.EndedLease | None:
-    if result is None:
-        return None
-    job, label, age = result.get("job"), result.get("label"), _seconds(result["age"])
-    return ops.EndedLease(result["key"], result["account"], result["state"], job, label, age)
-
-
-def _adopted(result: Any) -> ops.Adopted | None:
-    if result is None:
-        return None
-    key, account, live, job_ids, age, *label = result
-    return ops.Adopted(key, account, bool(live), tuple(job_ids), _seconds(age), *label)
-
-
-def _reported(result: Any) -> ops.Reported:
-    return ops.Reported(bool(result[0]), bool(result[1]))
-
-
-def _claimed(result: Any) -> ops.Claimed:
-    go, number, wait, age, *why = result
-    trouble = (why[0], why[1]) if why else None
-    return ops.Claimed(bool(go), number, _seconds(wait), None if age < 0 else _seconds(age), trouble)
-
-
-def _keys(result: Any) -> tuple[str, ...]:
-    return tuple(result)
-
-
-def _ended(result: Any) -> tuple[str, ...] | None:
-    return None if result is None else tuple(result)
-
-
-def _heartbeat(result: Any) -> ops.HeartbeatReply:
-    return ops.HeartbeatReply(bool(result[0]), _keys(result[1]))
-
-
-def _state(result: Any, version: int) -> ops.State:
-    now, rows, accounts, table, owners, past, external = result
-    leases = [(key, json.loads(row)) for key, row in _pairs(rows)]
-    records = [(id, json.loads(record)) for id, record in _pairs(accounts)]
-    offers = Counter(offer for _, owner in _pairs(owners) if (offer := json.loads(owner).get("offer")))
+def _state(told: Mapping[str, Any], version: int, now: int) -> ops.State:
+    leases = [(key, json.loads(row)) for key, row in _pairs(told["rows"])]
+    accounts = [(id, json.loads(account)) for id, account in _pairs(told["accounts"])]
+    owners = [json.loads(owner) for _, owner in _pairs(told.get("owners", ()))]
     return ops.State(
         version=version,
-        table=_table(table) if version else None,
-        draining=tuple(_account(id, record["draining"]) for id, record in records if "draining" in record),
-        rows=tuple(_row(key, row, now) for key, row in leases),
+        table=_table(told["table"]) if version else None,
+        draining=tuple(
+            _account(id, account["draining"]) for id, account in accounts if "draining" in account
+        ),
+        rows=tuple(ops.LeaseState(key=key, **_read(_LEASE, row, now)) for key, row in leases),
         cooldowns=tuple(
-            _pause(id, pause, now) for id, record in records for pause in record.get("pauses", ())
+            _cooldown(id, pause, now) for id, account in accounts for pause in account.get("pauses", ())
         ),
         restrictions=tuple(
-            _restriction(id, record, now) for id, record in records if "limit" in record or "spaced" in record
+            _restriction(id, account, now)
+            for id, account in accounts
+            if "limit" in account or "spaced" in account
         ),
-        external=json.loads(external) if external else {},
+        external=json.loads(told["external"])
+        if "external" in told
+        else {id: account["external"] for id, account in accounts if account["external"]},
         owners={key.rpartition("-")[0]: row["process"] for key, row in leases},
-        done={job: _seconds(now - float(at)) for job, at in _pairs(past)},
-        offers=offers,
+        done={job: _since(float(at), now) for job, at in _pairs(told.get("done", ()))},
+        offers=told.get("offers") or Counter(owner["offer"] for owner in owners if "offer" in owner),
+        **_read(_LEDGER, told, now),
     )
 
 
-def _some(result: Any, version: int) -> ops.State:
-    now, rows, accounts, table, offers, detached, next_end, closed = result
-    state = _state([now, rows, accounts, table, (), (), None], version)
-    records = {id: json.loads(record) for id, record in _pairs(accounts)}
-    return replace(
-        state,
-        external={id: record["external"] for id, record in records.items() if record["external"]},
-        offers=offers or {},
-        detached=detached,
-        next_end=None if next_end < 0 else _seconds(next_end),
-        closed=None if closed < 0 else _seconds(closed),
-    )
-
-
-def _row(key: str, row: dict[str, Any], now: int) -> ops.LeaseState:
-    loose = row["state"] != "held"
-    return ops.LeaseState(
-        key=key,
-        account=row["account"],
-        state=row["state"],
-        age=_seconds(now - row["since"]),
-        label=row.get("label"),
-        scope=row.get("scope"),
-        job_id=row.get("job"),
-        other_jobs=tuple(row.get("other_jobs", ())),
-        ended_jobs=tuple(sorted(row.get("ended_jobs", ()))),
-        state_age=_seconds(now - row["state_since"]) if loose else 0.0,
-        expires_in=_seconds(row["ends"] - now) if loose else None,
-        adverse=row.get("adverse", False),
-        accepted=row.get("accepted", False),
-        declined=row.get("declined", False),
-        missed=row.get("missed", 0),
-    )
-
-
-def _pause(id: str, pause: dict[str, Any], now: int) -> ops.CooldownState:
-    left = _seconds(pause["ends"] - now)
+def _cooldown(id: str, pause: Mapping[str, Any], now: int) -> ops.CooldownState:
+    left = _until(pause["ends"], now)
     return ops.CooldownState(
         account=id,
         scope=pause.get("scope"),
         left=left if pause.get("cooling") else min(0.0, left),
-        reason=pause["reason"],
-        worth_waiting=pause["worth_waiting"],
-        probe=pause.get("probe"),
+        **_read(_COOLDOWN, pause, now),
     )
 
 
-def _restriction(id: str, record: dict[str, Any], now: int) -> ops.RestrictionState:
-    limit, spaced = record.get("limit"), record.get("spaced")
-    spaced_for = None if spaced is None else _seconds(spaced - now)
-    if limit is None:
-        return ops.RestrictionState(account=id, spaced_for=spaced_for)
-    return ops.RestrictionState(
-        account=id,
-        jobs=limit["jobs"],
-        next_trial_in=_seconds(limit["next_at"] - now),
-        wait=_seconds(limit["wait"]),
-        trial=limit.get("trial"),
-        due=limit.get("due", False),
-        spaced_for=spaced_for,
-    )
+def _restriction(id: str, account: Mapping[str, Any], now: int) -> ops.RestrictionState:
+    limit = _read(_LIMIT, account.get("limit", {}), now)
+    return ops.RestrictionState(account=id, **limit, **_read(_SPACED, account, now))
 
 
 # -- the table of operations ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+Kind = tuple[Callable[[Any], object], str]
+"""How a value is sent, and how its script reads that."""
+
+_TEXT: Kind = (str, "{} or ''")
+_NUMBER: Kind = (str, "tonumber({})")
+_DURATION: Kind = (_milliseconds, "tonumber({})")
+_PARSED: Kind = (_json, "parsed({})")
+_KINDS: dict[str, Kind | None] = {
+    "str": _TEXT,
+    "Hashable": _TEXT,
+    "FleetTask": _TEXT,
+    "str | None": (_marked, "optional({})"),
+    "bool": (_flag, "{} == '1'"),
+    "int": _NUMBER,
+    "int | None": _NUMBER,
+    "float": _NUMBER,
+    "Seconds": _DURATION,
+    "Seconds | None": _DURATION,
+    "Priority": (_priority, "tonumber({})"),
+    "Wanted | None": _PARSED,
+    "tuple[str, ...]": _PARSED,
+    "tuple[str, ...] | None": _PARSED,
+    "tuple[tuple[str, str], ...]": _PARSED,
+    "Mapping[str, int]": (_object, "parsed({})"),
+    "tuple[Account, ...]": (_described, "parsed({})"),
+    "tuple[LeaseState, ...]": (_held, "parsed({})"),
+    "AccountTable": None,
+}
+"""Type of a field -> how it travels; None: it does not."""
+_FIRST = 6
+"""The first of a script's arguments that is its operation's."""
+
+
 class Form:
     """How one operation travels."""
 
-    script: Script
-    args: Callable[[Any], Args]
-    """Operation -> its own arguments."""
-    result: Callable[[Any], Any]
-    """What the script answered -> what the operation answers."""
+    __slots__ = ("_kinds", "answer", "script")
+
+    def __init__(self, operation: type, answer: Answer) -> None:
+        types = {name: _written(annotation) for name, annotation in operation.__annotations__.items()}
+        kinds = {name: kind for name, written in types.items() if (kind := _KINDS[written])}
+        read = [form.format(f"ARGV[{number}]") for number, (_, form) in enumerate(kinds.values(), _FIRST)]
+        self.script = replace(SCRIPTS[operation], arguments=tuple(read))
+        self._kinds = tuple((name, send) for name, (send, _) in kinds.items())
+        self.answer = answer
+
+    def arguments(self, operation: Any) -> list[object]:
+        """Return what is sent of it: each argument costs, so those that are empty at the end are left out."""
+        sent = [
+            "" if (value := getattr(operation, name)) is None else kind(value) for name, kind in self._kinds
+        ]
+        while sent and sent[-1] == "":
+            sent.pop()
+        return sent
 
 
-def _form(name: str, args: Callable[[Any], Args], result: Callable[[Any], Any], **script: Any) -> Form:
-    return Form(Script(name, **script), args, result)
+def _written(annotation: Any) -> str:
+    """Return an annotation as it is written down; a named tuple has it wrapped."""
+    return str(getattr(annotation, "__forward_arg__", annotation))
 
 
-def _nothing(_: Any) -> None:
-    return None
-
-
-_ALL: dict[str, Any] = {"keys": len(KEYS), "parts": ("_claims",)}
-_APPLY: dict[str, Any] = {"keys": len(KEYS), "parts": ("_remember", "_memory", "_finish", "_bind", "_claims")}
-_BIND: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_remember", "_memory", "_finish", "_bind")}
-_ADOPT: dict[str, Any] = {"keys": WITH_JOBS, "parts": ("_memory", "_bind")}
-_RELEASE: dict[str, Any] = {
-    "keys": WITH_JOBS,
-    "ahead": ("_fast", "_remember", "_fast_release"),
-    "parts": ("_memory", "_finish"),
-}
-_ACQUIRE: dict[str, Any] = {"ahead": ("_fast", "_fast_acquire"), "parts": ("_memory", "_wants")}
-
-FORMS: dict[type, Form] = {
-    ops.Acquire: _form("acquire", _acquire, _granted, **_ACQUIRE),
-    ops.Release: _form("release", lambda op: (op.key or "", _optional(op.job_id)), _gone, **_RELEASE),
-    ops.Bind: _form("bind", lambda op: (op.key, milliseconds(op.ttl), *op.job_ids), str, **_BIND),
-    ops.Adopt: _form(
-        "adopt", lambda op: (op.key, op.job_id, op.account, milliseconds(op.ttl)), _adopted, **_ADOPT
-    ),
-    ops.Renew: _form("renew", _renew, bool, parts=("_bind",)),
-    ops.Report: _form("report", _report, _reported, parts=("_bind", "_cool")),
-    ops.Cool: _form("cool", _cool, bool, parts=("_cool",)),
-    ops.Reset: _form("reset", lambda op: (op.account,), bool),
-    ops.Claim: _form(
-        "claim", lambda op: (op.what, milliseconds(op.max_age), milliseconds(op.hold)), _claimed, **_ALL
-    ),
-    ops.Fail: _form(
-        "fail", lambda op: (op.what, op.number, op.kind, op.text, milliseconds(op.pause)), _nothing, **_ALL
-    ),
-    ops.Configure: _form("configure", _configure, lambda version: version, **_ALL),
-    ops.ReadTable: _form("read_table", lambda _: (), lambda result: result, **_ALL),
-    ops.Apply: _form("apply", _apply, _ended, **_APPLY),
-    ops.ReadAll: _form("read_all", lambda _: (), lambda result: result, **_ALL),
-    ops.ReadSome: _form("read_some", lambda op: (_json(op.accounts),), lambda result: result, **_ALL),
-    ops.Heartbeat: _form("heartbeat", lambda _: (), _heartbeat),
-    ops.Register: _form("register", _register, _keys, parts=("_memory",)),
-    ops.SetWanted: _form(
-        "set_wanted", lambda op: (_wants(op.wants, op.priority),), _nothing, parts=("_wants",)
-    ),
+FORMS = {
+    operation: Form(operation, answer)
+    for operation, answer in {
+        ops.Acquire: _granted,
+        ops.Release: _ended,
+        ops.Bind: _as_told,
+        ops.Adopt: _object_of(ops.Adopted, _ADOPTED),
+        ops.Renew: _yes,
+        ops.Report: _object_of(ops.Reported, _alike("live", "cooling")),
+        ops.Cool: _yes,
+        ops.Reset: _yes,
+        ops.Claim: _object_of(ops.Claimed, _CLAIMED),
+        ops.Fail: _as_told,
+        ops.Configure: _as_told,
+        ops.ReadTable: _configured,
+        ops.Apply: _list,
+        ops.ReadAll: _state,
+        ops.ReadSome: _state,
+        ops.Heartbeat: _object_of(ops.HeartbeatReply, _HEARTBEAT),
+        ops.Register: _list,
+        ops.SetWanted: _as_told,
+    }.items()
 }
 
 
-_read = json.JSONDecoder().raw_decode
+_decode = json.JSONDecoder().raw_decode
 
 
 def _ruling(constants: str) -> dict[str, Any]:
@@ -369,25 +346,22 @@ def _learned(changes: Any) -> tuple[ops.LimitChange, ...]:
     )
 
 
+def text(value: Any) -> str:
+    """Return what the server answered as text, whether or not the client decodes."""
+    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else str(value)
+
+
 def reply(operation: Operation, answer: bytes | str) -> tuple[ops.Reply, int]:
     """Return what a script's answer says, and what the store's clock read, in ms."""
-    version, due, loose, expired, result, now, *told = _read(text(answer))[0]
+    version, due, loose, expired, result, now, *told = _decode(text(answer))[0]
     ruling, learned = (*told, None, None)[:2] if told else (None, None)
     kind = type(operation)
-    if kind is ops.ReadAll:
-        meant: Any = _state(result, version)
-    elif kind is ops.ReadSome:
-        meant = _some(result, version)
-    elif kind is ops.ReadTable:
-        meant = result and ops.Configured(version, _table(result[1:]), _seconds(result[0]))
-    else:
-        meant = FORMS[kind].result(result)
     said = ops.Reply(
-        meant,
+        FORMS[kind].answer(result, version, now),
         version,
         None if due < 0 else _seconds(due),
         None if loose < 0 else _seconds(loose),
-        tuple(gone for row in expired if (gone := _gone(row))) if expired else (),
+        tuple(ended for row in expired if (ended := _ended(row, version, now))) if expired else (),
         True if kind is ops.Acquire and result == 0 else None,
         _learned(learned) if learned else (),
         _ruling(ruling) if ruling else None,
@@ -456,16 +430,13 @@ class Head:
         flags = (
             "l" * (settings.strategy == "least_loaded") + "o" * settings.lower_only + "s" * settings.spaced
         )
-        constants = " ".join([*(str(milliseconds(ttl)) for ttl in ttls), flags])
+        constants = " ".join([*(str(_milliseconds(ttl)) for ttl in ttls), flags])
         rest = [len(names), *(base + name for name in names), owner.name, owner.host_pid, constants]
         self.script = script
         self.rest = tuple(map(to_bytes, rest))
         command = (b"EVALSHA", script.sha.encode(), *self.rest)
         self.length = len(command)
         self.packed = b"".join(map(bulk, command))
-
-
-_GREET = Script("greet")
 
 
 def _uptime() -> float:
@@ -484,14 +455,14 @@ class Packer:
     def __init__(self, settings: Settings, owner: Owner, now: Callable[[], float] | None) -> None:
         self._now = now
         self._heads = {kind: Head(form.script, settings, owner) for kind, form in FORMS.items()}
-        self._greet = Head(_GREET, settings, owner)
+        self._greet = Head(GREET, settings, owner)
         self._answered: tuple[int, float] | None = None
         """What the store's clock read in the last answer, and ours then."""
 
     def call(self, operation: Operation) -> Call:
         """Return the call that carries out ``operation``."""
         kind = type(operation)
-        return self._call(self._heads[kind], FORMS[kind].args(operation))
+        return self._call(self._heads[kind], FORMS[kind].arguments(operation))
 
     def greeting(self) -> bytes:
         """Return the command that a new connection begins with, whatever scripts the server knows."""
