@@ -237,7 +237,7 @@ class BaseClient:
         state = JobState(self._row, id, None if account is None else account_id("account", account), None)
         if account is None:
             holders = self._threads.holders()
-            state.account = next((one.account for one in holders if one.job_id == id), None)
+            state.account = next((one.account for one in holders if id in one.job_ids), None)
         if state.account is None:
             try:
                 self._read(state)
