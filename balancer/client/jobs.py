@@ -92,7 +92,8 @@ class BaseJob:
 
     def __repr__(self) -> str:
         state = self._state
-        return f"<{type(self).__name__} {state.id} on {state.account}, {state.outcome}>"
+        stands = type(state.error).__name__ if state.error is not None else state.outcome
+        return f"<{type(self).__name__} {state.id} on {state.account}, {stands}>"
 
     @property
     def id(self) -> str | None:

@@ -381,6 +381,7 @@ def test_map_yields_what_was_not_taken_with_its_error(face, fake, opened):
             assert (job.id, job.done, job.status) == (None, True, None)
             with pytest.raises(type(job.error)):
                 face.do(job.result())
+            assert (face.do(job.cancel()), repr(job).split()[-1]) == (False, f"{type(job.error).__name__}>")
     assert len([job for job in jobs if job.status == "completed"]) == 6
     assert fake.audit().accepted == 7
 
