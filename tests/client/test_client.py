@@ -242,7 +242,9 @@ def test_a_create_on_an_asset_goes_to_the_account_of_the_asset(face, slow, opene
 def test_an_answer_that_is_the_result_gives_a_job_that_is_done(face, fake, opened, tmp_path):
     """Images of Google Flow are answered when they are made."""
     client = opened(face, fake, "google-flow")
-    job = face.do(client.submit("images", {"prompt": "x"}, timeout=5))
+    with capture_logs() as logs:
+        job = face.do(client.submit("images", {"prompt": "x"}, timeout=5))
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == []
     assert (job.done, job.failed) == (True, False)
     assert face.do(job.result(timeout=0))["media"]
     assert len(face.do(job.save(tmp_path))) == 1
