@@ -95,6 +95,13 @@ def test_cool_and_reset_work_on_the_account_of_everybody(desk, pool):
     pool.acquire(timeout=0).release()
 
 
+def test_a_pause_may_last_until_it_is_ended_by_hand(desk, pool):
+    """An account that was sold, say."""
+    assert desk.run("cool", "a@example.com", "inf").exit_code == 0
+    account = pool.stats().accounts["a@example.com"]
+    assert (account.state, account.until) == ("cooldown", None)
+
+
 def test_cool_needs_no_server_where_the_store_knows_the_account(desk, pool):
     """While the API is away an account can still be paused."""
     pool.acquire().release()
