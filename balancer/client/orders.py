@@ -69,6 +69,8 @@ def order(
     path = _endpoint(row, endpoint)
     if fields is not None and not isinstance(fields, Mapping):
         raise TypeError(f"fields must be a mapping, not {type(fields).__name__}")
+    if files is not None and not isinstance(files, Mapping):
+        raise TypeError(f"files must be a mapping, not {type(files).__name__}")
     sent = dict(fields or {})
     _check(sent, files)
     if row.max_jobs is not None and sent.get(row.max_jobs) is not None:
@@ -126,6 +128,10 @@ def _account(row: Service, fields: dict[str, Any], options: AcquireOptions) -> s
 
 
 def _file(name: str, file: File) -> tuple[Any, ...]:
+    if not isinstance(name, str):
+        raise TypeError(f"files must be named by strings, not {type(name).__name__}")
+    if isinstance(file, tuple) and len(file) not in (2, 3):
+        raise ValueError(f"files[{name!r}] must be (name, content) or (name, content, type)")
     title, content, *kind = file if isinstance(file, tuple) else (_title(name, file), file)
     if isinstance(content, str | os.PathLike):
         content = Path(content).read_bytes()
