@@ -222,6 +222,8 @@ def _source(
 def _checked(random: Callable[[], float]) -> Callable[[], float]:
     def draw() -> float:
         value = random()
+        if not isinstance(value, int | float):
+            raise TypeError(f"random must return a number in [0, 1), not {type(value).__name__}")
         if not 0.0 <= value < 1.0:
             raise ValueError(f"random must return a number in [0, 1), not {value!r}")
         return value

@@ -6,8 +6,11 @@ grant and return leaves a lease behind that nobody has, and its finalizer gives 
 
 from __future__ import annotations
 
+import os
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from balancer.config import job_texts, seconds
@@ -54,6 +57,8 @@ class BaseLease:
         except AttributeError:  # it was not granted, or not even tied to anything
             return
         if lost:
+            if tracemalloc.is_tracing():
+                record.acquired_by = _asked_for_by(self)
             self._core.store.abandon(record)
 
     @property
@@ -170,6 +175,16 @@ class BaseLease:
         """Begin the block. Raises LeaseLost."""
         if self._record.state is ENDED or self._record.inherited:
             raise LeaseLost(f"lease {self.id} has ended", lease_id=self.id)
+
+
+_OURS = f"{Path(__file__).parent}{os.sep}"
+
+
+def _asked_for_by(lease: BaseLease) -> str | None:
+    """Return the line of the program that acquired a lease, if tracemalloc has kept as many frames."""
+    frames = tracemalloc.get_object_traceback(lease) or ()
+    theirs = (frame for frame in reversed(frames) if not frame.filename.startswith(_OURS))
+    return next((f"{frame.filename}:{frame.lineno}" for frame in theirs), None)
 
 
 def verdict_on(error: BaseException, core: PoolCore) -> Verdict | None:

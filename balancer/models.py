@@ -189,6 +189,8 @@ class Holder:
     """Seconds until it ends by itself; None while its process keeps it."""
     state: str
     """``held``, ``bound`` or ``ambiguous``."""
+    job_ids: tuple[str, ...] = ()
+    """All jobs that it is bound to; ``job_id`` is the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from balancer.async_pool import AsyncAccountPool
+from balancer.base_pool import BasePool
 from balancer.engine import reports as view
 from balancer.engine.pool_core import PoolCore
 from balancer.errors import BalancerError
@@ -79,9 +80,13 @@ class PoolCollector(Collector):
 
     Raises:
         ValueError: two pools have the same service and customer, and so would the same series.
+        TypeError: one is no pool.
     """
 
     def __init__(self, *pools: AccountPool | AsyncAccountPool) -> None:
+        for pool in pools:
+            if not isinstance(pool, BasePool):
+                raise TypeError(f"pools must be pools, not {type(pool).__name__}")
         cores = {pool._core: _labels(pool._core) for pool in pools}  # noqa: SLF001  # a third face of a pool
         for labels in cores.values():
             if list(cores.values()).count(labels) > 1:

@@ -58,9 +58,7 @@ def running(
     core: PoolCore, request: AcquireRequest, attempts: int, bind: Bind | None, acquire: Acquire
 ) -> Flow[Any]:
     """Have the call made until an answer can be returned or an error raised."""
-    check_int("attempts", attempts, 1, None)
-    if not (bind is None or bind is True or isinstance(bind, str) or callable(bind)):
-        raise TypeError("bind must be a key of the JSON answer, True, or a callable that takes the answer")
+    _check(attempts, bind)
     deadline = None if request.timeout is None else core.now() + request.timeout
     tries: list[Attempt] = []
     while len(tries) < attempts:
@@ -85,6 +83,13 @@ def running(
         if ruling.verdict in _SHUN:
             request = request._replace(exclude=request.exclude | {lease.account.id})
     raise AttemptsFailed(_told(core, tries), tries=tuple(tries))
+
+
+def _check(attempts: int, bind: Bind | None) -> None:
+    if check_int("attempts", attempts, 1, None) is None:
+        raise TypeError("attempts must be a whole number, not NoneType")
+    if not (bind is None or bind is True or isinstance(bind, str) or callable(bind)):
+        raise TypeError("bind must be a key of the JSON answer, True, or a callable that takes the answer")
 
 
 def _acquired(

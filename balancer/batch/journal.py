@@ -61,7 +61,7 @@ class Journal:
 
     Raises:
         WrongInputError: there is one already and ``resume`` is false; it is of another batch, or no journal;
-            another process is at work on it.
+            another process is at work on it; there is no folder for it.
         JournalError: it cannot be written.
     """
 
@@ -70,9 +70,14 @@ class Journal:
         self.entries: dict[int, Entry] = {}
         self._full = ""
         """Why it could not be written once."""
+        if not output.parent.is_dir():
+            raise WrongInputError(f"{output.parent} is no folder: make it, or choose another -o")
         if not self.path.exists() and output.exists() and output.stat().st_size:
             raise WrongInputError(f"{output} is there already, and no journal beside it: choose another -o")
-        self._file = sqlite3.connect(self.path, isolation_level=None, timeout=0, check_same_thread=False)
+        try:
+            self._file = sqlite3.connect(self.path, isolation_level=None, timeout=0, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path} cannot be written: {error}") from None
         try:
             self._open({"layout": _LAYOUT, **about}, resume=resume)
         except BaseException:

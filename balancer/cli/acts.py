@@ -26,21 +26,22 @@ def release(
 ) -> None:
     """End a lease: its slot is free at once. Asks first.
 
-    If its job still runs, the next one may be one too many for the account.
+    If its job still runs, the next one may be one too many for the account. A lease of several jobs ends with
+    the last of them if they are named one by one with --job.
     """
     if (lease is None) == (job is None):
         raise typer.BadParameter("name either a lease or, with --job, a job")
     url = shared_store(store)
     with opened(service, url, base_url, reconcile_every=None) as pool:
-        found = [one for one in pool.holders() if (one.id == lease if job is None else one.job_id == job)]
+        found = [one for one in pool.holders() if (one.id == lease if job is None else job in one.job_ids)]
         if not found:
             tell(f"{service} has no live lease with {_name(lease, job)} in {without_secrets(url)}.")
             raise typer.Exit(NOT_THERE)
         if not yes:
             typer.confirm(f"Release {_described(found[0])}?", abort=True, err=True)
-        if not pool.release(found[0].id):
-            tell("It has just ended by itself.")
-            raise typer.Exit(NOT_THERE)
+        if not pool.release(found[0].id if job is None else None, job_id=job):
+            _tell_why_not(pool, found[0])
+            return
     tell(f"Released: {found[0].account} has the slot back.")
 
 
@@ -84,12 +85,19 @@ def _on_account(pool: AccountPool, act: Callable[[], None]) -> None:
             raise typer.Exit(NOT_THERE) from None
 
 
+def _tell_why_not(pool: AccountPool, holder: Holder) -> None:
+    if all(one.id != holder.id for one in pool.holders()):
+        tell("It has just ended by itself.")
+        raise typer.Exit(NOT_THERE)
+    tell(f"That job is over: {holder.account} has the slot back once the lease's other jobs are.")
+
+
 def _name(lease: str | None, job: str | None) -> str:
     return f"the id {lease}" if job is None else f"the job {job}"
 
 
 def _described(holder: Holder) -> str:
-    job = f" for job {holder.job_id}" if holder.job_id else ""
+    job = f" for job {', '.join(holder.job_ids)}" if holder.job_ids else ""
     return (
         f"{holder.state} lease {holder.id} on {holder.account}{job}, "
         f"{seconds(holder.age)} old, of {holder.label or holder.owner}"

@@ -23,8 +23,20 @@ from balancer.cli.options import (
     shared_store,
 )
 from balancer.cli.output import print_json, tell
+from balancer.config import job_text
 
 OUT_OF_TIME = 124
+
+
+def _named(job: str) -> str:
+    """Return a job's id; none at all is what a script that could not start its job hands on."""
+    try:
+        return job_text(job)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+_Job = Annotated[str, typer.Argument(metavar="JOB", show_default=False, callback=_named)]
 _Account = Annotated[str | None, typer.Option(help="The account that it runs on.")]
 
 
@@ -68,7 +80,7 @@ def submit(
 
 
 def wait(
-    job: Annotated[str, typer.Argument(metavar="JOB", show_default=False)],
+    job: _Job,
     *,
     service: ServiceOption,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for its end.")] = None,
@@ -101,7 +113,7 @@ def wait(
 
 
 def bind(
-    job: Annotated[str, typer.Argument(metavar="JOB", show_default=False)],
+    job: _Job,
     *,
     service: ServiceOption,
     account: Annotated[

@@ -129,7 +129,16 @@ def holders(
         return
     columns = ("lease", "account", "state", "job", "label", "owner", "age", "ends in")
     rows = [
-        (h.id, h.account, h.state, h.job_id, h.label, h.owner, seconds(h.age), seconds(h.expires_in))
+        (
+            h.id,
+            h.account,
+            h.state,
+            ", ".join(h.job_ids) or None,
+            h.label,
+            h.owner,
+            seconds(h.age),
+            seconds(h.expires_in),
+        )
         for h in found
     ]
     console().print(table(f"{service}: {len(rows)} leases in {without_secrets(url)}", columns, rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +66,8 @@ def seconds(value: float | None) -> str | None:
     """Return a length of time as people read it."""
     if value is None:
         return None
+    if value == math.inf:  # as of a lease that nothing but a release ends
+        return "∞"
     rounded = round(value)
     if rounded < 120:
         return f"{rounded} s"
@@ -87,6 +90,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value.isoformat() if isinstance(value, datetime) else value
 
 

@@ -13,7 +13,7 @@ from balancer.client.adopting import aadopt
 from balancer.client.api import Request
 from balancer.client.base_client import BaseClient, Harvest
 from balancer.client.crew import Crew, News, in_thread
-from balancer.client.jobs import BaseJob, JobState
+from balancer.client.jobs import BaseJob, JobState, patience
 from balancer.client.orders import File, order
 from balancer.models import Account
 from balancer.request import AcquireOptions
@@ -29,8 +29,9 @@ class AsyncRemoteJob(BaseJob):
 
     async def result(self, timeout: float | None = None) -> Any:
         """Return the final body; wait for it. See :meth:`balancer.RemoteJob.result`."""
+        left = patience(timeout)
         if not self._state.done:
-            await self._client._await_end(self._state, timeout)
+            await self._client._await_end(self._state, left)
         return self._result()
 
     async def refresh(self) -> Self:

@@ -237,7 +237,7 @@ class BaseClient:
         state = JobState(self._row, id, None if account is None else account_id("account", account), None)
         if account is None:
             holders = self._threads.holders()
-            state.account = next((one.account for one in holders if one.job_id == id), None)
+            state.account = next((one.account for one in holders if id in one.job_ids), None)
         if state.account is None:
             try:
                 self._read(state)
@@ -272,9 +272,11 @@ class BaseClient:
         self._poller.end(state, said, answer.body if answer.status < 300 else None)
 
     def _cancel(self, state: JobState) -> bool:
-        found = None if state.id is None else following.cancel_request(self._row, state.id)
+        found = following.cancel_request(self._row, state.id or "")
         if found is None:
             raise ValueError(f"jobs of {self._row.key!r} cannot be called off")
+        if state.id is None:
+            return False
         answer = self._api.call(*found)
         if (error := trouble(answer)) is not None:
             error.args = (f"job {state.id}: {error}",)

@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack
 from balancer.client.adopting import adopt
 from balancer.client.base_client import BaseClient, Harvest
 from balancer.client.crew import Crew, LoopThread, News
-from balancer.client.jobs import BaseJob, JobState
+from balancer.client.jobs import BaseJob, JobState, patience
 from balancer.client.orders import File, order
 from balancer.lease import Lease
 from balancer.models import Account
@@ -33,10 +33,12 @@ class RemoteJob(BaseJob):
 
         Raises:
             JobFailed: it has ended badly or is gone. TimeoutError: it runs on, and so does its slot.
-            PoolClosed: the client is closed. Of a job that was not taken: its ``error``.
+            PoolClosed: the client is closed. Of a job that was not taken: its ``error``. ValueError,
+            TypeError: the timeout is no number of seconds.
         """
+        left = patience(timeout)
         if not self._state.done:
-            self._client._await_end(self._state, timeout)
+            self._client._await_end(self._state, left)
         return self._result()
 
     def refresh(self) -> Self:
@@ -174,7 +176,11 @@ class Client(BaseClient):
         ended = threading.Event()
         self._watch_end(state, ended.set)
         try:
-            if self.closed or not ended.wait(timeout) or not state.done:
+            if (
+                self.closed
+                or not ended.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+                or not state.done
+            ):
                 self._still_running(state, timeout or 0.0)
         finally:
             state.unwatch(ended.set)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mimetypes
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from balancer.config import seconds
 from balancer.errors import BalancerError, JobFailed
 from balancer.redaction import clean
 from balancer.services.schema import Service
@@ -90,7 +92,8 @@ class BaseJob:
 
     def __repr__(self) -> str:
         state = self._state
-        return f"<{type(self).__name__} {state.id} on {state.account}, {state.outcome}>"
+        stands = type(state.error).__name__ if state.error is not None else state.outcome
+        return f"<{type(self).__name__} {state.id} on {state.account}, {stands}>"
 
     @property
     def id(self) -> str | None:
@@ -154,6 +157,12 @@ class BaseJob:
 
     def _save(self, folder: str | Path) -> list[Path]:
         return save(self._client._api, self._state, folder)
+
+
+def patience(timeout: float | None) -> float | None:
+    """Return how many seconds to wait for the end of a job; None: for ever. Raises naming the argument."""
+    left = None if timeout is None else seconds("timeout", timeout)
+    return None if left == math.inf else left
 
 
 def word(body: object, row: Service) -> str | None:

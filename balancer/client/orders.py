@@ -69,7 +69,10 @@ def order(
     path = _endpoint(row, endpoint)
     if fields is not None and not isinstance(fields, Mapping):
         raise TypeError(f"fields must be a mapping, not {type(fields).__name__}")
+    if files is not None and not isinstance(files, Mapping):
+        raise TypeError(f"files must be a mapping, not {type(files).__name__}")
     sent = dict(fields or {})
+    _check(sent, files)
     if row.max_jobs is not None and sent.get(row.max_jobs) is not None:
         own = sent.pop(row.max_jobs)
         if options.setdefault("max_jobs", own) != own:
@@ -81,6 +84,8 @@ def order(
 
 
 def _endpoint(row: Service, endpoint: str) -> str:
+    if not isinstance(endpoint, str):
+        raise TypeError(f"endpoint must be the path of a create, not {type(endpoint).__name__}")
     path = endpoint.strip("/")
     if not path or (row.creates and not following.creates(row, path)):
         kinds = (one for one in SERVICES.values() if one.path == row.path and one is not row)
@@ -88,6 +93,21 @@ def _endpoint(row: Service, endpoint: str) -> str:
         hint = f"that is a job of {other.key!r}" if other else f"known: {', '.join(row.creates)}"
         raise ValueError(f"endpoint {endpoint!r} starts no job of {row.key!r}; {hint}")
     return path
+
+
+def _check(fields: Mapping[Any, Any], files: Mapping[str, File] | None) -> None:
+    """Refuse fields that no request can carry: found on the way, they would have cost a slot."""
+    if odd := [name for name in fields if not isinstance(name, str)]:
+        raise TypeError(f"fields must be named by strings, not {type(odd[0]).__name__}")
+    for name, value in fields.items():
+        if files and isinstance(value, bytes):  # a form takes it as it is
+            continue
+        try:
+            json.dumps({name: value}, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            why = "half of a character" if isinstance(error, UnicodeError) else error
+            raise kind(f"fields[{name!r}] cannot be sent as JSON: {why}") from None
 
 
 def _account(row: Service, fields: dict[str, Any], options: AcquireOptions) -> str | None:
@@ -108,6 +128,10 @@ def _account(row: Service, fields: dict[str, Any], options: AcquireOptions) -> s
 
 
 def _file(name: str, file: File) -> tuple[Any, ...]:
+    if not isinstance(name, str):
+        raise TypeError(f"files must be named by strings, not {type(name).__name__}")
+    if isinstance(file, tuple) and len(file) not in (2, 3):
+        raise ValueError(f"files[{name!r}] must be (name, content) or (name, content, type)")
     title, content, *kind = file if isinstance(file, tuple) else (_title(name, file), file)
     if isinstance(content, str | os.PathLike):
         content = Path(content).read_bytes()

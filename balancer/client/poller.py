@@ -125,7 +125,8 @@ class Poller:
                 at = max(self._list_at, min(known.next_at for known in self._jobs.values()))
                 if at <= self._clock.now():
                     return list(self._jobs.values())
-                self._changed.wait(self._clock.sleep_for(at))
+                pause = self._clock.sleep_for(at)
+                self._changed.wait(None if pause is None else min(pause, threading.TIMEOUT_MAX))
             self._thread = None
             return []
 

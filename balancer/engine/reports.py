@@ -227,4 +227,5 @@ def _holder(core: PoolCore, record: LeaseRecord, now: float) -> Holder:
         age=now - record.held_since,
         expires_in=None if record.end is None else max(0.0, record.end - now),
         state=record.state,
+        job_ids=record.job_ids,
     )

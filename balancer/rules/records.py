@@ -65,6 +65,8 @@ class LeaseRecord:
     """It belongs to the process that this one was forked from."""
     waiter: Any = None
     """Who stands in the queue for it."""
+    acquired_by: str | None = None
+    """The line of the program that acquired it, once its object was dropped and if that is known."""
     lease_id: str | None = None
     """Its id, where that is not made from the key any more."""
 

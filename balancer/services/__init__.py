@@ -10,7 +10,7 @@ from typing import Any
 
 from balancer.models import FrozenDict
 from balancer.services import google, music, retired, video
-from balancer.services.schema import Service
+from balancer.services.schema import Service, check_patterns
 
 GENERIC = Service(
     key="custom",
@@ -31,9 +31,11 @@ def find(service: str | Service) -> Service:
 
     Raises:
         ValueError: no row has that key; the message lists near ones.
+            Or a pattern of the row is no regular expression.
         TypeError: ``service`` is neither a key nor a :class:`Service`.
     """
     if isinstance(service, Service):
+        check_patterns(service)
         return service
     if not isinstance(service, str):
         raise TypeError(f"service must be a key or a Service, not {type(service).__name__}")

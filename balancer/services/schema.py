@@ -7,6 +7,7 @@ common rules of :mod:`balancer.useapi.verdicts` say.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from balancer.models import FrozenDict, freeze
 
 _NONE: Mapping[str, Any] = FrozenDict()
 _MISSING = ("running", "gone", "failed")
+_VERDICTS = ("ACCEPTED", "NOT_SENT", "BUSY", "EXHAUSTED", "BROKEN", "TOKEN", "REFUSED", "AMBIGUOUS")
 _LONGEST_ID = 1000
 """No id is longer: what is says nothing, and would take its time to be searched."""
 
@@ -77,6 +79,13 @@ class VerdictRule:
     what was asked, or about the service; the account cools down and keeps the limit that it has."""
 
     def __post_init__(self) -> None:
+        # Found with the first such answer, it would be found when a job was paid.
+        if self.verdict not in _VERDICTS:
+            raise ValueError(
+                f"VerdictRule.verdict must be one of {', '.join(_VERDICTS)}, not {self.verdict!r}"
+            )
+        if self.until not in (None, "utc-midnight"):
+            raise ValueError(f"VerdictRule.until must be 'utc-midnight' or None, not {self.until!r}")
         freeze(self)
 
 
@@ -220,3 +229,17 @@ class Service:
             return bytes.fromhex(digits).decode() or None
         except ValueError:
             return None
+
+
+def check_patterns(row: Service) -> None:
+    """Compile the regular expressions of a user's own row; those of the table are known to be right.
+
+    Raises:
+        ValueError: naming one that is none. Found with an answer, it would be found when a job was paid.
+    """
+    parts = (row, row.load, *row.rules, *row.status)
+    for part, name in itertools.product(parts, ("account_in_asset", "account_in_id", "only", "match")):
+        try:
+            re.compile(getattr(part, name, None) or "")
+        except (re.error, TypeError) as error:
+            raise ValueError(f"{type(part).__name__}.{name} is no regular expression: {error}") from None

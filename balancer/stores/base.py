@@ -252,7 +252,8 @@ class Store(ABC):
 
     def facts(self, record: LeaseRecord) -> dict[str, Any]:
         """Return what an event says about a lease."""
-        return {
+        place = {} if record.acquired_by is None else {"acquired_by": record.acquired_by}
+        return place | {
             "lease": self.lease_id(record.key),
             "account": record.account_state.id,
             "job_id": record.job_id,

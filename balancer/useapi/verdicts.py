@@ -20,8 +20,9 @@ from typing import Any, Literal, NamedTuple
 from balancer.errors import BalancerError
 from balancer.services.common import SUBSCRIPTION
 from balancer.services.schema import Service, VerdictRule
+from balancer.useapi.following import outcome
 from balancer.useapi.http_response import Answer, read, seconds_until, suppressing
-from balancer.useapi.parsing import final, job_ids
+from balancer.useapi.parsing import job_ids
 from balancer.useapi.transport_errors import linked, may_have_been_sent
 
 _DAY = 86400.0
@@ -105,7 +106,7 @@ class VerdictDetails(NamedTuple):
     job_id: str | None = None
     """The job that the answer names, if it was accepted."""
     final: bool = False
-    """The accepted job is over already: the answer carries a final status."""
+    """The accepted job is over already: the answer carries a final status, or the result itself."""
     unread: bool = False
     """The answer's body was not read yet, so that nobody knows which job it names."""
     token_error: Literal["unauthorized", "subscription"] | None = None
@@ -242,7 +243,7 @@ def _rule(answer: Answer, service: Service, draw: Callable[[], float], wall: flo
         worth_waiting=verdict in _WORTH_WAITING
         and (verdict is Verdict.AMBIGUOUS or (named or 0.0) <= _IN_LINE),
         job_id=jobs[0] if jobs else None,
-        final=accepted and final(answer.body, service),
+        final=accepted and outcome(answer.body, service) != "running",
         unread=answer.unread,
         token_error=("subscription" if answer.status == 402 else "unauthorized") if token else None,
     )

@@ -39,6 +39,17 @@ def test_release_by_job_ends_the_lease_that_is_bound_to_it(desk, pool):
     assert pool.holders() == ()
 
 
+def test_release_by_job_ends_a_lease_of_several_jobs_with_the_last(desk, pool):
+    """Its slot is free when none of them runs; each is found by its own name."""
+    lease = pool.acquire()
+    lease.bind(["job-1", "job-2"])
+    first = desk.run("release", "--job", "job-2", "--yes")
+    assert (first.exit_code, "other jobs" in first.stderr) == (0, True)
+    assert [holder.job_ids for holder in pool.holders()] == [("job-1", "job-2")]
+    assert desk.run("release", "--job", "job-1", "--yes").exit_code == 0
+    assert pool.holders() == ()
+
+
 def test_release_asks_first_and_says_what_it_would_end(desk, pool):
     """Anything but yes leaves the lease alone; the question names account, job and label."""
     lease = pool.acquire(label="night shift")
@@ -82,6 +93,13 @@ def test_cool_and_reset_work_on_the_account_of_everybody(desk, pool):
         pool.acquire(timeout=0)
     assert desk.run("reset", "a@example.com").exit_code == 0
     pool.acquire(timeout=0).release()
+
+
+def test_a_pause_may_last_until_it_is_ended_by_hand(desk, pool):
+    """An account that was sold, say."""
+    assert desk.run("cool", "a@example.com", "inf").exit_code == 0
+    account = pool.stats().accounts["a@example.com"]
+    assert (account.state, account.until) == ("cooldown", None)
 
 
 def test_cool_needs_no_server_where_the_store_knows_the_account(desk, pool):

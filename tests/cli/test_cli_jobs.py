@@ -87,6 +87,13 @@ def test_a_job_that_failed_makes_the_exit_code_one(desk):
     assert "has failed" in done.stderr
 
 
+@pytest.mark.parametrize("command", [("wait", ""), ("bind", " ", "--account", A)])
+def test_a_job_without_a_name_is_wrong_usage(desk, command):
+    """As when the command that was to start it has failed: no account is blamed for that."""
+    done = desk.run(*command)
+    assert (done.exit_code, "job_id must not be empty" in done.stderr) == (2, True)
+
+
 def test_a_script_binds_the_job_that_it_has_started(desk):
     """Under ``exec``: the job has a slot when the command has ended, and gives it back at its end."""
     job = desk.fake.start_stranger("flowmusic", A, listed=False)

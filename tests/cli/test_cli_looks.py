@@ -1,6 +1,7 @@
 """Commands that look: services, accounts, load, holders."""
 
 import json
+import math
 
 import pytest
 from command_line import Desk
@@ -133,6 +134,18 @@ def test_holders_shows_the_leases_of_another_pool(desk):
     assert (found[bound.id]["job_id"], found[bound.id]["state"]) == ("job-1", "bound")
     assert lease.id in shown
     assert "night shift" in shown
+
+
+def test_a_lease_that_never_ends_by_itself_is_shown(desk):
+    """To people as to programs: JSON has no infinity."""
+    with desk.pool(job_ttl=math.inf) as pool:
+        pool.acquire().bind("job-1")
+        [found] = desk.json("holders", "flowmusic")
+        shown = desk.run("holders", "flowmusic")
+        once = desk.json("watch", "flowmusic", "--once")
+    assert (found["expires_in"], shown.exit_code) == (None, 0)
+    assert "∞" in shown.stdout
+    assert once["holders"][0]["expires_in"] is None
 
 
 def test_a_label_cannot_steer_the_terminal(desk):

@@ -94,6 +94,8 @@ def test_lines_are_counted_as_editors_do(batch):
         ("[1]", "fields must be a mapping"),
         ("null", "fields must be a mapping"),
         ('{"seed": NaN}', "NaN is no JSON"),
+        ('{"prompt": "\\ud800"}', "fields['prompt'] cannot be sent as JSON: half of a character"),
+        ('{"seed": 1e999}', "fields['seed'] cannot be sent as JSON"),
         (
             json.dumps({"clip": CLIP, "refImage1": f"user:1-{B}-file:1"}),
             "fields name assets of several accounts",
@@ -110,9 +112,11 @@ def test_a_bad_line_is_named_before_anything_is_sent(batch, line, why):
     assert (batch.fake.audit().accepted, batch.journal.exists(), batch.output.exists()) == (0, False, False)
 
 
-def test_a_wrong_endpoint_or_token_leaves_no_journal(batch):
+def test_a_wrong_endpoint_token_or_folder_leaves_no_journal(batch):
     """Nothing has begun."""
     batch.prompts(1)
+    there = batch.desk.run("batch", "flowmusic", "music", batch.input, "-o", batch.folder / "no" / "x.jsonl")
+    assert (there.exit_code, "is no folder" in there.stderr) == (2, True)
     assert batch.desk.run("batch", "flowmusic", "lyrics", batch.input, "-o", batch.output).exit_code == 2
     assert batch.run(USEAPI_TOKEN="").exit_code == 2
     assert batch.desk.run("batch", "flowmusic", "music", batch.folder / "no", "-o", "x").exit_code == 2

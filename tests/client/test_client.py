@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import threading
 
 import pytest
@@ -175,8 +176,18 @@ def test_files_are_sent_as_a_form(face, slow, opened, tmp_path):
         ("music", {"fields": {"email": A}, "account": B}, "account: account= names b@"),
         ("music", {"fields": {"clip": CLIP, "refImage1": f"user:1-{B}-file:1"}}, "several accounts: a@"),
         ("music", {"fields": {"clip": CLIP}, "account": B}, "an asset among the fields names a@"),
+        (None, {}, "endpoint"),
         ("music", {"fields": []}, "fields must be a mapping"),
+        ("music", {"fields": {1: "x"}}, "fields must be named by strings"),
+        ("music", {"fields": {"seed": math.nan}}, r"fields\['seed'\]"),
+        ("music", {"fields": {"made": object()}}, r"fields\['made'\]"),
+        ("music", {"fields": {"prompt": "\ud800"}}, r"fields\['prompt'\].* half of a character"),
+        ("music", {"fields": {"cover": b"x"}}, r"fields\['cover'\]"),
         ("music", {"files": {"x": 5}}, "files"),
+        ("music", {"files": [b"x"]}, "files must be a mapping"),
+        ("music", {"files": {5: b"x"}}, "files must be named by strings"),
+        ("music", {"files": {"x": ("name",)}}, r"files\['x'\]"),
+        ("music", {"files": {"x": ("name", b"x", "text/plain", "more")}}, r"files\['x'\]"),
         ("music", {"timeout": -1}, "timeout"),
         ("music", {"attempts": 0}, "attempts"),
     ],
@@ -186,7 +197,29 @@ def test_what_is_wrong_is_refused_before_anything_is_sent(face, slow, endpoint, 
     client = face.Client("flowmusic", token=slow.token, base_url=slow.url)
     with pytest.raises((ValueError, TypeError), match=told):
         face.do(client.submit(endpoint, **given))
-    assert slow.audit().accepted == slow.audit().refused_other == 0
+    assert slow.audit().accepted == slow.audit().refused_other == in_flight(client) == 0
+
+
+@both_clients
+@pytest.mark.parametrize(
+    ("timeout", "kind"), [("5", TypeError), (True, TypeError), (-1, ValueError), (math.nan, ValueError)]
+)
+def test_a_wait_for_a_result_is_a_number_of_seconds(face, slow, opened, timeout, kind):
+    """As everywhere; and the job runs on."""
+    client = opened(face, slow)
+    job = face.do(client.submit("music", {"prompt": "x"}, timeout=5))
+    with pytest.raises(kind, match="timeout"):
+        face.do(job.result(timeout))
+    assert (job.done, in_flight(client)) == (False, 1)
+
+
+@both_clients
+@pytest.mark.parametrize("timeout", [math.inf, 1e11, 10**400])
+def test_a_result_may_be_waited_for_as_long_as_one_likes(face, fake, opened, timeout):
+    """Longer than a thread can sleep at once is no reason to fail."""
+    client = opened(face, fake)
+    job = face.do(client.submit("music", {"prompt": "x"}, timeout=5))
+    assert face.do(job.result(timeout))["status"] == "completed"
 
 
 @both_clients
@@ -213,7 +246,9 @@ def test_a_create_on_an_asset_goes_to_the_account_of_the_asset(face, slow, opene
 def test_an_answer_that_is_the_result_gives_a_job_that_is_done(face, fake, opened, tmp_path):
     """Images of Google Flow are answered when they are made."""
     client = opened(face, fake, "google-flow")
-    job = face.do(client.submit("images", {"prompt": "x"}, timeout=5))
+    with capture_logs() as logs:
+        job = face.do(client.submit("images", {"prompt": "x"}, timeout=5))
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == []
     assert (job.done, job.failed) == (True, False)
     assert face.do(job.result(timeout=0))["media"]
     assert len(face.do(job.save(tmp_path))) == 1
@@ -352,6 +387,7 @@ def test_map_yields_what_was_not_taken_with_its_error(face, fake, opened):
             assert (job.id, job.done, job.status) == (None, True, None)
             with pytest.raises(type(job.error)):
                 face.do(job.result())
+            assert (face.do(job.cancel()), repr(job).split()[-1]) == (False, f"{type(job.error).__name__}>")
     assert len([job for job in jobs if job.status == "completed"]) == 6
     assert fake.audit().accepted == 7
 

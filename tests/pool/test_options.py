@@ -170,7 +170,7 @@ def test_wrong_arguments_of_an_acquire_are_refused_by_name(want, kind, named):
 def test_a_random_number_outside_its_range_reaches_its_caller_only(value):
     """An index out of range would pick a wrong account, or none."""
     one = pool(random=lambda: value)
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((TypeError, ValueError), match="random"):
         one.acquire()
     assert one.stats().in_flight == 0
 

@@ -131,6 +131,12 @@ def test_pools_of_two_customers_have_series_of_their_own():
     assert "secret" not in repr(told)
 
 
+def test_what_is_no_pool_is_refused_by_name(pool):
+    """As a list of pools is."""
+    with pytest.raises(TypeError, match="pools must be pools, not list"):
+        PoolCollector([pool])
+
+
 def test_two_pools_with_the_same_series_are_refused():
     """Prometheus would drop one of the two, or the whole scrape."""
     pools = [AccountPool(source={"a": 1}), AccountPool(source={"b": 1})]

@@ -217,7 +217,9 @@ def test_an_error_of_the_call_itself_passes_through_once(face):
 
 
 @both_faces
-@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"attempts": True}, {"bind": 3}, {"timeout": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"attempts": 0}, {"attempts": True}, {"attempts": None}, {"bind": 3}, {"timeout": -1}]
+)
 def test_wrong_arguments_are_named_before_anything_is_sent(face, wrong):
     """The error names the argument; nothing was acquired."""
     pool, _, _ = pool_of(face, a=1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
+import tracemalloc
 
 import pytest
 import structlog
@@ -93,6 +95,19 @@ def test_an_abandoned_handle_gives_its_slot_back_with_one_warning(pool):
         assert free(pool) == 2
         pool.holders()
     assert [(event["event"], event["label"]) for event in events] == [("lease_abandoned", "lost")]
+
+
+def test_an_abandoned_handle_is_told_with_the_line_that_made_it_where_python_knows(pool):
+    """It is the only trace that leads to the mistake."""
+    tracemalloc.start(20)
+    try:
+        with structlog.testing.capture_logs() as events:
+            pool.acquire()
+            line = sys._getframe().f_lineno - 1
+            assert free(pool) == 2
+    finally:
+        tracemalloc.stop()
+    assert [event["acquired_by"] for event in events] == [f"{__file__}:{line}"]
 
 
 def test_an_abandoned_generator_gives_its_slot_back(pool):

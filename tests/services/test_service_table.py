@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from balancer import AccountPool
 from balancer.services import GENERIC, SERVICES, find, table_markdown
-from balancer.services.schema import JobsEndpoint, Service, VerdictRule
+from balancer.services.schema import JobsEndpoint, Service, StatusEndpoint, VerdictRule
 
 
 class TestFind:
@@ -49,6 +50,26 @@ class TestForm:
         """The host is not part of a row."""
         with pytest.raises(ValueError, match="start with"):
             Service(key="x", path="v1/x")
+
+    @pytest.mark.parametrize("wrong", [{"verdict": "TIRED"}, {"verdict": None}, {"until": "tomorrow"}])
+    def test_a_rule_says_what_is_known(self, wrong):
+        """Found with the first such answer, it would be found when a job was paid."""
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            VerdictRule(**{"status": 429, "verdict": "BUSY", **wrong})
+
+    @pytest.mark.parametrize(
+        ("where", "row"),
+        [
+            ("VerdictRule.match", {"rules": (VerdictRule(status=429, verdict="BUSY", match="("),)}),
+            ("StatusEndpoint.only", {"status": (StatusEndpoint(path="jobs/{job}", only="["),)}),
+            ("JobsEndpoint.account_in_id", {"load": JobsEndpoint(path="jobs", account_in_id="*")}),
+            ("Service.account_in_asset", {"account_in_asset": "("}),
+        ],
+    )
+    def test_a_pattern_that_is_none_is_refused_with_the_pool(self, where, row):
+        """Before anything is sent by it."""
+        with pytest.raises(ValueError, match=where):
+            AccountPool(Service(key="x", path="/v1/x", **row), source={"a": 1})
 
     def test_nothing_unpromised_is_sent_by_default(self):
         """A service that is not known to take replyRef or maxJobs is not sent them."""

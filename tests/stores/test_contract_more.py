@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import random
+import tracemalloc
+from pathlib import Path
 
 import pytest
 from listing_server import Server
@@ -64,6 +66,22 @@ def test_an_abandoned_lease_comes_back_with_a_warning(world):
         pool.stats()
         until(lambda: list(states(pool).values()) == ["bound"])
     assert [log["lease"] for log in logs if log["event"] == "lease_abandoned"] == [id]
+
+
+def test_an_abandoned_lease_says_where_it_was_acquired_if_that_is_known(world):
+    """Python keeps track of it if it is asked to: then the line of the program is named, and none of ours."""
+    pool = world.pool()
+    tracemalloc.start(20)
+    try:
+        lease = pool.acquire(timeout=5)
+        with capture_logs() as logs:
+            del lease
+            pool.stats()
+            until(lambda: any(log["event"] == "lease_abandoned" for log in logs))
+    finally:
+        tracemalloc.stop()
+    [place] = [log["acquired_by"] for log in logs if log["event"] == "lease_abandoned"]
+    assert Path(place.rpartition(":")[0]).is_relative_to(Path(__file__).parents[1])
 
 
 def test_an_accepted_job_that_nobody_bound_is_warned_of_once(world):
