@@ -65,6 +65,8 @@ class LeaseRecord:
     """It belongs to the process that this one was forked from."""
     waiter: Any = None
     """Who stands in the queue for it."""
+    refused: bool = False
+    """A shared store had no room for it a moment ago, and waiting may help."""
     lease_id: str | None = None
     """Its id, where that is not made from the key any more."""
 
@@ -118,13 +120,6 @@ class SlotRequest(NamedTuple):
     def alike(self) -> Alike:
         """What decides, beside chance, which account can serve it, and before whom."""
         return self.accounts, self.exclude, self.max_jobs, self.record.scope, self.priority
-
-    @property
-    def unconstrained(self) -> bool:
-        """Whether any account with room will do."""
-        return (
-            self.accounts is None and not self.exclude and self.max_jobs is None and self.record.scope is None
-        )
 
     def admits(self, account_id: str) -> bool:
         """Whether the constraints leave this account."""
