@@ -134,7 +134,7 @@ class ProcessQueue:
     def is_outranked(self, waiter: Waiter) -> bool:
         """Whether somebody waits with a higher priority for what the waiter may use (under the lock)."""
         if len(self.wait_queue.waiters) == 1:
-            return False
+            return False  # nobody else is here
         accounts, *_, priority = waiter.slot_request.alike
         for group in self.wait_queue.groups():
             wanted = group.alike[0]
@@ -235,6 +235,8 @@ class ProcessQueue:
 
         Who is just having a try does not wait: a slot that was reserved for it would be missing elsewhere.
         """
+        if not len(self.wait_queue.waiters) - (without in self.wait_queue.waiters):
+            return None, 0
         ignoring, wanted, priority = self.ignores_offers, set[str](), None
         for group in self.wait_queue.groups():  # the highest priority first
             accounts = group.alike[0]

@@ -400,7 +400,8 @@ class SharedStore(Store):
                 self.held.forget(gone.key)
             self.held.released += 1
             self.queue.full = False
-        self.worker.close_when_idle()
+        if self.schedule.closed:
+            self.worker.close_when_idle()
         return True
 
     def _release_later(self, release: Release) -> bool:
