@@ -25,14 +25,14 @@ class LeaseRecord:
     What most leases never need has its default in the class and costs nothing until it is set.
     """
 
-    __slots__ = ("__dict__", "account_state", "held_since", "key", "state")
+    __slots__ = ("__dict__", "account_state", "held_since", "key", "label", "state")
 
     key: Key
     state: str
     account_state: AccountState
     held_since: float
+    label: str | None
 
-    label: str | None = None
     scope: str | None = None
     job_id: str | None = None
     other_jobs: tuple[str, ...] = ()
@@ -71,9 +71,7 @@ class LeaseRecord:
     """Its id, where that is not made from the key any more."""
 
     def __init__(self, key: Key, label: str | None = None, scope: str | None = None) -> None:
-        self.key, self.state = key, NEW
-        if label is not None:
-            self.label = label
+        self.key, self.state, self.label = key, NEW, label
         if scope is not None:
             self.scope = scope
 
