@@ -102,20 +102,23 @@ class AccountPool(BasePool):
         any_will_do = account is None and where is None and max_jobs is None and scope is None
         any_will_do = any_will_do and asset is None and exclude == () and priority == 0
         plain = any_will_do and ((timeout is None and label is None) or is_plain(timeout, label))
-        if plain and core.take_blocking(core, lease, label):
-            return lease
-        request = AcquireRequest.make(
-            timeout=timeout,
-            account=account,
-            exclude=exclude,
-            where=where,
-            max_jobs=max_jobs,
-            scope=scope,
-            label=label,
-            asset=asset,
-            priority=priority,
-            row=self._core.service,
-        )
+        if plain:
+            if core.take_blocking(core, lease, label):
+                return lease
+            request = AcquireRequest(timeout=timeout, label=label)
+        else:
+            request = AcquireRequest.make(
+                timeout=timeout,
+                account=account,
+                exclude=exclude,
+                where=where,
+                max_jobs=max_jobs,
+                scope=scope,
+                label=label,
+                asset=asset,
+                priority=priority,
+                row=core.service,
+            )
         wait = acquire(core, lease, request, ThreadWaiter)
         if wait is not None:
             drive(wait)

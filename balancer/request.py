@@ -50,6 +50,8 @@ class AcquireRequest(NamedTuple):
     scope: str | None = None
     label: str | None = None
     priority: int = 0
+    by_table: bool = False
+    """The account table says which accounts will do, or how far ``max_jobs`` may go."""
     asked: float | None = None
     """The caller's own timeout where ``timeout`` is what is left of it."""
 
@@ -93,17 +95,7 @@ class AcquireRequest(NamedTuple):
             scope=scope,
             label=label,
             priority=priority,
-        )
-
-    @property
-    def unconstrained(self) -> bool:
-        """Whether any account with room will do."""
-        return (
-            self.account is None
-            and not self.exclude
-            and self.where is None
-            and self.max_jobs is None
-            and self.scope is None
+            by_table=where is not None or (max_jobs is not None and row.max_jobs is None),
         )
 
     def accounts(self, table: Mapping[str, Account]) -> frozenset[str] | None:

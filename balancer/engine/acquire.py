@@ -34,19 +34,21 @@ def acquire(core: PoolCore, lease: Any, request: AcquireRequest, make_waiter: Wa
 
     Raises what :meth:`balancer.AccountPool.acquire` documents.
     """
-    record = _new_record(core, request)
+    store = core.store
+    record: LeaseRecord | None = getattr(lease, "_record", None) if store.shared else None
+    if record is None or not record.refused:  # else the face has asked the store, and it can be asked again
+        record = _new_record(core, request)
     lease._core, lease._record = core, record  # noqa: SLF001  # first: a finalizer gives back what is lost
-    if core.store.shared is True:
-        return _acquire_shared(core, core.store, lease, request, make_waiter)
-    if request.where is not None or (request.max_jobs is not None and core.service.max_jobs is None):
-        # The account table says which accounts will do, or how far max_jobs may go.
-        return Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)
+    if request.by_table or (store.shared and (record.refused or request.exclude)):
+        return Acquisition.by_table(core, request, make_waiter(record), core.now()).run(Outcome.LOOK)
     pinned = None if request.account is None else frozenset((request.account,))
     slot_request = SlotRequest(
         record, core.draw(), pinned, request.max_jobs, request.exclude, request.priority
     )
+    if store.shared is True:
+        return _acquire_shared(core, store, lease, request, slot_request, make_waiter=make_waiter)
     most = core.options.max_waiting
-    outcome, waiter = core.store.try_acquire(slot_request, make_waiter, request.timeout, most)
+    outcome, waiter = store.try_acquire(slot_request, make_waiter, request.timeout, most)
     return None if waiter is None else Acquisition(core, request, slot_request.draw, waiter).run(outcome)
 
 
@@ -61,15 +63,21 @@ def _new_record(core: PoolCore, request: AcquireRequest) -> LeaseRecord:
 
 
 def _acquire_shared(
-    core: PoolCore, store: SharedStore, lease: Any, request: AcquireRequest, make_waiter: WaiterMaker
+    core: PoolCore,
+    store: SharedStore,
+    lease: Any,
+    request: AcquireRequest,
+    slot_request: SlotRequest,
+    *,
+    make_waiter: WaiterMaker,
 ) -> Flow[None]:
-    """Ask a shared store at once if any account will do: one operation, while nothing else is going on."""
-    record: LeaseRecord = lease._record  # noqa: SLF001
-    if request.unconstrained:
-        if (yield from store.take_directly(record, core.draw())):
-            return
+    """Ask a shared store at once, with one operation, while nothing else is going on; else wait."""
+    record, begun = slot_request.record, core.now()
+    if (yield from store.take_directly(slot_request)):
+        return
+    if not record.refused:
         record = lease._record = _new_record(core, request)  # noqa: SLF001  # the first key may be barred now
-    yield from Acquisition.by_table(core, request, make_waiter(record)).run(Outcome.LOOK)
+    yield from Acquisition.by_table(core, request, make_waiter(record), begun).run(Outcome.LOOK)
 
 
 class Acquisition:
@@ -82,9 +90,9 @@ class Acquisition:
         self.came = time.monotonic()
 
     @classmethod
-    def by_table(cls, core: PoolCore, request: AcquireRequest, waiter: Waiter) -> Acquisition:
+    def by_table(cls, core: PoolCore, request: AcquireRequest, waiter: Waiter, begun: float) -> Acquisition:
         """Make one whose accounts are worked out from the account table, and anew from each other table."""
-        waiter.begin(core.now(), request.timeout)
+        waiter.begin(begun, request.timeout)
         waiter.by_table = True
         return cls(core, request, core.draw(), waiter)
 
@@ -151,9 +159,9 @@ class Acquisition:
     def resolve(self) -> None:
         """Work out, in the caller's own thread, which accounts would do, where the table says so."""
         core, waiter, request = self.core, self.waiter, self.request
-        while waiter.by_table and waiter.version != core.store.version and not waiter.served:
+        while waiter.by_table and waiter.version != core.store.version:
             version, table = core.store.version, core.store.table
-            known = table.accounts if table else {}
+            known = {} if table is None else table.accounts
             ids = request.accounts(known)
             if (
                 request.max_jobs is not None

@@ -106,8 +106,14 @@ class Refresher:
         Raises:
             PoolClosed: the pool is closed. ReentrantCall: this thread is in the middle of a step.
         """
-        if self.store.is_inside():
+        store = self.store
+        if store.is_inside():
             raise ReentrantCall
+        if store.table is not None and self.now() < store.next_housekeeping_at:
+            return Freshness.USE
+        return self._start_what_is_due()
+
+    def _start_what_is_due(self) -> Freshness:
         with self.store.lock:
             if self.schedule.closed:
                 raise PoolClosed(f"the pool of {self.options.service.key} is closed")
@@ -127,7 +133,8 @@ class Refresher:
     def keep_up(self) -> None:
         """Start what is due on behalf of those who wait; send them to look if there is nothing to go by."""
         try:
-            if self.consult() is not Freshness.RAISE:
+            # Whatever is said to be due when: that somebody waits is a reason of its own.
+            if self._start_what_is_due() is not Freshness.RAISE:
                 return
         except PoolClosed:
             pass

@@ -25,14 +25,14 @@ class LeaseRecord:
     What most leases never need has its default in the class and costs nothing until it is set.
     """
 
-    __slots__ = ("__dict__", "account_state", "held_since", "key", "state")
+    __slots__ = ("__dict__", "account_state", "held_since", "key", "label", "state")
 
     key: Key
     state: str
     account_state: AccountState
     held_since: float
+    label: str | None
 
-    label: str | None = None
     scope: str | None = None
     job_id: str | None = None
     other_jobs: tuple[str, ...] = ()
@@ -67,13 +67,13 @@ class LeaseRecord:
     """Who stands in the queue for it."""
     acquired_by: str | None = None
     """The line of the program that acquired it, once its object was dropped and if that is known."""
+    refused: bool = False
+    """A shared store had no room for it a moment ago, and waiting may help."""
     lease_id: str | None = None
     """Its id, where that is not made from the key any more."""
 
     def __init__(self, key: Key, label: str | None = None, scope: str | None = None) -> None:
-        self.key, self.state = key, NEW
-        if label is not None:
-            self.label = label
+        self.key, self.state, self.label = key, NEW, label
         if scope is not None:
             self.scope = scope
 
@@ -120,13 +120,6 @@ class SlotRequest(NamedTuple):
     def alike(self) -> Alike:
         """What decides, beside chance, which account can serve it, and before whom."""
         return self.accounts, self.exclude, self.max_jobs, self.record.scope, self.priority
-
-    @property
-    def unconstrained(self) -> bool:
-        """Whether any account with room will do."""
-        return (
-            self.accounts is None and not self.exclude and self.max_jobs is None and self.record.scope is None
-        )
 
     def admits(self, account_id: str) -> bool:
         """Whether the constraints leave this account."""

@@ -186,7 +186,7 @@ class BackendClient:
                 self.detached_since = math.inf if detached is None else now - detached
                 self._reschedule()
             # One of ours: we were missed while the store was away, or we were stopped. But we live.
-            missed = [gone for gone in expired if not self._held.on_expired(gone)]
+            missed = expired and [gone for gone in expired if not self._held.on_expired(gone)]
             if hope:
                 self.hope_until = time.monotonic() + SEEN_FOR
             behind = self.version is not None and version != self.version

@@ -139,8 +139,7 @@ def _take(  # noqa: PLR0917  # what it closes over, each by its name
         """Grant ``lease`` on any account with room, if that needs no housekeeping."""
         record = Blank()
         record.key = key = serial()
-        if label is not None:
-            record.label = label
+        record.label = label
         lease._core, lease._record = core, record  # noqa: SLF001  # a call would cost more than all this
         record.held_since = now = clock()
         size = selector.size

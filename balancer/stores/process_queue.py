@@ -14,8 +14,8 @@ from threading import RLock
 from typing import Protocol, TypeVar
 
 from balancer.rules.ledger import Ledger
-from balancer.rules.operations import OFFER_SECONDS, Acquire, Granted, Release, Wanted
-from balancer.rules.records import ANY, HELD, NEW, AccountState
+from balancer.rules.operations import OFFER_SECONDS, Acquire, Granted, Release, Reply, Wanted
+from balancer.rules.records import ANY, HELD, NEW, AccountState, Alike, LeaseRecord
 from balancer.stores.backend_client import SEEN_FOR, BackendClient, answer_within
 from balancer.stores.base import Totals
 from balancer.stores.held_leases import HeldLeases
@@ -99,13 +99,14 @@ class ProcessQueue:
             waiter.hopes = patience > 0
             if waiter.served:
                 return True
+            refused, waiter.record.refused = waiter.record.refused, False
             first = waiter.group is not None and waiter.group.first is waiter
-            outranked = first and patience > 0 and self.is_outranked(waiter)
-            operation = self.acquire_for(waiter, offered=False) if first and not outranked else None
-        if outranked:
-            self._outbox.request_poll()  # the worker looks for all, in their order
+            passes = refused or (patience > 0 and self.is_outranked(waiter))
+            operation = self.acquire_for(waiter, offered=False) if first and not passes else None
         if operation is None:
-            if patience:
+            if patience and first:
+                self._outbox.request_poll()  # the worker looks for all, in their order
+            elif patience:
                 self._outbox.ensure_running()
             return False
         try:
@@ -123,8 +124,17 @@ class ProcessQueue:
             self._outbox.ensure_running()
         return got
 
+    def on_refused(self, record: LeaseRecord, alike: Alike, reply: Reply) -> None:
+        """Take in that a try without the queue found no room."""
+        self.full = self.full or alike == ANY
+        record.refused = bool(reply.hope)
+        if reply.hope:
+            self._hope_for = alike, time.monotonic() + SEEN_FOR
+
     def is_outranked(self, waiter: Waiter) -> bool:
         """Whether somebody waits with a higher priority for what the waiter may use (under the lock)."""
+        if len(self.wait_queue.waiters) == 1:
+            return False  # nobody else is here
         accounts, *_, priority = waiter.slot_request.alike
         for group in self.wait_queue.groups():
             wanted = group.alike[0]
@@ -225,6 +235,8 @@ class ProcessQueue:
 
         Who is just having a try does not wait: a slot that was reserved for it would be missing elsewhere.
         """
+        if not len(self.wait_queue.waiters) - (without in self.wait_queue.waiters):
+            return None, 0
         ignoring, wanted, priority = self.ignores_offers, set[str](), None
         for group in self.wait_queue.groups():  # the highest priority first
             accounts = group.alike[0]
@@ -272,10 +284,10 @@ class ProcessQueue:
     def hopeless(self, waiter: Waiter, patience: float) -> Flow[bool]:
         """Whether waiting cannot help ``waiter``. There was hope if there was any a second ago."""
         request, now = waiter.slot_request, time.monotonic()
-        if waiter.served or (request.alike == ANY and now <= self._client.hope_until):
+        alike, (whom, until) = request.alike, self._hope_for
+        if waiter.served or (alike == ANY and now <= self._client.hope_until):
             return False
-        whom, until = self._hope_for
-        if request.alike == whom and now <= until:
+        if alike == whom and now <= until:
             return False
         if self._seen is not None and now <= self._seen[0] and not self._seen[1].hopeless(request):
             return False

@@ -49,7 +49,7 @@ from balancer.rules.operations import (
     State,
 )
 from balancer.rules.reconciliation import Plan
-from balancer.rules.records import BOUND, ENDED, HELD, AccountState, Key, LeaseRecord, SlotRequest
+from balancer.rules.records import ANY, BOUND, ENDED, HELD, AccountState, Alike, Key, LeaseRecord, SlotRequest
 from balancer.stores.backend_client import AT_LEAST, PATIENCE, BackendClient, is_busy
 from balancer.stores.base import Outcome, Outlook, Process, Store, next_end, report_of
 from balancer.stores.fleet_tasks import FleetTasks
@@ -214,16 +214,25 @@ class SharedStore(Store):
 
     # -- a slot at once: one operation, while nothing else is going on --------------------------------
 
-    def take_directly(self, record: LeaseRecord, draw: float) -> Flow[bool]:
-        """Grant ``record`` on any account with room. False: that takes more than this, and another record."""
+    def take_directly(self, slot_request: SlotRequest) -> Flow[bool]:
+        """Grant a lease. False: that takes more than this, and another record unless this one is refused."""
         if self._is_busy():
             return False
+        record, accounts = slot_request.record, slot_request.accounts
         try:
-            operation = Acquire(str(record.key), draw, label=record.label, spacing=record.spacing)
+            operation = Acquire(
+                str(record.key),
+                slot_request.draw,
+                accounts=None if accounts is None else tuple(accounts),
+                max_jobs=slot_request.max_jobs,
+                scope=record.scope,
+                label=record.label,
+                spacing=record.spacing,
+            )
             reply: Reply = yield BackendCall(self.backend, operation, AT_LEAST)
             if self.client.take_in(reply):
                 yield from self._catch_up()
-            return self._is_granted(record, reply)
+            return self._is_granted(record, slot_request.alike, reply)
         except BaseException as error:
             self._give_up(record, error)
             if not isinstance(error, StoreUnavailable):
@@ -241,7 +250,7 @@ class SharedStore(Store):
             reply = self.backend.call(operation, AT_LEAST)
             if self.client.take_in(reply):
                 drive(self._catch_up())
-            return self._is_granted(record, reply)
+            return self._is_granted(record, ANY, reply)
         except BaseException as error:
             self._give_up(record, error)
             if not isinstance(error, StoreUnavailable):
@@ -258,11 +267,11 @@ class SharedStore(Store):
             or self.now() >= self.next_housekeeping_at
         )
 
-    def _is_granted(self, record: LeaseRecord, reply: Reply) -> bool:
+    def _is_granted(self, record: LeaseRecord, alike: Alike, reply: Reply) -> bool:
         if self.wait_queue.waiters:
             self.queue.check_wanted((None, 0))
         if reply.result is None:
-            self.queue.full = True
+            self.queue.on_refused(record, alike, reply)
             return False
         with self.lock:
             self.held.add(record, self._account_state(reply.result.account))
@@ -287,9 +296,10 @@ class SharedStore(Store):
         with self.lock:
             if not waiter.served and waiter.version == self.version:
                 self.wait_queue.join(waiter)
-            self._reschedule()
         patience = max(0.0, waiter.deadline - self.now())
         if (yield from self.queue.attempt(waiter, patience)):
+            with self.lock:
+                self._reschedule()
             return Outcome.GRANTED
         if self.held.abandoned:
             self.collect()
@@ -390,7 +400,8 @@ class SharedStore(Store):
                 self.held.forget(gone.key)
             self.held.released += 1
             self.queue.full = False
-        self.worker.close_when_idle()
+        if self.schedule.closed:
+            self.worker.close_when_idle()
         return True
 
     def _release_later(self, release: Release) -> bool:

@@ -188,6 +188,7 @@ class Worker:
             offers = self._backend.listen(pause)
         except Exception as error:  # noqa: BLE001  # whoever waits is served even so, if more slowly
             trouble = error
+        self._sleeps_until = -math.inf  # nobody need call us off before the next sleep is worked out
         if not offers and time.monotonic() - begun < pause - _EARLY:
             self._outbox.poll = True  # something may have been missed
         self._offers.serve(offers)

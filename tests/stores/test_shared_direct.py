@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import threading
 
 import pytest
+from crew import start
 from interrupts import Interrupter
 from stepping import until
 
-from balancer import AsyncAccountPool, StoreUnavailable
+from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
 from balancer.rules import operations as ops
 from balancer.rules.records import HELD
 
@@ -23,6 +25,12 @@ def pool(pools):
     pool = pools(source=TWO, ttl=1e9, reconcile_every=None)
     pool.acquire().release()
     return pool
+
+
+@pytest.fixture
+def no_timekeeper(pool, monkeypatch):
+    """Have the timekeeper of the pool see nothing to do: it has the worker look around when it starts."""
+    monkeypatch.setattr(pool._core.timekeeper, "_on_due", lambda: math.inf)
 
 
 def asked(shelf):
@@ -49,6 +57,55 @@ def test_a_slot_costs_one_operation_there_and_one_back(pool, shelf):
         assert [holder.label for holder in pool.holders()] == ["mine"]
         assert lease.account.id == "a"
     assert asked(shelf) == [ops.Acquire, ops.ReadAll, ops.Release]
+
+
+@pytest.mark.parametrize(
+    "wish", [{"account": "a"}, {"scope": "s"}, {"max_jobs": 1}, {"priority": 3}], ids=str
+)
+def test_who_asks_for_something_of_its_own_pays_no_more(pool, shelf, wish):
+    """Neither an account nor anything else that the store is told of takes a place in line first."""
+    asked(shelf)
+    pool.acquire(timeout=5, **wish).release()
+    assert asked(shelf) == [ops.Acquire, ops.Release]
+
+
+@pytest.mark.usefixtures("never_by_itself", "no_timekeeper")
+@pytest.mark.parametrize("wish", [{}, {"account": "a"}], ids=str)
+def test_who_is_refused_asks_once(pool, shelf, wish):
+    """Nobody asks again what was answered a moment ago: who waits leaves it to the worker to look."""
+    leases, askers = [pool.acquire(), pool.acquire()], []
+
+    def note(_, operation):
+        if isinstance(operation, ops.Acquire):
+            askers.append(threading.current_thread().name)
+
+    shelf.before = note
+    with pytest.raises(AcquireTimeout):
+        pool.acquire(timeout=0, **wish)
+    assert askers == [threading.current_thread().name]
+    askers.clear()
+    taken = start(pool.acquire, timeout=60, **wish)
+    until(lambda: pool.stats().waiting == 1)
+    leases.pop().release()
+    assert taken.result(10).account.id == "a"
+    assert len([name for name in askers if name != "balancer-worker"]) == 1
+
+
+@pytest.mark.usefixtures("never_by_itself", "no_timekeeper")
+@pytest.mark.parametrize("wish", [{}, {"account": "a"}], ids=str)
+def test_a_slot_that_comes_free_after_a_refusal_is_not_missed(pool, pools, monkeypatch, wish):
+    """P-12: nobody is told of it, as nobody stood in line when it came free."""
+    other = pools(source=TWO, ttl=1e9, reconcile_every=None)
+    lease, _kept = other.acquire(), other.acquire()
+    queue = pool._core.store.queue
+    usual = queue.on_refused
+
+    def refused(*told):
+        usual(*told)
+        lease.release()
+
+    monkeypatch.setattr(queue, "on_refused", refused)
+    assert start(pool.acquire, timeout=60, **wish).result(10).account.id == "a"
 
 
 def test_an_interruption_at_any_moment_of_an_acquire_leaves_no_slot_taken(pool):

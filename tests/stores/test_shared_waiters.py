@@ -239,15 +239,15 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
     pool = pools(source=ONE)
     pool.acquire().release()
     store = pool._core.store
-    queue, scoped = store.queue, {"scope": "s"}
+    queue, queued = store.queue, {"exclude": ["b"]}
     for target, name, wish in [
         (store, "_account_state", {}),
         (store.held, "add", {}),
-        (queue, "_account_state", scoped),
-        (store.held, "add", scoped),
-        (WaitQueue, "leave", scoped),
-        (queue, "_hand_over", scoped),
-        (queue, "check_wanted", scoped),
+        (queue, "_account_state", queued),
+        (store.held, "add", queued),
+        (WaitQueue, "leave", queued),
+        (queue, "_hand_over", queued),
+        (queue, "check_wanted", queued),
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(target, name, _interrupted(target, name))

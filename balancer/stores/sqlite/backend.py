@@ -89,10 +89,11 @@ class SqliteBackend:
         if self._feed is None or now >= self._read_at + _AWAY:
             self._database.read(self._read_ahead, end)
         if isinstance(operation, Inspect):
-            return self._inspect(operation.look, end)
+            return self._database.alone(self._inspect, operation.look, end)
         reply = self._transact(self._carry_out, operation, end)
         self._met = True
-        self._tell()
+        if (feed := self._feed) is not None and feed.fleet.messages:
+            self._tell(feed.fleet)
         return reply
 
     def _transact(self, act: Callable[[sqlite3.Connection, A], T], about: A, end: float) -> T:
@@ -127,11 +128,8 @@ class SqliteBackend:
         self._read_at = time.monotonic()
         return reply
 
-    def _inspect(self, look: Callable[[Any], Any], end: float) -> Reply:
+    def _inspect(self, look: Callable[[Any], Any]) -> Reply:
         """Have something read from the replica, once it is up to date; others go on meanwhile."""
-        return self._database.alone(self._inspect_alone, look, end)
-
-    def _inspect_alone(self, look: Callable[[Any], Any]) -> Reply:
         reply = self._database.in_turn(partial(self._as_a_whole, act=self._carry_out, about=_LOOK))
         feed = self._feed
         if feed is None:
@@ -142,12 +140,10 @@ class SqliteBackend:
             self._feed = None  # an interruption may have come in its middle
             raise
 
-    def _tell(self) -> None:
-        feed = self._feed
-        if feed is not None and feed.fleet.messages:
-            messages, feed.fleet.messages = feed.fleet.messages, []
-            for name, account in messages:
-                notify_pipe.post(self._folder, name, account)
+    def _tell(self, fleet: FleetLedger) -> None:
+        messages, fleet.messages = fleet.messages, []
+        for name, account in messages:
+            notify_pipe.post(self._folder, name, account)
 
     async def acall(self, operation: Operation, limit: float | None = None) -> Reply:
         """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
@@ -293,7 +289,8 @@ class SqliteBackend:
             if self._met and self._transact(self._say_goodbye, None, time.monotonic() + MOST):
                 self._pipe.remove()
                 self._met, self._show_life_at = False, -math.inf
-            self._tell()
+            if self._feed is not None:
+                self._tell(self._feed.fleet)
         except StoreUnavailable:
             pass  # others will find us dead, or alive with leases, as it is
         executor, self._executor = self._executor, None
