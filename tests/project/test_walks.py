@@ -44,8 +44,9 @@ MOST = {
         "acquire, after a wait": (93, 21, 51),
         "acquire, one account, after a wait": (115, 22, 57),
         "release": (33, 7, 11),
-        "release to one who waits": (33, 7, 11),
-        "release to one who waits, one account": (33, 7, 11),
+        # On a busy machine nobody has the slot yet when the release is answered; else it is as short as any.
+        "release to one who waits": (48, 13, 19),
+        "release to one who waits, one account": (48, 13, 19),
     },
 }
 
