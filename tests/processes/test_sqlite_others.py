@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import threading
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from backends import configure, in_file, rows
-from sqlite_workers import START, connect, until
+from sqlite_workers import START, connect, long_turn, stopped_in_its_turn, until
 
 from balancer import AccountPool, StoreUnavailable
 from balancer.rules import operations as ops
@@ -214,42 +212,6 @@ def operators_transaction(path):
         shell.kill()
         shell.wait()
         shell.stdout.close()
-
-
-def hold_the_turn(path, answer):
-    """Have the turn, and be stopped in it."""
-    queue = os.open(f"{path}-lock", os.O_RDWR)
-    fcntl.flock(queue, fcntl.LOCK_EX)
-    answer.send(os.getpid())
-    os.kill(os.getpid(), signal.SIGSTOP)
-    os.close(queue)
-    signal.pause()
-
-
-@contextlib.contextmanager
-def stopped_in_its_turn(path):
-    """Have a process stopped while it is its turn, as by a debugger."""
-    ours, theirs = START.Pipe()
-    process = START.Process(target=hold_the_turn, args=(path, theirs))
-    process.start()
-    pid = ours.recv()
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
-    try:
-        yield pid
-    finally:
-        process.kill()
-        process.join()
-
-
-@contextlib.contextmanager
-def long_turn(path):
-    """Have somebody take long over his turn."""
-    queue = os.open(f"{path}-lock", os.O_RDWR)
-    fcntl.flock(queue, fcntl.LOCK_EX)
-    try:
-        yield os.getpid()
-    finally:
-        os.close(queue)
 
 
 @pytest.mark.parametrize("in_the_way", [operators_transaction, stopped_in_its_turn, long_turn])

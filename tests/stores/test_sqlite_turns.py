@@ -7,8 +7,16 @@ import time
 
 import pytest
 from backends import configure
-from sqlite_workers import ACCOUNTS, START, be_slow, connect, look_in_turn, visit
-from test_sqlite_others import long_turn, stopped_in_its_turn
+from sqlite_workers import (
+    ACCOUNTS,
+    START,
+    be_slow,
+    connect,
+    long_turn,
+    look_in_turn,
+    stopped_in_its_turn,
+    visit,
+)
 
 from balancer import AccountPool, StoreUnavailable
 from balancer.rules import operations as ops

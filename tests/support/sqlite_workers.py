@@ -16,6 +16,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
+from pathlib import Path
 
 from balancer import AccountPool
 from balancer.errors import StoreUnavailable
@@ -209,6 +210,42 @@ def keep_the_queue(path, answer):
     fcntl.flock(queue, fcntl.LOCK_EX)
     answer.send("mine")
     signal.pause()
+
+
+def hold_the_turn(path, answer):
+    """Have the turn, and be stopped in it."""
+    queue = os.open(f"{path}-lock", os.O_RDWR)
+    fcntl.flock(queue, fcntl.LOCK_EX)
+    answer.send(os.getpid())
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os.close(queue)
+    signal.pause()
+
+
+@contextlib.contextmanager
+def stopped_in_its_turn(path):
+    """Have a process stopped while it is its turn, as by a debugger."""
+    ours, theirs = START.Pipe()
+    process = START.Process(target=hold_the_turn, args=(path, theirs))
+    process.start()
+    pid = ours.recv()
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    try:
+        yield pid
+    finally:
+        process.kill()
+        process.join()
+
+
+@contextlib.contextmanager
+def long_turn(path):
+    """Have somebody take long over his turn."""
+    queue = os.open(f"{path}-lock", os.O_RDWR)
+    fcntl.flock(queue, fcntl.LOCK_EX)
+    try:
+        yield os.getpid()
+    finally:
+        os.close(queue)
 
 
 def be_slow(path, answer, seconds, *, writes):
