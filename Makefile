@@ -4,8 +4,9 @@
 BIN := .venv/bin
 MADE := .venv/.made
 FOR_DEMO := .venv/.made-for-demo
-# Two at a time: much of what tests do is to wait for processes. A file stays on one worker.
-TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two at a time: much of what tests do is to wait for processes. A file stays on one worker, and the files come in
+# the order of tests/conftest.py: those that take longest first.
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test check bench shape messages clean
 

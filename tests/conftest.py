@@ -56,6 +56,19 @@ def no_way_out():
         yield
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest: it mostly waits, and another worker computes meanwhile."""
+    items.sort(key=lambda item: item.path.parent.name != "processes")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests apart that would be in each other's way."""
+    from turns import Turns
+
+    return Turns(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 @pytest.fixture
 def clock():
     """Return the clock that a test moves."""

