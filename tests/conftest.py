@@ -9,6 +9,7 @@ import socket
 import pytest
 import structlog
 from hypothesis import settings
+from turns import FLEETS, Turns
 
 from balancer.testing import ManualClock
 
@@ -57,15 +58,13 @@ def no_way_out():
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest: it mostly waits, and another worker computes meanwhile."""
-    items.sort(key=lambda item: item.path.parent.name != "processes")
+    """Begin with the fleets: they take longest, and mostly wait while other workers compute."""
+    items.sort(key=lambda item: item.path.stem not in FLEETS)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests apart that would be in each other's way."""
-    from turns import Turns
-
+    """Keep the fleets apart, which would be in each other's way."""
     return Turns(config, log) if config.getoption("dist") == "loadfile" else None
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from xdist.scheduler import LoadFileScheduling
 
-ONE_AFTER_THE_OTHER = "processes"
-"""A folder whose tests start so many processes that two of them at once would keep each other waiting."""
+FLEETS = {
+    "test_batch_kills",
+    "test_redis_chaos",
+    "test_redis_outages",
+    "test_redis_pool",
+    "test_shared_processes",
+    "test_sqlite_pool",
+    "test_sqlite_processes",
+}
+"""Files whose tests start so many processes that two of them at once would keep each other waiting."""
 
 
 class Turns(LoadFileScheduling):
-    """Gives a worker one file after the other, and the files of that folder all to the same worker."""
+    """Gives a worker one file after the other, and those with fleets all to the same worker."""
 
     def _split_scope(self, nodeid):
         file = super()._split_scope(nodeid)
-        return ONE_AFTER_THE_OTHER if f"/{ONE_AFTER_THE_OTHER}/" in file else file
+        return "fleets" if Path(file).stem in FLEETS else file
