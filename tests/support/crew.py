@@ -52,8 +52,8 @@ def crew(number, function, *args, **options):
 def side_by_side(function, *cases):
     """Call ``function`` with the arguments of each case, all at the same time, as each mostly waits."""
     with ThreadPoolExecutor(len(cases)) as threads:
-        futures = {case: threads.submit(function, *case) for case in cases}
-    for case, future in futures.items():
+        futures = [threads.submit(function, *case) for case in cases]
+    for case, future in zip(cases, futures, strict=True):
         if (raised := future.exception()) is not None:
             raised.add_note(f"case: {case}")
             raise raised
