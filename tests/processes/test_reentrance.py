@@ -138,7 +138,7 @@ def test_a_signal_handler_may_use_the_pool_that_its_process_is_busy_with(handler
     program(
         f"""
 import signal, time
-from balancer import AccountPool
+from balancer import AccountPool, LeaseLost
 pool = AccountPool(source={{"a": 4, "b": 4}}, ttl=1e9, reconcile_every=None)
 pool.refresh()
 leases, struck = [], 0
