@@ -14,7 +14,7 @@ help:
 	@echo 'make demo    see the balancer at work against a stand-in server on this machine (40 seconds)'
 	@echo 'make test    run the tests (8 minutes on two cores)'
 	@echo 'make check   format, lint, types, layers, then the tests (what CI runs)'
-	@echo 'make coverage    the tests once more, to see which lines and branches they miss (half as long again)'
+	@echo 'make coverage    the tests once more, to see which lines and branches they miss (twice as long)'
 	@echo 'make bench   measure against the yardsticks'
 	@echo 'make shape   count lines, files, import cycles and how far calls walk; BASE=COMMIT compares'
 	@echo 'make messages    make docs/messages.md anew: what users read when something is wrong'
@@ -48,7 +48,7 @@ check: $(MADE)
 	$(TESTS)
 
 coverage: $(MADE)
-	$(TESTS) --cov
+	$(TESTS) --cov --session-timeout 2700
 
 messages: $(MADE)
 	@$(BIN)/python tests/support/messages.py
