@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from redis_server import BINARIES, the_server
+from redis_server import BINARIES, RedisServer
 
 from balancer.models import Account, AccountTable
 from balancer.rules import operations as ops
@@ -18,9 +18,9 @@ _serial = itertools.count(1)
 @pytest.fixture(scope="module", params=sorted(BINARIES))
 def server(request):
     """One server of each binary that there is."""
-    running = the_server(request.param)
-    running.empty()
-    return running
+    with RedisServer(binary=BINARIES[request.param]) as running:
+        running.empty()
+        yield running
 
 
 @pytest.fixture

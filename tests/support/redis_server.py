@@ -129,14 +129,10 @@ class RedisServer:
         self.close()
 
 
-def the_server(binary="wheel"):
-    """Return one server for all who empty it before they use it: a new one has to grow first."""
-    return _running(binary)
-
-
 @cache
-def _running(binary):
-    server = RedisServer(binary=BINARIES[binary])
+def the_server():
+    """Return one server for all who empty it before they use it: a new one has to grow first."""
+    server = RedisServer()
     atexit.register(server.close)
     return server
 
