@@ -9,6 +9,7 @@ import socket
 import pytest
 import structlog
 from hypothesis import settings
+from turns import FLEETS, Turns
 
 from balancer.testing import ManualClock
 
@@ -54,6 +55,17 @@ def no_way_out():
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
         yield
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the fleets: they take longest, and mostly wait while other workers compute."""
+    items.sort(key=lambda item: item.path.stem not in FLEETS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the fleets apart, which would be in each other's way."""
+    return Turns(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture

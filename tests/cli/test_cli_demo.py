@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pexpect
 import pytest
 from command_line import Desk, seen
+from crew import side_by_side
 
 from balancer.cli import demo
 from balancer.cli.demo import Plan, play
@@ -106,23 +107,27 @@ def test_elsewhere_than_on_a_terminal_it_prints_plain_lines(desk, tmp_path):
     assert "url(" not in picture.read_text("utf-8").replace("url(#", "")
 
 
-@pytest.mark.parametrize("environment", [{}, POOR], ids=["ordinary", "poor"])
-def test_a_terminal_of_sixty_columns_gets_a_live_view(desk, environment):
-    """Each way has a bar, nothing is broken or cut, and the table comes at the end."""
-    terminal = desk.terminal("demo", *QUICK, COLUMNS="60", **environment)
-    terminal.timeout = 100
-    terminal.expect(r"It\s+takes\s+about")
-    terminal.expect(r"the usual way.*\d done, \d+ paid, \d+ refused")
-    terminal.expect(r"with balancer.*24 done, 24 paid, 0 refused")
-    terminal.expect("paid for nothing")
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 0
-    shown = seen(terminal.before)
-    assert max(map(len, shown.splitlines())) <= 60
-    assert "With the pool it was 24 jobs" in " ".join(shown.split())
-    if environment:
-        assert shown.isascii()
+def test_a_terminal_of_sixty_columns_gets_a_live_view(desk):
+    """Each way has a bar, nothing is broken or cut, and the table comes at the end; in a poor shell too."""
+
+    def watch(terminal, environment):
+        terminal.timeout = 100
+        terminal.expect(r"It\s+takes\s+about")
+        terminal.expect(r"the usual way.*\d done, \d+ paid, \d+ refused")
+        terminal.expect(r"with balancer.*24 done, 24 paid, 0 refused")
+        terminal.expect("paid for nothing")
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        assert terminal.exitstatus == 0
+        shown = seen(terminal.before)
+        assert max(map(len, shown.splitlines())) <= 60
+        assert "With the pool it was 24 jobs" in " ".join(shown.split())
+        if environment:
+            assert shown.isascii()
+
+    environments = {}, POOR
+    terminals = [desk.terminal("demo", *QUICK, COLUMNS="60", **each) for each in environments]
+    side_by_side(watch, *zip(terminals, environments, strict=True))
 
 
 def test_ctrl_c_ends_it_at_once(desk):

@@ -80,7 +80,7 @@ class Crowd:
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.5], ids=["prompt list", "lagging list"])
-def test_sixty_jobs_among_faults_are_paid_once_each_and_every_one_is_accounted_for(lag, tell):
+def test_sixty_jobs_among_faults_are_paid_once_each_and_every_one_is_accounted_for(naps, lag, tell):
     """P-57, P-58: 5xx and cuts on create and status, callbacks of every kind, a list that fails and lags."""
     rng, prompts = random.Random(7), [f"prompt {n}" for n in range(JOBS)]
     accounts = {"flowmusic": {A: 4, B: 3, "c@example.com": 2}}

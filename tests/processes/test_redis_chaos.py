@@ -97,11 +97,12 @@ class Trouble:
             self.hitches += (self.step,)
 
     def strike(self, seconds):
-        """Let one thing after the other happen: each loss of memory, and hitches between them."""
+        """Let one thing after the other happen: each loss of memory, each outage, hitches between them."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
+            outages = iter(self.rng.sample(self.outages, len(self.outages)))
             for loss in self.rng.sample(self.losses, len(self.losses)):
-                for kind in (*self.rng.sample(self.hitches, 2), self.rng.choice(self.outages), loss):
+                for kind in (*self.rng.sample(self.hitches, 2), *itertools.islice(outages, 1), loss):
                     self._wait(0.2, 1.0)
                     kind()
                     self.struck[kind.__name__] += 1

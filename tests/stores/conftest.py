@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from every_store import empty_redis, redis_server, store, world
+from every_store import empty_redis, store, world
 from fleet_processes import pool, worker
 from shelves import hasty, never_by_itself, often, pools, shelf
 from sqlite_files import backend, path
@@ -16,7 +16,6 @@ __all__ = [
     "path",
     "pool",
     "pools",
-    "redis_server",
     "shelf",
     "store",
     "worker",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import time
 
 import pytest
 import redis
 import redis.asyncio
+from crew import side_by_side
 from redis_backends import backends, configure, granted, rows, server, take
-from redis_server import Proxy, RedisServer
+from redis_server import Proxy, RedisServer, the_server
 
 from balancer import AccountPool, AsyncAccountPool, RedisStore, StoreUnavailable
 from balancer.rules import operations as ops
@@ -25,37 +28,46 @@ def proxy(server):
 
 
 @pytest.fixture
-def hung():
-    """Return a server of one's own, and the pool that has used it; it stands still then."""
-    with RedisServer() as own:
-        own.empty()
-        with AccountPool("hung", source={"a": 4}, store=own.url, ttl=1e6, reconcile_every=None) as pool:
-            pool.acquire(timeout=10).release()
-            yield own, pool
-            own.go_on()
+def used():
+    """Return a function that opens one more pool, and uses it, of a server that the test may stop."""
+    server = the_server()
+    server.empty()
+    with contextlib.ExitStack() as stack:
+
+        def open_pool():
+            pool = AccountPool("hung", source={"a": 9}, store=server.url, ttl=1e6, reconcile_every=None)
+            stack.enter_context(pool).acquire(timeout=10).release()
+            return pool
+
+        yield open_pool
+        server.go_on()
 
 
-@pytest.mark.parametrize(
-    ("timeout", "least", "most"), [(0, 0.5, 2.0), (1, 0.9, 2.0), (2.5, 2.4, 4.0), (20, 4.5, 8.0)]
-)
-@pytest.mark.parametrize("face", ["sync", "async"])
-def test_a_callers_timeout_bounds_the_wait_for_an_answer(hung, timeout, least, most, face):
+def test_a_callers_timeout_bounds_the_wait_for_an_answer(used):
     """P-43: a server that takes what is sent and answers nothing holds nobody up for longer than that."""
-    server, pool = hung
 
-    async def acquire():
-        await AsyncAccountPool(pool=pool).acquire(timeout=timeout)
+    def in_a_thread(pool, timeout):
+        pool.acquire(timeout=timeout)
 
-    def call():
-        return pool.acquire(timeout=timeout) if face == "sync" else asyncio.run(acquire())
+    def in_a_task(pool, timeout):
+        async def acquire():
+            await AsyncAccountPool(pool=pool).acquire(timeout=timeout)
 
-    server.pause()
-    begun = time.monotonic()
-    with pytest.raises(StoreUnavailable):
-        call()
-    assert least <= time.monotonic() - begun <= most
-    server.go_on()
-    assert pool.acquire(timeout=10).release()
+        asyncio.run(acquire())
+
+    def call(pool, acquire, bounds):
+        timeout, least, most = bounds
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            acquire(pool, timeout)
+        assert least <= time.monotonic() - begun <= most
+
+    bounds = (0, 0.5, 2.0), (1, 0.9, 2.0), (2.5, 2.4, 4.0), (20, 4.5, 8.0)
+    cases = [(used(), acquire, each) for each in bounds for acquire in (in_a_thread, in_a_task)]
+    the_server().pause()
+    side_by_side(call, *cases)
+    the_server().go_on()
+    assert all(pool.acquire(timeout=10).release() for pool, _, _ in cases)
 
 
 def test_a_call_of_a_pool_that_has_asked_for_nothing_yet_is_bounded_too():
@@ -70,17 +82,17 @@ def test_a_call_of_a_pool_that_has_asked_for_nothing_yet_is_bounded_too():
         own.go_on()
 
 
-def test_leaving_a_block_on_a_hung_server_takes_a_second_and_frees_the_slot_later(hung):
+def test_leaving_a_block_on_a_hung_server_takes_a_second_and_frees_the_slot_later(used):
     """P-27: what could not be said is kept, and said when the server goes on."""
-    server, pool = hung
+    pool = used()
     lease = pool.acquire(timeout=10)
-    server.pause()
+    the_server().pause()
     begun = time.monotonic()
     assert lease.release()
     assert time.monotonic() - begun < 2.0
-    server.go_on()
-    leases = [pool.acquire(timeout=10) for _ in range(4)]
-    assert len({one.id for one in leases}) == 4
+    the_server().go_on()
+    leases = [pool.acquire(timeout=10) for _ in range(9)]
+    assert len({one.id for one in leases}) == 9
 
 
 @pytest.mark.parametrize("face", ["sync", "async"])
@@ -116,32 +128,39 @@ def test_connections_that_were_forgotten_without_a_word_are_found_out_in_time(
     assert len(rows(backend)) == 2
 
 
-@pytest.mark.parametrize("timeout", [0, 20])
-@pytest.mark.parametrize("face", ["sync", "async"])
-def test_a_caller_gets_its_slot_though_all_connections_were_just_forgotten(proxy, timeout, face):
+def test_a_caller_gets_its_slot_though_all_connections_were_just_forgotten(server):
     """P-28: nothing says that the connections lead nowhere, but there is a second try in time."""
 
-    async def acquire(times):
+    async def acquire(pool, timeout, times):
         tasks = AsyncAccountPool(pool=pool)
         return await asyncio.gather(*(tasks.acquire(timeout=timeout) for _ in range(times)))
 
-    async def sequence():
-        for lease in await acquire(3):
+    async def in_a_task(pool, proxy, timeout):
+        for lease in await acquire(pool, timeout, 3):
             await lease.release()
         proxy.forget()
-        return await acquire(1)
+        return (await acquire(pool, timeout, 1))[0].id
 
-    name = f"forgotten-{face}-{timeout}"
-    with AccountPool(name, source={"a": 9}, store=proxy.url, ttl=1e6, reconcile_every=None) as pool:
-        pool.acquire(timeout=10).release()
-        begun = time.monotonic()
-        if face == "async":
-            (lease,) = asyncio.run(sequence())
-        else:
-            proxy.forget()
-            lease = pool.acquire(timeout=timeout)
-        assert time.monotonic() - begun < 4.0
-        assert pool.release(lease.id)
+    def in_a_thread(pool, proxy, timeout):
+        proxy.forget()
+        return pool.acquire(timeout=timeout).id
+
+    def forgotten(face, timeout):
+        options = {"source": {"a": 9}, "ttl": 1e6, "reconcile_every": None}
+        with (
+            Proxy(server.port) as proxy,
+            AccountPool(f"forgotten-{face}-{timeout}", store=proxy.url, **options) as pool,
+        ):
+            pool.acquire(timeout=10).release()
+            begun = time.monotonic()
+            if face == "async":
+                lease_id = asyncio.run(in_a_task(pool, proxy, timeout))
+            else:
+                lease_id = in_a_thread(pool, proxy, timeout)
+            assert time.monotonic() - begun < 4.0
+            assert pool.release(lease_id)
+
+    side_by_side(forgotten, *itertools.product(("sync", "async"), (0, 20)))
 
 
 def test_a_connection_that_is_idle_for_long_and_well_is_used_again(server, backends, monkeypatch):

@@ -7,7 +7,7 @@ import itertools
 import threading
 
 import pytest
-from redis_server import Proxy, RedisServer
+from redis_server import Proxy, RedisServer, the_server
 from stepping import until
 from structlog.testing import capture_logs
 
@@ -17,17 +17,16 @@ from balancer.testing import FakeUseapi
 _pause = threading.Event()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server():
-    """Start one server for this module."""
-    with RedisServer() as running:
-        yield running
+    """Return a Redis that holds nothing."""
+    the_server().empty()
+    return the_server()
 
 
 @pytest.fixture
 def store(server):
-    """Return the URL of a Redis that holds nothing."""
-    server.empty()
+    """Return where it is."""
     return server.url
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import threading
 import traceback
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from stepping import until
 
@@ -47,6 +47,16 @@ def crew(number, function, *args, **options):
         return function(*args, **options)
 
     return [start(work) for _ in range(number)]
+
+
+def side_by_side(function, *cases):
+    """Call ``function`` with the arguments of each case, all at the same time, as each mostly waits."""
+    with ThreadPoolExecutor(len(cases)) as threads:
+        futures = [threads.submit(function, *case) for case in cases]
+    for case, future in zip(cases, futures, strict=True):
+        if (raised := future.exception()) is not None:
+            raised.add_note(f"case: {case}")
+            raise raised
 
 
 def result(future):

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from redis_server import RedisServer
+from redis_server import the_server
 from store_world import World
-
-
-@pytest.fixture(scope="module")
-def redis_server():
-    """Start a Redis for this module."""
-    with RedisServer() as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -25,10 +18,10 @@ def store(request, tmp_path):
 
 
 @pytest.fixture
-def empty_redis(redis_server):
+def empty_redis():
     """Return the URL of a Redis that holds nothing."""
-    redis_server.empty()
-    return redis_server.url
+    the_server().empty()
+    return the_server().url
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -47,8 +47,11 @@ class World:
         return sum(times for path, times in asked.items() if path.endswith(f"/{load.rstrip('/')}"))
 
     def landed(self):
-        """Wait for what is on its way."""
-        at_rest(self.pool)
+        """Wait for what is on its way: that can be seen as soon as the call that set it off has returned."""
+        try:
+            at_rest(self.pool, timeout=0)
+        except TimeoutError:
+            at_rest(self.pool)
 
     def look(self):
         """Have a caller come by, which starts what is due, and wait for that."""

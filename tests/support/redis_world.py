@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-from functools import cache
 
-from redis_server import RedisServer
+from redis_server import the_server
 
 from balancer.rules import operations as ops
 from balancer.stores.redis import open_backend
@@ -14,14 +12,6 @@ from balancer.stores.redis.scripts import KEYS, base_of
 from balancer.testing import ManualClock
 
 FULL, PAUSING = 1 << 24, 1 << 25
-
-
-@cache
-def the_server():
-    """Return one server for all worlds of this process."""
-    server = RedisServer()
-    atexit.register(server.close)
-    return server
 
 
 class RedisWorld:

@@ -1,9 +1,9 @@
 """A program that calls a pool in the middle of another call, at every moment there is.
 
-``python reentrance_worker.py WITHIN ACTION``: a profiler strikes at the first, second, third … function
+``python reentrance_worker.py WITHIN ACTION ...``: a profiler strikes at the first, second, third … function
 that is entered or left in this thread during WITHIN, and does ACTION there, as a finalizer, a signal handler
-or a profiler of the user's may. Before each strike its number is printed; a strike that hangs ends the
-program with the stacks of all threads.
+or a profiler of the user's may; then the same for the next ACTION. Before each strike its number is printed;
+a strike that hangs ends the program with the stacks of all threads.
 """
 
 from __future__ import annotations
@@ -358,11 +358,10 @@ def interrupted(act, moment):
     return striker.seen >= moment
 
 
-def main(within, action):
-    """Strike at every moment."""
-    warnings.simplefilter("ignore")
+def strike_at_every_moment(within, action):
+    """Do it at one moment after the other, as long as there are any."""
     for moment in itertools.count(1):
-        print(moment, flush=True)  # noqa: T201
+        print(action, moment, flush=True)  # noqa: T201
         faulthandler.dump_traceback_later(HANGS, exit=True)
         try:
             if within == "interrupted":
@@ -376,4 +375,7 @@ def main(within, action):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    warnings.simplefilter("ignore")
+    gc.freeze()  # so that to collect what strikes leave behind is quick
+    for action in sys.argv[2:]:
+        strike_at_every_moment(sys.argv[1], action)

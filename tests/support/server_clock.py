@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import mmap
 import os
 import shutil
@@ -60,6 +61,7 @@ time_t time(time_t *told) {
 @cache
 def _library():
     folder = Path(tempfile.mkdtemp(prefix="balancer-clock-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     source = folder / "clock.c"
     source.write_text(_SOURCE)
     library = folder / "clock.so"

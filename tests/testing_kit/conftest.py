@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from every_store import empty_redis, redis_server, store, world
+from every_store import empty_redis, store, world
 
-__all__ = ["empty_redis", "redis_server", "store", "world"]
+__all__ = ["empty_redis", "store", "world"]

@@ -48,7 +48,7 @@ def test_a_gateways_page_does_not_freeze_an_account_for_a_day(face, status, body
 
 @pytest.mark.parametrize("status", [502, 503, 504])
 @pytest.mark.parametrize("store", ["memory://", "sqlite"])
-def test_a_gateways_page_at_the_first_load_shuts_the_pool_for_no_day(status, store, tmp_path):
+def test_a_gateways_page_at_the_first_load_shuts_the_pool_for_no_day(naps, status, store, tmp_path):
     """The pool refused every caller for a day after one page; by hand it asks at once, by itself soon."""
     clock = ManualClock()
     url = f"sqlite:///{tmp_path}/slots.db" if store == "sqlite" else store
@@ -72,7 +72,7 @@ def test_a_gateways_page_at_the_first_load_shuts_the_pool_for_no_day(status, sto
                 pool.acquire(timeout=5).release()
 
 
-def test_a_refresh_that_is_told_to_wait_keeps_the_old_table_no_longer_than_it_lasts():
+def test_a_refresh_that_is_told_to_wait_keeps_the_old_table_no_longer_than_it_lasts(naps):
     """A day's pause outlasted the table: after an hour every caller was refused, whoever was well again."""
     clock = ManualClock()
     with FakeUseapi({"flowmusic": {"a@example.com": 1}}) as fake:
