@@ -193,7 +193,9 @@ def test_no_accounts_is_told_by_what_is_so_now(pools):
         pool.acquire(timeout=0)
 
 
-@pytest.mark.parametrize("request_", [{}, {"account": "a"}, {"where": lambda account: True}], ids=str)
+@pytest.mark.parametrize(
+    "request_", [{}, {"account": "a"}, {"where": lambda account: True}], ids=["any", "account", "where"]
+)
 def test_nobody_is_sent_away_by_a_look_at_a_store_that_was_empty_for_a_moment(pools, monkeypatch, request_):
     """P-52: it had lost its memory, and has its accounts again before the caller is told why."""
     other, pool = pools(source=ONE), pools(source=ONE)
