@@ -12,7 +12,7 @@ TESTS := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 help:
 	@echo 'make demo    see the balancer at work against a stand-in server on this machine (40 seconds)'
-	@echo 'make test    run the tests (8 minutes on two cores)'
+	@echo 'make test    run the tests (9 minutes on two cores)'
 	@echo 'make check   format, lint, types, layers, then the tests (what CI runs)'
 	@echo 'make coverage    the tests once more, to see which lines and branches they miss (twice as long)'
 	@echo 'make bench   measure against the yardsticks'
@@ -36,7 +36,7 @@ demo: $(FOR_DEMO)
 	@$(BIN)/balancer demo
 
 test: $(MADE)
-	@echo 'All tests take about 8 minutes on two cores; each dot is one that passed.'
+	@echo 'All tests take about 9 minutes on two cores; each dot is one that passed.'
 	$(TESTS)
 
 check: $(MADE)

@@ -139,11 +139,11 @@ def test_a_caller_gets_its_slot_though_all_connections_were_just_forgotten(serve
         for lease in await acquire(pool, timeout, 3):
             await lease.release()
         proxy.forget()
-        return (await acquire(pool, timeout, 1))[0].id
+        return (await acquire(pool, timeout, 1))[0]
 
     def in_a_thread(pool, proxy, timeout):
         proxy.forget()
-        return pool.acquire(timeout=timeout).id
+        return pool.acquire(timeout=timeout)
 
     def forgotten(face, timeout):
         options = {"source": {"a": 9}, "ttl": 1e6, "reconcile_every": None}
@@ -154,11 +154,11 @@ def test_a_caller_gets_its_slot_though_all_connections_were_just_forgotten(serve
             pool.acquire(timeout=10).release()
             begun = time.monotonic()
             if face == "async":
-                lease_id = asyncio.run(in_a_task(pool, proxy, timeout))
+                lease = asyncio.run(in_a_task(pool, proxy, timeout))
             else:
-                lease_id = in_a_thread(pool, proxy, timeout)
+                lease = in_a_thread(pool, proxy, timeout)
             assert time.monotonic() - begun < 4.0
-            assert pool.release(lease_id)
+            assert pool.release(lease.id)
 
     side_by_side(forgotten, *itertools.product(("sync", "async"), (0, 20)))
 

@@ -58,7 +58,13 @@ class World:
             for holder in self._shared.holders():
                 self._shared.release(holder.id)
         for pool in self._opened:
-            pool._core.close()
+            core = pool._core
+            if core.store.shared:  # it would hear of that with its next heartbeat, and listen until then
+                core.store.held.on_ended_elsewhere(list(core.store.held.held))
+            core.close()
+            if core.store.shared:
+                core.store.worker.close_when_idle()
+                until(lambda worker=core.store.worker: worker.thread is None)
         if self._loop is not None:
             self._loop.close()
 
