@@ -57,9 +57,11 @@ class BaseLease:
         except AttributeError:  # it was not granted, or not even tied to anything
             return
         if lost:
-            if tracemalloc.is_tracing():
-                record.acquired_by = _asked_for_by(self)
-            self._core.store.abandon(record)
+            try:
+                if tracemalloc.is_tracing():
+                    record.acquired_by = _asked_for_by(self)
+            finally:  # a signal or a stack that is used up may come there, and must not cost the slot
+                self._core.store.abandon(record)
 
     @property
     def id(self) -> str:

@@ -110,6 +110,23 @@ def test_an_abandoned_handle_is_told_with_the_line_that_made_it_where_python_kno
     assert [event["acquired_by"] for event in events] == [f"{__file__}:{line}"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RecursionError])
+def test_an_abandoned_slot_comes_back_though_looking_for_its_line_is_cut_short(pool, monkeypatch, error):
+    """P-3: a signal may come while the traceback is read, or the stack be used up."""
+
+    def cut_short(_):
+        raise error
+
+    monkeypatch.setattr("balancer.lease._asked_for_by", cut_short)
+    tracemalloc.start()
+    try:
+        pool.acquire()
+    finally:
+        tracemalloc.stop()
+    assert free(pool) == 2
+
+
 def test_an_abandoned_generator_gives_its_slot_back(pool):
     """P-3: a consumer that stops iterating never closes the block inside the generator itself."""
 
