@@ -6,7 +6,7 @@ MADE := .venv/.made
 FOR_DEMO := .venv/.made-for-demo
 # Three at a time on two cores: while two compute, one goes through the fleets of processes, which mostly wait. A file
 # stays on one worker, and the files come in the order of tests/conftest.py: those that take longest first.
-TESTS := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+TESTS := $(BIN)/python -m pytest -n 3 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test check coverage bench shape messages clean
 

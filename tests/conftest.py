@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import ipaddress
 import os
 import socket
+import sys
 
 import pytest
 import structlog
@@ -17,6 +19,8 @@ from balancer.testing import ManualClock
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+_STDERR = pytest.StashKey[int]()
 
 SETTINGS = ("USEAPI_TOKEN", "USEAPI_BASE_URL", "BALANCER_STORE")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -55,6 +59,50 @@ def no_way_out():
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
         yield
+
+
+def pytest_configure(config):
+    """Keep the way to the real standard error, which tests capture."""
+    config.stash[_STDERR] = os.dup(sys.__stderr__.fileno())
+
+
+def pytest_unconfigure(config):
+    """Close it."""
+    os.close(config.stash[_STDERR])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """End a worker whose test neither ends nor lets itself be ended, so that the others are still judged.
+
+    pytest-timeout raises in the test once; what waits after that, in a ``finally`` or a fixture, waits for good.
+    """
+    mark = item.get_closest_marker("timeout")
+    limit = mark.args[0] if mark else float(item.config.getini("timeout"))
+    faulthandler.dump_traceback_later(limit + 60, file=item.config.stash[_STDERR], exit=True)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+class _Failures:
+    """Shows each failure when it is there: a run that is cut off says nothing at its end."""
+
+    def __init__(self, reporter):
+        self._reporter = reporter
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self._reporter.write_line(f"\n{report.nodeid} failed in its {report.when}", red=True)
+            self._reporter.write_line(report.longreprtext)
+
+
+def pytest_sessionstart(session):
+    """Watch the reports where those of all workers arrive."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(_Failures(reporter))
 
 
 def pytest_collection_modifyitems(items):
