@@ -75,7 +75,7 @@ def pytest_unconfigure(config):
 def pytest_runtest_protocol(item):
     """End a worker whose test neither ends nor lets itself be ended, so that the others are still judged.
 
-    pytest-timeout raises in the test once; what waits after that, in a ``finally`` or a fixture, waits for good.
+    pytest-timeout raises in a test once; what waits after that, in a fixture or a ``finally``, waits for ever.
     """
     mark = item.get_closest_marker("timeout")
     limit = mark.args[0] if mark else float(item.config.getini("timeout"))

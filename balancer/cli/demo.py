@@ -273,6 +273,7 @@ def with_balancer(studio: Studio) -> Callable[[str], None]:
             pool.reset(ambiguous.account)  # its pause is in seconds of this machine, whose time runs slower
             return job or submit(order)
 
+    pool.reconcile()  # what an earlier process sent last has its slot before anything new is sent
     running = listed()
 
     def make(order: str) -> None:

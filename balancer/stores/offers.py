@@ -104,13 +104,15 @@ class Offers:
             if self._queue.is_outranked(waiter):  # by one who came since the look around began
                 self._outbox.poll = True
                 return False
-            operation = self._queue.acquire_for(waiter, offered=True)
+            operation = self._queue.begin_asking(waiter, offered=True)
         try:
             granted = self._ask(operation)
+            self._queue.on_answer(waiter, operation, granted)
         except BaseException:
             self._queue.on_outcome_unknown(waiter)
             raise
-        self._queue.on_answer(waiter, operation, granted)
+        finally:
+            self._queue.end_asking(waiter)
         self._flush()
         return granted is not None
 

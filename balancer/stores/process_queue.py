@@ -83,6 +83,10 @@ class ProcessQueue:
         """The last try without the queue found no room, and nobody has had or freed a slot since."""
         self._unconfirmed: set[str] = set()
         """Keys of waiters that may have been granted: the reply was lost."""
+        self._asked_for: list[Waiter] = []
+        """Whom the store is being asked for at this moment."""
+        self._early: list[Waiter] = []
+        """Who outranks one of them, and is to look again once that one has its answer."""
         self._told_wanted = False
         """The store was told that this process waits, and may hold it for so."""
         self._ignore_offers_until = -math.inf
@@ -102,7 +106,7 @@ class ProcessQueue:
             refused, waiter.record.refused = waiter.record.refused, False
             first = waiter.group is not None and waiter.group.first is waiter
             passes = refused or (patience > 0 and self.is_outranked(waiter))
-            operation = self.acquire_for(waiter, offered=False) if first and not passes else None
+            operation = self.begin_asking(waiter, offered=False) if first and not passes else None
         if operation is None:
             if patience and first:
                 self._outbox.request_poll()  # the worker looks for all, in their order
@@ -120,6 +124,8 @@ class ProcessQueue:
             self._outbox.send(Release(operation.key))  # nobody knows whether it was granted
             self._outbox.request_wanted()
             raise
+        finally:
+            self.end_asking(waiter)
         if patience and not got:
             self._outbox.ensure_running()
         return got
@@ -135,18 +141,42 @@ class ProcessQueue:
         """Whether somebody waits with a higher priority for what the waiter may use (under the lock)."""
         if len(self.wait_queue.waiters) == 1:
             return False  # nobody else is here
-        accounts, *_, priority = waiter.slot_request.alike
+        alike = waiter.slot_request.alike
         for group in self.wait_queue.groups():
-            wanted = group.alike[0]
-            if group.alike[4] <= priority:  # as do all that follow
+            if group.alike[4] <= alike[4]:  # as do all that follow
                 return False
-            if group.first.hopes and (accounts is None or wanted is None or accounts & wanted):
+            if group.first.hopes and share_accounts(group.alike, alike):
                 return True
         return False
 
-    def acquire_for(self, waiter: Waiter, *, offered: bool) -> Acquire:
+    def must_look_again(self, waiter: Waiter) -> bool:
+        """Whether the store is being asked for somebody whom the waiter outranks (under the lock).
+
+        That one may still be served first, so the waiter is woken after the answer, and does not count as
+        one who waits until then.
+        """
+        alike = waiter.slot_request.alike
+        asked = [other.slot_request.alike for other in self._asked_for if other in self.wait_queue.waiters]
+        early = any(other[4] < alike[4] and share_accounts(other, alike) for other in asked)
+        if early:
+            self._early.append(waiter)
+        return early
+
+    def end_asking(self, waiter: Waiter) -> None:
+        """Take note that the store is no longer being asked for ``waiter``."""
+        with self._lock:
+            if waiter in self._asked_for:
+                self._asked_for.remove(waiter)
+            early = bool(self._early)
+            self._to_wake.extend(self._early)
+            self._early.clear()
+        if early:
+            self._flush()
+
+    def begin_asking(self, waiter: Waiter, *, offered: bool) -> Acquire:
         """Return the operation that takes a lease for ``waiter`` (under the lock)."""
         request = waiter.slot_request
+        self._asked_for.append(waiter)
         then_wants, then_priority = self.wanted(without=waiter)
         else_wants, else_priority = self.wanted()
         return Acquire(
@@ -322,6 +352,11 @@ def needs_more_than_an_account(group: WaiterGroup) -> bool:
     """Whether what is offered by account may be of no use to a group."""
     accounts, _, max_jobs, scope, _ = group.alike
     return max_jobs is not None or scope is not None or (accounts is not None and len(accounts) > MOST_WANTED)
+
+
+def share_accounts(one: Alike, other: Alike) -> bool:
+    """Whether two requests may be after the same account."""
+    return one[0] is None or other[0] is None or bool(one[0] & other[0])
 
 
 def shuffled(ids: Collection[str], draw: Callable[[], float]) -> tuple[str, ...]:

@@ -313,15 +313,20 @@ class SharedStore(Store):
         if self.now() >= waiter.deadline:
             return Outcome.TIMED_OUT
         with self.lock:
-            if waiter.group is not None and not waiter.counted:
-                if max_waiting is not None and self.wait_queue.counted >= max_waiting:
-                    raise TooManyWaiting(
-                        f"{self.wait_queue.counted} callers of {self.service} wait already, "
-                        f"and max_waiting is {max_waiting}"
-                    )
-                self.wait_queue.count(waiter)
-            self._reschedule()
+            if not self.queue.must_look_again(waiter):
+                self._count(waiter, max_waiting)
+                self._reschedule()
         return Outcome.QUEUED
+
+    def _count(self, waiter: Waiter, max_waiting: int | None) -> None:
+        if waiter.group is None or waiter.counted:
+            return
+        if max_waiting is not None and self.wait_queue.counted >= max_waiting:
+            raise TooManyWaiting(
+                f"{self.wait_queue.counted} callers of {self.service} wait already, "
+                f"and max_waiting is {max_waiting}"
+            )
+        self.wait_queue.count(waiter)
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted is given back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from stepping import until
 from store_world import waiting
 from structlog.testing import capture_logs
 
@@ -138,8 +139,7 @@ def test_who_waits_with_a_higher_priority_is_served_first(world):
     lease, served = pool.acquire(), []
     with waiting(pool, timeout=100, priority=0) as low, waiting(pool, timeout=100, priority=5) as high:
         lease.release()
-        while not high:
-            pass
+        until(lambda: high or low)
         served.append("high")
         assert low == []
         high[0][1].release()
@@ -155,8 +155,7 @@ def test_the_process_in_which_the_highest_priority_waits_is_offered_a_slot_first
     lease = one.acquire()
     with waiting(two, timeout=100) as low, waiting(three, timeout=100, priority=5) as high:
         lease.release()
-        while not high:
-            pass
+        until(lambda: high or low)
         assert low == []
         high[0][1].release()
     low[0][1].release()

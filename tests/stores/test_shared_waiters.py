@@ -56,6 +56,25 @@ def test_who_speaks_last_does_not_speak_for_those_who_came_since(pools, shelf, n
     assert got(pinned).account.id == "a"
 
 
+def test_who_comes_while_somebody_less_urgent_is_asked_for_is_served_before(pools, shelf, never_by_itself):
+    """P-12: the question is on its way for long, and a slot is freed once the urgent one waits."""
+    pool = pools(source=ONE)
+    lease = pool.acquire()
+    low = waiting(pool, timeout=60)
+    gate = Gate(shelf, ops.Acquire, pool)
+    pool._core.store.outbox.request_poll()
+    assert gate.reached.wait(10)
+    high = start(pool.acquire, timeout=60, priority=5)
+    time.sleep(0.1)  # it has asked for itself meanwhile
+    if pool.stats().waiting == 2:  # whom to serve is settled
+        lease.release()
+    gate.open.set()
+    until(lambda: pool.stats().waiting == 2 or high.done() or low.done())
+    lease.release()
+    got(high).release()
+    got(low).release()
+
+
 def test_a_granted_caller_does_not_take_the_others_out_of_line(pools, shelf, never_by_itself):
     """P-28: who is served in the moment that another begins to wait has not told of it."""
     other, pool = pools(source=ONE), pools(source=ONE)
