@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import ipaddress
+import logging
 import os
 import socket
 import sys
@@ -28,12 +29,16 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
-    """Hide the developer's own settings, proxies and logging from each test."""
+    """Hide the developer's own settings, proxies and logging from each test, and what others did to them."""
+    logger = logging.getLogger("balancer")
+    before = logger.level, logger.propagate, logger.disabled, [*logger.handlers]
     for name in (*SETTINGS, *PROXIES, *map(str.upper, PROXIES)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", os.devnull)
     yield
     structlog.reset_defaults()
+    level, logger.propagate, logger.disabled, logger.handlers[:] = before
+    logger.setLevel(level)
 
 
 def _on_this_machine(address) -> bool:
@@ -75,7 +80,7 @@ def pytest_unconfigure(config):
 def pytest_runtest_protocol(item):
     """End a worker whose test neither ends nor lets itself be ended, so that the others are still judged.
 
-    pytest-timeout raises in a test once; what waits after that, in a fixture or a ``finally``, waits for ever.
+    pytest-timeout raises in a test once; what waits after that, in a fixture or a ``finally``, waits on.
     """
     mark = item.get_closest_marker("timeout")
     limit = mark.args[0] if mark else float(item.config.getini("timeout"))

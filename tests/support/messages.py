@@ -800,7 +800,6 @@ def _unboxed(text: str) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    logging.getLogger("balancer").addHandler(logging.NullHandler())  # what is shown is caught elsewhere
     parts = [HEAD]
     for section, situations in SITUATIONS.items():
         parts.append(f"## {section}\n")
@@ -812,5 +811,6 @@ def page() -> str:
 if __name__ == "__main__":
     for name in ("USEAPI_TOKEN", "USEAPI_BASE_URL", "BALANCER_STORE"):
         os.environ.pop(name, None)
+    logging.getLogger("balancer").addHandler(logging.NullHandler())  # what is shown is caught elsewhere
     FILE.write_text(page(), "utf-8")
     sys.stdout.write(f"{sum(map(len, SITUATIONS.values()))} messages in {FILE}\n")
