@@ -236,17 +236,12 @@ class MemoryStore(Store):
             return Outcome.HOPELESS
         if now >= waiter.deadline:
             return Outcome.TIMED_OUT
-        queue = self.wait_queue
-        if not waiter.counted and max_waiting is not None and queue.counted >= max_waiting:
-            raise TooManyWaiting(
-                f"{queue.counted} callers of {self.service} wait already, and max_waiting is {max_waiting}"
-            )
+        queue, new = self.wait_queue, not waiter.counted
+        queue.count(waiter, max_waiting, self.service)
         if waiter.group is None:
             queue.join(waiter)
-        if not waiter.counted:
-            queue.count(waiter)
-            if waiter.slot_request.max_jobs is not None:
-                self._look_ahead(now)  # an account may have to be kept for it
+        if new and waiter.slot_request.max_jobs is not None:
+            self._look_ahead(now)  # an account may have to be kept for it
         return Outcome.QUEUED
 
     def withdraw(self, waiter: Waiter) -> None:

@@ -111,8 +111,6 @@ class Offers:
         except BaseException:
             self._queue.on_outcome_unknown(waiter)
             raise
-        finally:
-            self._queue.end_asking(waiter)
         self._flush()
         return granted is not None
 

@@ -83,7 +83,7 @@ class ProcessQueue:
         """The last try without the queue found no room, and nobody has had or freed a slot since."""
         self._unconfirmed: set[str] = set()
         """Keys of waiters that may have been granted: the reply was lost."""
-        self._asked_for: list[Waiter] = []
+        self._asked_for: dict[Waiter, None] = {}
         """Whom the store is being asked for at this moment."""
         self._early: list[Waiter] = []
         """Who outranks one of them, and is to look again once that one has its answer."""
@@ -122,10 +122,8 @@ class ProcessQueue:
             got = self.on_answer(waiter, operation, reply.result)
         except BaseException:
             self._outbox.send(Release(operation.key))  # nobody knows whether it was granted
-            self._outbox.request_wanted()
+            self._end_asking(waiter, None)
             raise
-        finally:
-            self.end_asking(waiter)
         if patience and not got:
             self._outbox.ensure_running()
         return got
@@ -162,21 +160,10 @@ class ProcessQueue:
             self._early.append(waiter)
         return early
 
-    def end_asking(self, waiter: Waiter) -> None:
-        """Take note that the store is no longer being asked for ``waiter``."""
-        with self._lock:
-            if waiter in self._asked_for:
-                self._asked_for.remove(waiter)
-            early = bool(self._early)
-            self._to_wake.extend(self._early)
-            self._early.clear()
-        if early:
-            self._flush()
-
     def begin_asking(self, waiter: Waiter, *, offered: bool) -> Acquire:
         """Return the operation that takes a lease for ``waiter`` (under the lock)."""
         request = waiter.slot_request
-        self._asked_for.append(waiter)
+        self._asked_for[waiter] = None
         then_wants, then_priority = self.wanted(without=waiter)
         else_wants, else_priority = self.wanted()
         return Acquire(
@@ -202,12 +189,26 @@ class ProcessQueue:
         self._unconfirmed.discard(operation.key)
         self._told_wanted = self._told_wanted or told[0] is not None
         got = granted is not None and self._hand_over(waiter, granted)
-        self.check_wanted(told)
+        self._end_asking(waiter, told)
         return got
+
+    def _end_asking(self, waiter: Waiter, told: Told | None) -> None:
+        """Check what was told, and have those look again before whom ``waiter`` was asked for."""
+        with self._lock:
+            self._asked_for.pop(waiter, None)
+            early = bool(self._early)
+            self._to_wake.extend(self._early)
+            self._early.clear()
+            right = self.wanted() == told
+        if not right:
+            self._outbox.request_wanted()
+        if early:
+            self._flush()
 
     def on_outcome_unknown(self, waiter: Waiter) -> None:
         """Take in that the worker's Acquire for ``waiter`` was not answered."""
         key = str(waiter.record.key)
+        self._end_asking(waiter, None)
         with self._lock:
             if waiter.record.state is not NEW:
                 return

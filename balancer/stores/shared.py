@@ -21,7 +21,7 @@ from itertools import islice
 from random import getrandbits
 from typing import Any, Literal, TypeVar
 
-from balancer.errors import BalancerError, LeaseLost, StoreUnavailable, TooManyWaiting
+from balancer.errors import BalancerError, LeaseLost, StoreUnavailable
 from balancer.models import Account, AccountTable, JobList
 from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.operations import (
@@ -313,20 +313,11 @@ class SharedStore(Store):
         if self.now() >= waiter.deadline:
             return Outcome.TIMED_OUT
         with self.lock:
-            if not self.queue.must_look_again(waiter):
-                self._count(waiter, max_waiting)
+            if len(self.wait_queue.waiters) < 2 or not self.queue.must_look_again(waiter):
+                if waiter.group is not None:
+                    self.wait_queue.count(waiter, max_waiting, self.service)
                 self._reschedule()
         return Outcome.QUEUED
-
-    def _count(self, waiter: Waiter, max_waiting: int | None) -> None:
-        if waiter.group is None or waiter.counted:
-            return
-        if max_waiting is not None and self.wait_queue.counted >= max_waiting:
-            raise TooManyWaiting(
-                f"{self.wait_queue.counted} callers of {self.service} wait already, "
-                f"and max_waiting is {max_waiting}"
-            )
-        self.wait_queue.count(waiter)
 
     def withdraw(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of the queue; a lease that it was granted is given back."""

@@ -17,6 +17,7 @@ from heapq import merge
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from balancer.errors import TooManyWaiting
 from balancer.rules.records import ANY, NEW, Alike, LeaseRecord, SlotRequest
 
 LONG_WAIT = 60.0
@@ -217,15 +218,24 @@ class WaitQueue:
         self.step_aside(waiter)
         if waiter.counted:
             waiter.counted = False
-            self.counted -= 1
+            self.counted -= waiter in self.waiters  # else it was counted and never came to stand here
         self.waiters.pop(waiter, None)
         waiter.record.waiter = None
 
-    def count(self, waiter: Waiter) -> None:
-        """Count ``waiter`` among those who wait for a slot."""
-        if not waiter.counted:
-            waiter.counted = True
-            self.counted += 1
+    def count(self, waiter: Waiter, most: int | None, service: str) -> None:
+        """Count ``waiter`` among those who wait for a slot of a service.
+
+        Raises:
+            TooManyWaiting: ``most`` wait already.
+        """
+        if waiter.counted:
+            return
+        if most is not None and self.counted >= most:
+            raise TooManyWaiting(
+                f"{self.counted} callers of {service} wait already, and max_waiting is {most}"
+            )
+        waiter.counted = True
+        self.counted += 1
 
     def rebuild(self) -> None:
         """Put everybody in their groups anew, after a step that was cut short in its middle."""

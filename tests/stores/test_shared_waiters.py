@@ -268,7 +268,7 @@ def test_an_interrupted_hand_over_leaves_no_slot(pools, monkeypatch):
         (store.held, "add", queued),
         (WaitQueue, "leave", queued),
         (queue, "_hand_over", queued),
-        (queue, "check_wanted", queued),
+        (queue, "_end_asking", queued),
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(target, name, _interrupted(target, name))

@@ -88,8 +88,8 @@ def test_counting_follows_whoever_leaves():
     lines = WaitQueue()
     one, two = waiter(lines), waiter(lines, "a")
     for _ in range(3):
-        lines.count(one)
-    lines.count(two)
+        lines.count(one, None, "custom")
+    lines.count(two, None, "custom")
     assert lines.counted == 2
     lines.step_aside(one)
     assert lines.counted == 2
