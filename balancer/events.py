@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections import deque
-from types import FrameType
 from typing import Any
 
 _PATIENCE = 1.0
@@ -40,6 +39,9 @@ class _Turnstile:
     interpreter that ends while a daemon thread is printing aborts. So whoever forks or ends says so first,
     then waits until no other thread is inside :func:`_write`. Who wants to write after that leaves its event
     with those who fork, which needs no lock: an event that does not see the sign is seen by who put it up.
+
+    Who is inside says so itself. To look for it in the stacks of other threads is no way: they change while
+    one follows them, and such a look has stood still for minutes with the interpreter in its hands.
     """
 
     def __init__(self) -> None:
@@ -48,10 +50,12 @@ class _Turnstile:
         self.ended = False
         self.kept: deque[tuple[str, str, dict[str, Any]]] = deque()
         """Events that are written once the fork is over."""
+        self.writers: dict[object, int] = {}
+        """The thread of each event that is being written."""
 
     def before_fork(self) -> None:
         self.forking.add(threading.get_ident())
-        _await_writers()
+        self._await_writers()
 
     def after_in_parent(self) -> None:
         self.forking.discard(threading.get_ident())
@@ -65,10 +69,22 @@ class _Turnstile:
     def after_in_child(self) -> None:
         self.forking.clear()
         self.kept.clear()  # they are the parent's
+        self.writers.clear()
 
     def end(self) -> None:
         self.ended = True
-        _await_writers()
+        self._await_writers()
+
+    def _await_writers(self) -> None:
+        """Wait until nobody is inside who went in before the sign was up; who came later only reads it."""
+        own, until = threading.get_ident(), time.monotonic() + _PATIENCE
+        inside = [event for event, thread in self.writers.copy().items() if thread != own]
+        while any(event in self.writers for event in inside):
+            if time.monotonic() >= until:
+                for event in inside:  # it hangs, or was torn out: nobody waits for it again
+                    self.writers.pop(event, None)
+                return
+            time.sleep(0.001)
 
 
 _turnstile = _Turnstile()
@@ -89,13 +105,22 @@ def emit(level: str, event: str, **keys: Any) -> None:
 
 
 def _write(level: str, event: str, keys: dict[str, Any]) -> None:
-    if _turnstile.ended:
-        return
-    if _turnstile.forking:
-        _turnstile.kept.append((level, event, keys))
-        if not _turnstile.forking:  # it was over before it could see this one
-            _turnstile.after_in_parent()
-        return
+    this = object()
+    try:
+        _turnstile.writers[this] = threading.get_ident()  # before the look at the sign
+        if _turnstile.ended:
+            return
+        if not _turnstile.forking:
+            _log(level, event, keys)
+            return
+    finally:
+        _turnstile.writers.pop(this, None)
+    _turnstile.kept.append((level, event, keys))
+    if not _turnstile.forking:  # it was over before it could see this one
+        _turnstile.after_in_parent()
+
+
+def _log(level: str, event: str, keys: dict[str, Any]) -> None:
     try:
         # Loaded by whoever configured it. Half loaded, by another thread, it is not configured yet.
         configured = getattr(sys.modules.get("structlog"), "is_configured", None)
@@ -104,28 +129,6 @@ def _write(level: str, event: str, keys: dict[str, Any]) -> None:
         elif _standard.isEnabledFor(_LEVELS[level]):
             # One text for each event, its values apart, so that tools which group records can.
             text = " ".join((event, *(f"{name}=%r" for name in keys)))
-            _standard.log(_LEVELS[level], text, *keys.values(), extra={"event": event, **keys}, stacklevel=3)
+            _standard.log(_LEVELS[level], text, *keys.values(), extra={"event": event, **keys}, stacklevel=4)
     except Exception:  # noqa: BLE001, S110  # there is no better place to tell it than this one
         pass
-
-
-def _await_writers() -> None:
-    """Wait until nobody is inside who went in before the sign was up; who came later only reads it."""
-    inside, until = _writers(), time.monotonic() + _PATIENCE
-    while inside and time.monotonic() < until:
-        time.sleep(0.001)
-        inside &= _writers()
-
-
-def _writers() -> set[FrameType]:
-    """Return where other threads write an event: seen from outside, so that no interruption falsifies it."""
-    own = threading.get_ident()
-    stacks = sys._current_frames()  # noqa: SLF001  # documented, for such looks from outside
-    found = set()
-    for ident, top in stacks.items():
-        frame: FrameType | None = top
-        while ident != own and frame is not None:
-            if frame.f_code is _write.__code__:
-                found.add(frame)
-            frame = frame.f_back
-    return found

@@ -12,7 +12,7 @@ from crew import Played, in_line, start
 from forks import in_child
 from stepping import until
 
-from balancer import AccountPool, LeaseLost
+from balancer import AccountPool, LeaseLost, events
 from balancer.testing import at_rest
 
 pytest_plugins = ["balancer.testing.plugin"]
@@ -207,3 +207,27 @@ def test_an_event_logged_at_the_fork_does_not_block_the_child(capfd, monkeypatch
         stop.set()
     worker.result(30)
     assert "lease_abandoned" in capfd.readouterr().err
+
+
+def test_a_handler_that_hangs_is_waited_for_once(monkeypatch):
+    """P-45: the first fork gives it a second; it shall not cost the others one each."""
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(logging.Handler):
+        def emit(self, record):
+            hangs.set()
+            goes_on.wait(60)
+
+    handler = Hanging()
+    logging.getLogger("balancer").addHandler(handler)
+    try:
+        writer = start(events.emit, "warning", "stuck")
+        assert hangs.wait(10)
+        monkeypatch.setattr(events, "_PATIENCE", 0.01)
+        assert in_child(lambda: "first") == "first"
+        monkeypatch.setattr(events, "_PATIENCE", 600.0)
+        assert in_child(lambda: "second") == "second"
+    finally:
+        goes_on.set()
+        logging.getLogger("balancer").removeHandler(handler)
+    writer.result(10)
