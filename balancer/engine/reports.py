@@ -160,7 +160,8 @@ def holders(core: PoolCore) -> Flow[tuple[Holder, ...]]:
 
     def look(ledger: Ledger) -> list[Holder]:
         now = core.now()
-        return [_holder(core, record, now) for record in ledger.records.values()]
+        records = sorted(ledger.records.values(), key=_beginning)  # Redis has them in no order
+        return [_holder(core, record, now) for record in records]
 
     return tuple((yield from result_of(core.store.inspect(look))))
 
@@ -215,6 +216,10 @@ def _less_than_it_says(account_state: AccountState) -> str | None:
     if account_state.limit is not None:
         return f"limited to {account_state.limit.jobs} of {account_state.account.capacity} by a 429"
     return account_state.account.note
+
+
+def _beginning(record: LeaseRecord) -> float:
+    return record.held_since
 
 
 def _holder(core: PoolCore, record: LeaseRecord, now: float) -> Holder:

@@ -430,7 +430,7 @@ class FleetLedger:
             self._note_process(process.name)
 
     def _offer_all(self, draw: Callable[[], float]) -> list[ops.EndedLease]:
-        """Offer free slots, the oldest who waits first; return what the dead among them held."""
+        """Offer free slots in the order of the line; return what the dead in it held."""
         gone: list[ops.EndedLease] = []
         while self.ledger.selector.pick(0.0) is not None and (found := self._next_in_line(draw)) is not None:
             process, id = found

@@ -1,6 +1,6 @@
 """Which accounts there are, how fresh that knowledge is, and when to ask again.
 
-MUTABLE 2 of 2 (the other is the ledger). It decides and never acts: no thread, no request, no
+Mutable, as are the ledger and the wait queue. It decides and never acts: no thread, no request, no
 waiting in here. Its owner calls it under a lock, starts what it asks for, and tells it the outcome.
 
 Two windows, as for credentials that expire: until ``ttl`` the table is fresh and nobody asks. From
@@ -207,7 +207,7 @@ class ReconcileSchedule:
         """Whether to ask now.
 
         Reasons: the first table has just come; somebody waits; a bound or ambiguous lease (the
-        oldest is so since ``loose_since``) is older than one interval.
+        oldest is so since ``oldest_detached_since``) is older than one interval.
         """
         self.expire(now)
         if self.every is None or self.single_flight.running:

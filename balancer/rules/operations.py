@@ -7,7 +7,7 @@ the rules of :class:`balancer.rules.ledger.Ledger` while it does. Every operatio
    cooldowns that are over leave a probing behind; offers that nobody took within
    :data:`OFFER_SECONDS` lapse and their process goes to the back of the line.
 2. *Act*: what the operation says.
-3. *Offer* free slots to waiting processes, oldest first: a process that waits and has no offer yet
+3. *Offer* free slots to waiting processes, highest priority first: a process that waits and has no offer yet
    gets one slot of an account with room that it wants, reserved for it, and is told of it by
    :meth:`Backend.listen`. A reserved slot counts as taken for everybody else. The process takes it
    with ``Acquire(offered=True)``, which gives the reservation back before it chooses.

@@ -304,11 +304,12 @@ class AccountState:
             return "draining: no longer in the configuration"
         if self.account.broken is not None:
             return f"broken: {self.account.broken}"
-        for cooldown in self.cooldowns_for(scope):
-            if cooldown.cooling:
-                return f"cooldown: {cooldown.reason}"
-        for cooldown in self.cooldowns_for(scope):
-            if cooldown.probe is not None:
+        if self.cooldowns:
+            concerned = list(self.cooldowns_for(scope))
+            for cooldown in concerned:
+                if cooldown.cooling:
+                    return f"cooldown: {cooldown.reason}"
+            if any(cooldown.probe is not None for cooldown in concerned):
                 return "full: probing after a cooldown, one lease at a time"
         if self.kept_for is not None:
             return "full: kept for a caller who needs it emptier than others leave it"

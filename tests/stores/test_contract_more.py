@@ -230,6 +230,17 @@ def test_run_never_repeats_what_may_have_been_accepted(world):
 # -- the server's list ---------------------------------------------------------------------------------------
 
 
+def test_who_holds_what_is_told_oldest_first(world):
+    """Whatever order a store keeps leases in, and whichever process has them."""
+    world.accounts = {"a": 20}
+    pools, leases = (world.pool(), world.pool()), []
+    for number in range(12):
+        leases.append(pools[number % 2].acquire())
+        world.clock.advance(0.01)
+    for pool in pools:
+        assert [holder.id for holder in pool.holders()] == [lease.id for lease in leases]
+
+
 def test_a_doubt_is_settled_by_the_servers_list(world):
     """A job that is listed under the lease's own id is its job; where none is left, none runs."""
     server = Server()

@@ -151,7 +151,7 @@ end
 
 -- -- the way in ----------------------------------------------------------------------------------
 
-local GRACE = 3000 -- ms to say what one holds, once all are asked: thrice what one rests who has lost the connection
+local GRACE = 3000 -- ms to say what one holds, once all are asked: more than one rests who lost the connection
 
 -- Return how many listen.
 local function ask_all()

@@ -1,4 +1,4 @@
--- Who gets a slot, and on which account.
+-- On which account a slot is granted.
 
 -- Any account with room, which is what most jobs ask for: by rank, so that nobody else is looked at.
 local function any(draw)
