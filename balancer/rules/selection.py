@@ -118,16 +118,7 @@ class RandomSelector:
 
     def pick_except(self, draw: float, excluded: list[AccountState]) -> AccountState | None:
         """Return the account that ``draw`` falls on among those that are not ``excluded``, or None."""
-        places = sorted(each.place for each in excluded if OUT < each.place < self.size)
-        number = self.size - len(places)
-        if number <= 0:
-            return None
-        choice = int(draw * number)
-        for place in places:  # each that stands before the choice moves it on by one
-            if place > choice:
-                break
-            choice += 1
-        return self.account_states[choice]
+        return _draw_except(self.account_states, self.size, draw, excluded)
 
     def with_room(self) -> Sequence[AccountState]:
         """Return every account that has room, in no order."""
@@ -175,9 +166,10 @@ class LeastLoadedSelector:
     def pick_except(self, draw: float, excluded: list[AccountState]) -> AccountState | None:
         """Return the account that ``draw`` falls on among the least loaded that are not ``excluded``."""
         for load in self._loads:
-            left = [each for each in self._classes[load].account_states if each not in excluded]
-            if left:
-                return left[int(draw * len(left))]
+            states = self._classes[load].account_states
+            found = _draw_except(states, len(states), draw, excluded)
+            if found is not None:
+                return found
         return None
 
     def with_room(self) -> Sequence[AccountState]:
@@ -204,6 +196,22 @@ class LeastLoadedSelector:
         if not members:
             del self._classes[load]
             del self._loads[bisect_left(self._loads, load)]
+
+
+def _draw_except(
+    states: list[AccountState], size: int, draw: float, excluded: list[AccountState]
+) -> AccountState | None:
+    """Return the account that ``draw`` falls on among the first ``size`` but the ``excluded``, or None."""
+    places = sorted(each.place for each in excluded if OUT < each.place < size and states[each.place] is each)
+    number = size - len(places)
+    if number <= 0:
+        return None
+    choice = int(draw * number)
+    for place in places:  # each that stands before the choice moves it on by one
+        if place > choice:
+            break
+        choice += 1
+    return states[choice]
 
 
 STRATEGIES: dict[str, type[RandomSelector | LeastLoadedSelector]] = {

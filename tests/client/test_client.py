@@ -95,6 +95,17 @@ def opened():
         face.do(client.close())
 
 
+@both_clients
+def test_a_server_of_this_machine_is_not_asked_through_a_proxy(face, fake, opened, tmp_path, monkeypatch):
+    """From the prompt to the file: the proxy is away, and would look for the server on its own machine."""
+    for variable in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(variable, "http://bob:hunter2@127.0.0.1:9")
+    client = opened(face, fake)
+    job = face.do(client.submit("music", {"prompt": "rain on tin"}, timeout=10))
+    face.do(job.result(timeout=60))
+    assert face.do(job.save(tmp_path))
+
+
 def in_flight(client):
     """Return how many slots are taken."""
     return len(client._threads.holders())

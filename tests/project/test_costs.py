@@ -105,6 +105,18 @@ def test_a_refusal_costs_no_more_the_more_accounts_there_are(state, wish):
     assert counts[1] <= 1.2 * counts[0], f"{FEW:,} accounts: {counts[0]:,} steps, {MANY:,}: {counts[1]:,}"
 
 
+@pytest.mark.parametrize("strategy", ["random", "least_loaded"])
+def test_leaving_out_an_account_costs_no_more_the_more_accounts_there_are(strategy):
+    """Nobody lists the others: they are all but one."""
+    counts = []
+    for accounts in (FEW, MANY):
+        pool = AccountPool(source={f"a{n}": 1 for n in range(accounts)}, ttl=1e9, strategy=strategy)
+        pool.refresh()
+        counts.append(least(lambda pool=pool: pool.acquire(timeout=0, exclude=["a7"]).release()))
+        pool.close()
+    assert counts[1] <= 1.2 * counts[0], f"{FEW:,} accounts: {counts[0]:,} steps, {MANY:,}: {counts[1]:,}"
+
+
 def test_a_refusal_for_good_costs_no_more_the_more_accounts_there_are():
     """Where no account can be used the text shows 20 of them too, and works out no more."""
     counts = []
