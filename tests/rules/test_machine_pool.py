@@ -197,6 +197,7 @@ class PoolMachine(Crowd):
         assert all(lease.release() for lease in self.leases.values())
 
 
+@pytest.mark.timeout(300)  # thousands of steps that wait for threads; each has its own limit
 @pytest.mark.parametrize("strategy", ["random", "least_loaded"])
 def test_at_rest_no_waiter_could_use_a_free_slot(strategy):
     """Whatever frees a slot hands it to who can use it; no grant is over capacity (P-7, P-14, P-33)."""
