@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from threading import RLock
 from typing import Any
@@ -13,7 +14,7 @@ from balancer.stores.backend_client import BackendClient
 from balancer.stores.outbox import Outbox
 from balancer.stores.process_queue import ProcessQueue, needs_more_than_an_account
 from balancer.waiting.drivers import drive
-from balancer.waiting.queue import Turn, Waiter, WaiterGroup
+from balancer.waiting.queue import Waiter, WaiterGroup
 
 _LOOK_AGAIN, _LOOK_OFTEN = 5.0, 1.0
 """Seconds after which a process that waits asks even if nobody tells it to: a message may be lost. At most
@@ -54,7 +55,7 @@ class Offers:
         self._queue, self._client, self._outbox, self._lock, self._now = queue, client, outbox, lock, now
         self._ask, self._flush = ask, flush
         self._look_at = math.inf
-        self._hope_at = -math.inf
+        self._hope_at = self._rest_until = -math.inf
         self._look_again = min(_LOOK_AGAIN, lease_ttl / 3)
 
     def look_before(self, now: float) -> None:
@@ -64,46 +65,90 @@ class Offers:
     def next_look(self, now: float) -> float:
         """Return when to look around for those who wait."""
         self.look_before(now)
-        return min(self._look_at, now + max(_SHORTEST, self._client.due_at - self._now()))
+        look_at = min(self._look_at, now + max(_SHORTEST, self._client.due_at - self._now()))
+        return min(look_at, self._rest_until) if self._outbox.hope_in_doubt else look_at
 
     def serve(self, offers: tuple[str, ...]) -> None:
         """Take what there is for those who wait: what was offered, or what is seen by looking around."""
         now = time.monotonic()
-        due = self._outbox.poll or now >= self._look_at or self._now() >= self._client.due_at
-        if not offers and not due:
-            return
+        late = now >= self._look_at
+        due = late or self._now() >= self._client.due_at
+        served = True
+        if offers or due or self._outbox.poll:
+            served = self._look_around(offers, now, due=due)
+        if self._outbox.hope_in_doubt or (late and not served and now >= self._hope_at):
+            self._look_for_hope()
+
+    def _look_around(self, offers: tuple[str, ...], now: float, *, due: bool) -> bool:
+        """Ask for whom there may be a slot. True: somebody was served, or nobody waits."""
         self._outbox.poll = False
         usable, ready = self._ready(offers)
         if not ready:
             self._look_at = self._client.due_at = math.inf
             if offers:
                 self._outbox.request_wanted()
-            return
-        late = now >= self._look_at
+            return True
         often = any(map(needs_more_than_an_account, ready))
         self._look_at = now + (min(_LOOK_OFTEN, self._look_again) if often else self._look_again)
-        served = [self._serve_group(group) for group in (usable if usable and not due else ready)]
-        if offers and not any(served) and all(map(needs_more_than_an_account, usable)):
+        if due or self._queue.ignores_offers:
+            served = self._ask_for_all(ready)
+        else:
+            served = self._ask_for_one(usable or ready)
+        if offers and not served and all(map(needs_more_than_an_account, usable)):
             self._queue.ignore_offers()
-        if late and not any(served):
-            self._look_for_hope()
+        return served
 
     def _ready(self, offers: tuple[str, ...]) -> tuple[list[WaiterGroup], list[WaiterGroup]]:
-        """Return the groups with hopes that the offers could serve, and all of them; oldest first."""
-        wait_queue = self._queue.wait_queue
+        """Return the groups with hopes that may use what was offered, and all of them; oldest first."""
         with self._lock:
-            ready = sorted((group for group in wait_queue.groups() if group.first.hopes), key=_turn)
-            served = {id(group) for account in offers for group in wait_queue.groups_for(account)}
-            return [group for group in ready if id(group) in served], ready
+            ready = [group for group in self._queue.wait_queue.groups() if group.first.hopes]
+        return [group for group in ready if any(map(group.admits, offers))], ready
 
-    def _serve_group(self, group: WaiterGroup) -> bool:
+    def _ask_for_one(self, groups: list[WaiterGroup]) -> bool:
+        """Serve one; of those who need as much the store is asked for the first alone.
+
+        An account that is full for one of them is full for all. And every question, however it is answered,
+        gives back what is reserved for this process and tells what it waits for: what is free is offered
+        anew, here or elsewhere.
+        """
+        refused = set[tuple[int | None, str | None]]()
+        for group in groups:
+            needs = group.alike[2:4]
+            served = None if needs in refused else self._serve_group(group)
+            if served:
+                return True
+            if served is not None:
+                refused.add(needs)
+        return False
+
+    def _ask_for_all(self, groups: list[WaiterGroup]) -> bool:
+        """Serve whom the store can, whatever it was told and has said: a message may be lost.
+
+        Nobody is asked for whose accounts have all been refused to others who need as much.
+        """
+        some_served = False
+        everywhere, refused = set[tuple[int | None, str | None]](), defaultdict[Any, set[str]](set)
+        for group in groups:
+            accounts, needs = group.alike[0], group.alike[2:4]
+            if needs in everywhere or (accounts is not None and accounts <= refused[needs]):
+                continue
+            served = self._serve_group(group)
+            some_served = some_served or bool(served)
+            if served is False and accounts is None:
+                everywhere.add(needs)
+            elif served is False:
+                refused[needs].update(accounts or ())
+        return some_served
+
+    def _serve_group(self, group: WaiterGroup) -> bool | None:
+        """Ask for the first of a group. None: there is nobody to ask for just now."""
         with self._lock:
             waiter: Waiter | None = group.first if group else None
             if waiter is None or not waiter.hopes:
-                return False
+                return None
             if self._queue.is_outranked(waiter):  # by one who came since the look around began
                 self._outbox.poll = True
-                return False
+                return None
             operation = self._queue.begin_asking(waiter, offered=True)
         try:
             granted = self._ask(operation)
@@ -115,12 +160,16 @@ class Offers:
         return granted is not None
 
     def _look_for_hope(self) -> None:
+        """Wake those who wait in vain, unless it is too soon for another look at the whole store."""
         begun = time.monotonic()
-        if begun >= self._hope_at:
-            drive(self._queue.wake_hopeless())
-            took = time.monotonic() - begun
-            self._hope_at = begun + max(_LOOK_AGAIN, _HOPE_SHARE * took)
-
-
-def _turn(group: WaiterGroup) -> Turn:
-    return group.turn
+        if begun < self._rest_until:
+            return
+        self._outbox.hope_in_doubt = False  # first: who doubts from here on has us look again
+        try:
+            if self._queue.wait_queue.waiters:
+                drive(self._queue.wake_hopeless())
+        except BaseException:
+            self._outbox.hope_in_doubt = True
+            raise
+        self._rest_until = begun + _HOPE_SHARE * (time.monotonic() - begun)
+        self._hope_at = begun + _LOOK_AGAIN

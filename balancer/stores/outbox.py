@@ -21,6 +21,8 @@ class Outbox:
         """Look around for those who wait. (At first: what was offered before anybody listened is lost.)"""
         self.wanted_changed = False
         """Tell the store anew what this process waits for."""
+        self.hope_in_doubt = False
+        """See for whom there is nothing left to wait for."""
         self.heartbeat = False
         """Say at once that the process lives."""
         self.wake: Callable[[], None] = _nobody
@@ -57,6 +59,11 @@ class Outbox:
     def request_wanted(self) -> None:
         """Have the store told anew what this process waits for."""
         self.wanted_changed = True
+        self.wake()
+
+    def doubt_hope(self) -> None:
+        """Have those woken for whom there is nothing left to wait for."""
+        self.hope_in_doubt = True
         self.wake()
 
     def request_heartbeat(self) -> None:

@@ -276,8 +276,8 @@ class ProcessQueue:
                 if accounts is None or len(accounts) > MOST_WANTED:
                     return (), priority
                 wanted |= accounts
-        if len(wanted) > MOST_WANTED and not ignoring:
-            return (), priority or 0
+                if len(wanted) > MOST_WANTED and not ignoring:
+                    return (), priority
         return tuple(sorted(wanted)[:MOST_WANTED]) or None, priority or 0
 
     def _waits(self, group: WaiterGroup, without: Waiter | None) -> bool:
@@ -333,6 +333,8 @@ class ProcessQueue:
             lambda ledger: {alike for alike, request in requests.items() if ledger.hopeless(request)},
             patience=0.0,
         )
+        if vain:
+            self.look_afresh()  # else they would go by what was seen before
         with self._lock:
             for group in self.wait_queue.groups():
                 if group.alike in vain:

@@ -487,9 +487,8 @@ class SharedStore(Store):
 
     def _on_cooling(self, account: str, cause: Report | Cool) -> None:
         self.note_cooling(account, cause)
-        if not cause.worth_waiting:
-            with self.lock:
-                self.wake_all()  # for some there may be nothing left to wait for
+        if not cause.worth_waiting and self.wait_queue.waiters:
+            self.outbox.doubt_hope()
         self.flush()
 
     # -- by hand ----------------------------------------------------------------------------------------

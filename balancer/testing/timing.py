@@ -215,5 +215,5 @@ def _unsent(store: SharedStore) -> Iterator[str]:
         yield "a lease that was dropped is still to be ended"
     if outbox.queue or worker.sending.locked():
         yield "the store is still to be told something"
-    if worker.thread is not None and (outbox.wanted_changed or outbox.poll):
+    if worker.thread is not None and (outbox.wanted_changed or outbox.poll or outbox.hope_in_doubt):
         yield "the thread to the store is about to look around"

@@ -12,8 +12,9 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
+from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -130,6 +131,10 @@ class WaiterGroup:
             return waiter
         raise LookupError("nobody stands in this group")
 
+    def admits(self, account_id: str) -> bool:
+        """Whether an account may serve them."""
+        return account_id not in self.alike[1] and (self.alike[0] is None or account_id in self.alike[0])
+
     def put(self, waiter: Waiter) -> None:
         """Have ``waiter`` stand where it belongs: nearly always at the end."""
         queue = self.queue
@@ -171,7 +176,17 @@ class WaitQueue:
     Mutable, under the lock of the store that it belongs to.
     """
 
-    __slots__ = ("_arrivals", "_groups", "_open", "_pinned", "counted", "own_capacity", "plain", "waiters")
+    __slots__ = (
+        "_arrivals",
+        "_groups",
+        "_in_turn",
+        "_open",
+        "_pinned",
+        "counted",
+        "own_capacity",
+        "plain",
+        "waiters",
+    )
 
     def __init__(self) -> None:
         self.plain = WaiterGroup(ANY)
@@ -181,6 +196,8 @@ class WaitQueue:
         self._open = GroupOrder()
         """Those of them that are not pinned to one account."""
         self._pinned: dict[str, GroupOrder] = {}
+        self._in_turn: list[tuple[Turn, WaiterGroup]] | None = None
+        """All of them in order, since somebody asked and until one of them moves."""
         self._arrivals = 0
         self.waiters: dict[Waiter, None] = {}
         self.counted = 0
@@ -201,7 +218,9 @@ class WaitQueue:
         waiter.record.waiter = waiter
         group.put(waiter)
         if group is not self.plain:
+            self._in_turn = None  # before, should this be interrupted; after, should somebody look in between
             self._order(alike).update(group)
+            self._in_turn = None
 
     def step_aside(self, waiter: Waiter) -> None:
         """Take ``waiter`` out of its group, to stand in another one later: it keeps its place in time."""
@@ -242,6 +261,7 @@ class WaitQueue:
         standing = [waiter for waiter in self.waiters if waiter.group is not None]
         self.plain.queue.clear()
         self._groups, self._open, self._pinned, self.own_capacity = {}, GroupOrder(), {}, {}
+        self._in_turn = None
         for waiter in standing:
             waiter.group = None
             self.join(waiter)
@@ -254,11 +274,17 @@ class WaitQueue:
             return (self.plain,) if self.plain.queue else ()
         return self._in_order([self._open, *((pinned,) if pinned is not None else ())])
 
-    def groups(self) -> list[WaiterGroup]:
-        """Return every group in which somebody stands, in the order in which they are served."""
-        return list(self._in_order([self._open, *self._pinned.values()]))
+    def groups(self) -> Iterable[WaiterGroup]:
+        """Yield every group in which somebody stands, in the order in which they are served.
 
-    def _in_order(self, orders: list[GroupOrder]) -> Iterable[WaiterGroup]:
+        Nobody may come or go meanwhile.
+        """
+        if self._in_turn is None:
+            orders = [self._open, *self._pinned.values()]
+            self._in_turn = sorted(chain.from_iterable(orders), key=itemgetter(0))
+        return self._in_order([self._in_turn])
+
+    def _in_order(self, orders: Sequence[Iterable[tuple[Turn, WaiterGroup]]]) -> Iterable[WaiterGroup]:
         ranked: list[Iterable[tuple[Turn, WaiterGroup]]] = [*orders]
         if self.plain.queue:
             ranked.append(((self.plain.turn, self.plain),))
@@ -286,8 +312,9 @@ class WaitQueue:
 
     def _follow(self, group: WaiterGroup) -> None:
         """Put a group whose first has gone in its new place, or take it down if it is empty."""
-        order = self._order(group.alike)
+        self._in_turn, order = None, self._order(group.alike)
         order.update(group)
+        self._in_turn = None
         if not group.queue:
             self._groups.pop(group.alike, None)
             self.own_capacity.pop(group, None)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from backends import configure, in_file, rows
 from sqlite_files import take
-from sqlite_workers import START, connect, long_turn, stopped_in_its_turn, until
+from sqlite_workers import START, connect, long_turn, operators_transaction, stopped_in_its_turn, until
 
 from balancer import AccountPool, StoreUnavailable
 from balancer.rules import operations as ops
@@ -177,21 +177,6 @@ def test_everything_gone_is_made_anew_and_nobody_is_over(path, backend):
 
 
 # -- locks --------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def operators_transaction(path):
-    """Have somebody's shell change the file, and think about it."""
-    code = "import sqlite3,sys,time; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
-    code += "c.execute('BEGIN IMMEDIATE'); print('begun', flush=True); time.sleep(300)"
-    shell = subprocess.Popen(["python3", "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert shell.stdout.readline() == "begun\n"
-        yield shell.pid
-    finally:
-        shell.kill()
-        shell.wait()
-        shell.stdout.close()
 
 
 @pytest.mark.parametrize("in_the_way", [operators_transaction, stopped_in_its_turn, long_turn])

@@ -70,6 +70,39 @@ def test_a_callers_timeout_bounds_the_wait_for_an_answer(used):
     assert all(pool.acquire(timeout=10).release() for pool, _, _ in cases)
 
 
+@pytest.mark.parametrize("timeout", [0, 1])
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_no_task_on_a_hung_server_pays_for_those_before_it(in_threads, timeout):
+    """P-15, P-43: as many as there are, over the loop's connections as in the few threads that stand in."""
+    tasks = 40
+
+    async def ask(pool):
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await pool.acquire(timeout=timeout)
+        return time.monotonic() - begun
+
+    async def main():
+        pool = AsyncAccountPool("hung", source={"a": tasks}, store=store, ttl=1e6, reconcile_every=None)
+        async with pool:
+            await (await pool.acquire(timeout=10)).release()
+            server.pause()
+            try:
+                assert max(await asyncio.gather(*(ask(pool) for _ in range(tasks)))) <= 2.0
+            finally:
+                server.go_on()
+            leases = await asyncio.gather(*(pool.acquire(timeout=10) for _ in range(tasks)))
+            assert all(await asyncio.gather(*(lease.release() for lease in leases)))
+
+    server = the_server()
+    server.empty()
+    client = redis.Redis.from_url(server.url)
+    if in_threads:
+        client.connection_pool.connection_class = type("Own", (redis.Connection,), {})
+    store = RedisStore(client)
+    asyncio.run(main())
+
+
 def test_a_call_of_a_pool_that_has_asked_for_nothing_yet_is_bounded_too():
     """P-43: the first claim on a hung server is given up as soon."""
     with RedisServer() as own:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 
@@ -17,7 +18,7 @@ from sqlite_workers import (
     visit,
 )
 
-from balancer import AccountPool, StoreUnavailable
+from balancer import AccountPool, AsyncAccountPool, StoreUnavailable
 from balancer.rules import operations as ops
 
 
@@ -87,17 +88,57 @@ def test_a_caller_waits_for_a_busy_file_no_longer_than_it_would_for_a_slot(path,
         pool.acquire(timeout=30).release()
 
 
+def test_tasks_wait_for_a_busy_file_no_longer_than_threads_do(path):
+    """P-15: those that stand in line for the same thread hear in time that others get on."""
+    accounts = {"a": 40}
+
+    async def ask(pool):
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="others use it") as caught:
+            await pool.acquire(timeout=0)
+        assert caught.value._busy
+        return time.monotonic() - begun
+
+    async def main():
+        async with AsyncAccountPool(
+            "custom", source=accounts, store=f"sqlite://{path}", reconcile_every=None
+        ) as pool:
+            await (await pool.acquire(timeout=30)).release()
+            with slow_turn(path, 30.0, writes=True):
+                took = await asyncio.gather(*(ask(pool) for _ in range(40)))
+            assert max(took) < 2.5
+            patient = await asyncio.gather(*(pool.acquire(timeout=30) for _ in range(40)))
+            assert all(await asyncio.gather(*(lease.release() for lease in patient)))
+
+    asyncio.run(main())
+
+
+def test_a_crowd_of_tasks_is_served_however_long_a_turn_lasts(path):
+    """P-22, P-43: whoever has time asks again for as long as others get on."""
+
+    async def main():
+        async with AsyncAccountPool(
+            "custom", source={"a": 40}, store=f"sqlite://{path}", reconcile_every=None
+        ) as pool:
+            await (await pool.acquire(timeout=30)).release()
+            with slow_turn(path, 7.0, writes=True):
+                leases = await asyncio.gather(*(pool.acquire(timeout=30) for _ in range(40)))
+            assert all(await asyncio.gather(*(lease.release() for lease in leases)))
+
+    asyncio.run(main())
+
+
 def test_a_turn_that_wrote_nothing_shows_that_others_get_on(path, backend):
     """Processes that only look, or are refused, change no row; who waits sees their turns even so."""
     other = connect(path, "two")
     other.call(ops.Heartbeat())
     with long_turn(path):
-        before = backend._database._queue._changes()
+        before = backend._database._queue.changes()
         ours, theirs = START.Pipe()
         asking = START.Process(target=look_in_turn, args=(path, theirs))
         asking.start()
         assert ours.poll(30)
         time.sleep(0.3)
     asking.join(30)
-    assert backend._database._queue._changes()[1] != before[1]
+    assert backend._database._queue.changes()[1] != before[1]
     other.close()

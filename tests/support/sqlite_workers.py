@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -246,6 +247,21 @@ def long_turn(path):
         yield os.getpid()
     finally:
         os.close(queue)
+
+
+@contextlib.contextmanager
+def operators_transaction(path):
+    """Have somebody's shell change the file, and think about it."""
+    code = "import sqlite3,sys,time; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+    code += "c.execute('BEGIN IMMEDIATE'); print('begun', flush=True); time.sleep(300)"
+    shell = subprocess.Popen(["python3", "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert shell.stdout.readline() == "begun\n"
+        yield shell.pid
+    finally:
+        shell.kill()
+        shell.wait()
+        shell.stdout.close()
 
 
 def be_slow(path, answer, seconds, *, writes):

@@ -7,8 +7,9 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
+from balancer.stores.in_threads import InThreads
 from balancer.stores.redis.codec import Call
-from balancer.stores.redis.connections import InThreads
+from balancer.stores.redis.connections import IN_THREADS
 
 
 class ClusterConnections:
@@ -20,7 +21,7 @@ class ClusterConnections:
 
     def __init__(self, client: Any, async_client: Any) -> None:
         self._client, self._async_client = client, async_client
-        self._in_threads = InThreads()
+        self._in_threads = InThreads(IN_THREADS, "balancer-redis")
         self._running: set[asyncio.Future[Any]] = set()
 
     def evaluate(self, call: Call, _: float | None = None) -> Any:
@@ -38,7 +39,7 @@ class ClusterConnections:
     async def aevaluate(self, call: Call, _: float | None = None) -> Any:
         """Carry out a script call."""
         if self._async_client is None:
-            return await self._in_threads.run(self.evaluate, call)
+            return await self._in_threads.run(lambda: self.evaluate(call))
         task = asyncio.ensure_future(self._evaluate(call))
         self._running.add(task)
         task.add_done_callback(self._done)
@@ -46,7 +47,7 @@ class ClusterConnections:
 
     async def acommand(self, *command: str) -> Any:
         """Carry out one plain command, on any server of the cluster."""
-        return await self._in_threads.run(self.command, *command)
+        return await self._in_threads.run(lambda: self.command(*command))
 
     async def _evaluate(self, call: Call) -> Any:
         try:

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
+from balancer.stores.in_threads import InThreads, NotBegun
 from balancer.stores.redis.codec import Call, pack
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 2.0, 5.0
@@ -38,6 +38,8 @@ FRESH = 0.005
 LONG_IDLE = 15.0
 """Seconds after which a connection is asked whether it still leads anywhere: what stands between two machines
 may forget a connection on which nothing is said, and tells nobody."""
+IN_THREADS = 8
+"""Calls of event loops at once that are made in threads."""
 SHORT = 0.6
 """Seconds after which a socket gives up by itself; whoever is more patient goes on waiting."""
 ANSWERS_WITHIN = 0.5
@@ -495,10 +497,10 @@ class Connections:
     def __init__(
         self, model: ConnectionModel, twin: ConnectionModel | None, greeting: Callable[[], bytes]
     ) -> None:
-        of_loops = model.limit // 2 if twin else 0
+        self._patience, of_loops = model.patience, model.limit // 2 if twin else 0
         self._of_threads = ThreadConnections(model, model.limit - of_loops, greeting)
         self._of_loops = LoopConnections(twin, of_loops, greeting) if twin and of_loops else None
-        self._in_threads = InThreads()
+        self._in_threads = InThreads(IN_THREADS, "balancer-redis")
 
     def evaluate(self, call: Call, limit: float | None = None) -> Any:
         """Carry out a script call. ``limit``: seconds for the answer; None: as the client's timeouts say."""
@@ -520,11 +522,15 @@ class Connections:
                 return await self._of_loops.ask(pack(call.long), limit)
             except _NoneLeft:
                 pass
-        return await self._in_threads.run(self.evaluate, call, limit)
+        end = time.monotonic() + (self._patience if limit is None else limit)
+        try:
+            return await self._in_threads.run(lambda: self.evaluate(call, _left(end)), end)
+        except NotBegun:
+            raise _late() from None
 
     async def acommand(self, *command: str) -> Any:
         """Carry out one plain command."""
-        return await self._in_threads.run(self.command, *command)
+        return await self._in_threads.run(lambda: self.command(*command))
 
     def leave_loops(self) -> None:
         """Have event loops close the connections that they do not use just now."""
@@ -536,25 +542,3 @@ class Connections:
         self._of_threads.close()
         self.leave_loops()
         self._in_threads.close()
-
-
-class InThreads:
-    """Calls from event loops that are made in threads: not the loop's own, which may be full of callers."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
-
-    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Return what ``function`` returns. It goes on when the caller is cancelled."""
-        with self._lock:
-            self._threads = self._threads or ThreadPoolExecutor(8, "balancer-redis")
-            work = self._threads.submit(function, *args)
-        return await asyncio.wrap_future(work)
-
-    def close(self) -> None:
-        """Have the threads end."""
-        with self._lock:
-            threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,12 +16,13 @@ from typing import Any, TypeVar
 from balancer.errors import StoreUnavailable, sanitized
 from balancer.rules.fleet_ledger import FleetLedger
 from balancer.rules.operations import Inspect, Operation, Owner, Reply, Settings
+from balancer.stores.in_threads import InThreads, NotBegun
 from balancer.stores.sqlite import notify_pipe
 from balancer.stores.sqlite.change_feed import ChangeFeed
 from balancer.stores.sqlite.database import Database, Session
 from balancer.stores.sqlite.file_system import boot_id, machine_now, process_lives
 from balancer.stores.sqlite.notify_pipe import NotifyPipe
-from balancer.stores.sqlite.write_queue import MOST
+from balancer.stores.sqlite.write_queue import MOST, NoTurn
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -68,7 +67,7 @@ class SqliteBackend:
     def _open(self, owner: Owner) -> None:
         self._owner = owner
         self._pipe = NotifyPipe(self._folder, owner.name)
-        self._executor: ThreadPoolExecutor | None = None
+        self._in_thread = InThreads(1, "balancer-sqlite")
         self._feed: ChangeFeed | None = None
         self._identity: object = None
         """Of the file that the replica follows."""
@@ -146,11 +145,21 @@ class SqliteBackend:
             notify_pipe.post(self._folder, name, account)
 
     async def acall(self, operation: Operation, limit: float | None = None) -> Reply:
-        """Carry out one operation without blocking the running event loop. Raises StoreUnavailable."""
-        executor = self._executor
-        if executor is None:  # our own: the loop's default one may be full of those who wait for us
-            executor = self._executor = ThreadPoolExecutor(1, "balancer-sqlite")
-        return await asyncio.get_running_loop().run_in_executor(executor, self.call, operation, limit)
+        """Carry out one operation without blocking the running event loop. Raises as :meth:`call`.
+
+        The limit counts from here: tasks that stand in line for the thread are told in time as well.
+        """
+        begun, seen = time.monotonic(), self._database.changes()
+        end = begun + (MOST if limit is None or limit > MOST else limit)
+        try:
+            return await self._in_thread.run(lambda: self.call(operation, end - time.monotonic()), end)
+        except NotBegun:
+            raise self._database.no_turn(seen, busy=self._read_at > begun) from None
+        except StoreUnavailable as error:
+            # One that began late has seen too little of the others to tell whether they get on.
+            if isinstance(error.__context__, NoTurn) and time.monotonic() >= end:
+                raise self._database.no_turn(seen, busy=self._read_at > begun) from None
+            raise
 
     # -- the replica --------------------------------------------------------------------------------
 
@@ -293,9 +302,7 @@ class SqliteBackend:
                 self._tell(self._feed.fleet)
         except StoreUnavailable:
             pass  # others will find us dead, or alive with leases, as it is
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=False)
+        self._in_thread.close()
         self._feed = None
         self._database.close()
 

@@ -113,6 +113,19 @@ class Database:
         finally:
             threads.release()
 
+    def changes(self) -> object:
+        """Return what is another whenever somebody has changed something."""
+        return self._queue.changes()
+
+    def no_turn(self, seen: object, *, busy: bool) -> StoreUnavailable:
+        """Return what to tell whoever has not come to ask in time.
+
+        Args:
+            seen: The :meth:`changes` when they began to wait.
+            busy: Somebody has got on since, whatever these say.
+        """
+        return self._no_turn(NoTurn(busy=busy or self._queue.got_on(seen)))
+
     def _no_turn(self, error: NoTurn) -> StoreUnavailable:
         if error.busy:
             return self._unavailable("others use it all the time, and our turn has not come", _busy=True)

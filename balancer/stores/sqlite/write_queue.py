@@ -205,10 +205,10 @@ class WriteQueue:
             NoTurn: it did not come.
         """
         now = still_since = time.monotonic()
-        first = seen = self._changes()
+        first = seen = self.changes()
         still = _STILL_AGAIN if self.stands_still() else _STILL
         while not came(max(0.0, min(_LOOK, still, end - now))):
-            now, before, seen = time.monotonic(), seen, self._changes()
+            now, before, seen = time.monotonic(), seen, self.changes()
             if seen != before:
                 still_since = now
             elif now - still_since >= still and a_holder_runs(self._lock):
@@ -219,22 +219,26 @@ class WriteQueue:
                 self.stuck_at = seen
                 raise NoTurn(busy=False)
             if now >= end:
-                raise NoTurn(busy=seen != first or a_holder_runs(self._lock))
+                raise NoTurn(busy=self.got_on(first))
 
     def stand_still(self) -> None:
         """Take note that somebody was in the way, so that others need not find it out."""
-        self.stuck_at = self._changes()
+        self.stuck_at = self.changes()
 
     def stands_still(self) -> bool:
         """Whether nothing has changed since somebody was found to be in the way."""
         if self.stuck_at is None:
             return False
-        still = self.stuck_at == self._changes()
+        still = self.stuck_at == self.changes()
         if not still:
             self.stuck_at = None
         return still
 
-    def _changes(self) -> object:
+    def got_on(self, seen: object) -> bool:
+        """Whether others get on, or have since the :meth:`changes` were ``seen``."""
+        return seen != self.changes() or a_holder_runs(self._lock)
+
+    def changes(self) -> object:
         """Return what is another whenever somebody has changed something."""
         return [_state(path) for path in (self._log, self._lock)]
 
