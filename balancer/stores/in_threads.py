@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,9 @@ class NotBegun(Exception):
 
 
 class InThreads:
-    """Threads of our own: the loop's may be full of callers who wait for us. Mutable: the threads.
+    """Threads of our own: the loop's may be full of callers who wait for us.
+
+    Mutable, without a lock: should two loops make the threads at once, those of one end when it is served.
 
     Args:
         most: How many calls at once.
@@ -26,7 +27,6 @@ class InThreads:
 
     def __init__(self, most: int, name: str) -> None:
         self._most, self._name = most, name
-        self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 
     async def run(self, call: Callable[[], T], end: float | None = None) -> T:
@@ -39,9 +39,10 @@ class InThreads:
         Raises:
             NotBegun: others had the threads until then.
         """
-        with self._lock:
-            self._threads = self._threads or ThreadPoolExecutor(self._most, self._name)
-            work = self._threads.submit(call)
+        threads = self._threads
+        if threads is None:
+            threads = self._threads = ThreadPoolExecutor(self._most, self._name)
+        work = threads.submit(call)
         answer = asyncio.wrap_future(work)
         try:
             if end is not None:
@@ -55,8 +56,9 @@ class InThreads:
             raise
 
     def close(self) -> None:
-        """Have the threads end when they are done; a later call starts them anew."""
-        with self._lock:
-            threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False)
+        """Have the threads end when they are done; a later call starts them anew.
+
+        They end when nobody knows them any more. To shut them down would take a lock of theirs, which this
+        very thread may have if it is a signal handler that closes.
+        """
+        self._threads = None

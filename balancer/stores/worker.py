@@ -68,7 +68,9 @@ class Worker:
         self._send, self._collect, self._tell_wanted = send, collect, tell_wanted
         self.thread: threading.Thread | None = None
         self.sending = threading.Lock()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
+        self._is_starting: Callable[[], bool] = self._starting._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
+        """Whether this thread is in the middle of starting the worker, or of ending it."""
         self._closed = False
         self._needed_at = -math.inf
         self._sleeps_until = math.inf
@@ -114,6 +116,8 @@ class Worker:
         self._backend.leave_loops()
         if self._outbox.queue and self.thread is None:
             self._start()
+        if self._is_starting():
+            wait = False  # we are in the middle of that, so nobody can wait for its end here
         with self._starting:
             thread = self.thread
         if thread is not None and thread is not threading.current_thread():
@@ -143,6 +147,8 @@ class Worker:
             pass  # the store will find out by itself that we are dead
 
     def _start(self) -> None:
+        if self._is_starting():
+            return  # whoever is inside sees to it
         with self._starting:
             if self.thread is not None:
                 return
@@ -225,6 +231,7 @@ class Worker:
             if self._needed():  # and who found this one still there is seen here
                 self.thread = threading.current_thread()
                 return False
+        self._wake()  # if a finalizer has noted something in the middle of that
         self.close_when_idle()
         return True
 

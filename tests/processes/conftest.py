@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from every_store import empty_redis
 from fleet_processes import pool, worker
 from sqlite_files import backend, path
 
-__all__ = ["backend", "path", "pool", "worker"]
+__all__ = ["backend", "empty_redis", "path", "pool", "worker"]

@@ -14,7 +14,7 @@ import textwrap
 import pytest
 import structlog
 from places import SUPPORT
-from reentrance_worker import ENDERS, OTHERS, PREPARED, RELEASES, WITHIN
+from reentrance_worker import ENDERS, EVERYWHERE, OTHERS, PREPARED, RELEASES
 
 from balancer import AccountPool, PoolClosed
 
@@ -44,13 +44,26 @@ def program(text):
 @pytest.mark.parametrize("within", ["acquire, one account", "release to one who waits"])
 def test_whatever_is_done_in_the_middle_of_a_call_neither_hangs_nor_is_lost(within):
     """At each moment of an acquire and a hand-over, each thing that people do is done, noted or refused."""
-    ran("reentrance_worker.py", within, *RELEASES, *PREPARED, *OTHERS)
+    ran("reentrance_worker.py", "memory://", within, *RELEASES, *PREPARED, *OTHERS)
 
 
-@pytest.mark.parametrize("within", [name for name in WITHIN if name != "acquire, one account"])
+@pytest.mark.parametrize("within", [name for name in EVERYWHERE if name != "acquire, one account"])
 def test_no_call_has_a_moment_in_which_a_release_or_a_close_hangs(within):
     """Every call there is can be struck at every moment."""
-    ran("reentrance_worker.py", within, "release", "close", "stats", "acquire, one account")
+    ran("reentrance_worker.py", "memory://", within, "release", "close", "stats", "acquire, one account")
+
+
+@pytest.mark.parametrize(
+    ("within", "actions"),
+    [
+        ("acquire, one account", ("release", "drop")),
+        ("acquire, over a connection", ("close", "stats", "bind", "cool", "release by id")),
+        ("first acquire", ("close", "release by id", "stats")),
+    ],
+)
+def test_a_call_to_redis_can_be_struck_at_every_moment(empty_redis, within, actions):
+    """Who comes in the middle has a connection of its own, and waits for the start of no thread."""
+    ran("reentrance_worker.py", empty_redis, within, *actions)
 
 
 GARBAGE = {
@@ -267,7 +280,7 @@ def test_a_call_that_runs_out_of_stack_leaves_nobody_in_line_and_no_slot_behind(
 
 def test_an_abandoned_lease_survives_the_interruption_of_the_call_that_ends_it():
     """Whenever a signal handler's exception comes, the slot is free after the next call, or the one after."""
-    ran("reentrance_worker.py", "interrupted", *ENDERS)
+    ran("reentrance_worker.py", "memory://", "interrupted", *ENDERS)
 
 
 def test_a_log_processor_may_use_the_pool_that_logs():

@@ -1,9 +1,9 @@
 """A program that calls a pool in the middle of another call, at every moment there is.
 
-``python reentrance_worker.py WITHIN ACTION ...``: a profiler strikes at the first, second, third … function
-that is entered or left in this thread during WITHIN, and does ACTION there, as a finalizer, a signal handler
-or a profiler of the user's may; then the same for the next ACTION. Before each strike its number is printed;
-a strike that hangs ends the program with the stacks of all threads.
+``python reentrance_worker.py STORE WITHIN ACTION ...``: a profiler strikes at the first, second, third …
+function that is entered or left in this thread during WITHIN, and does ACTION there, as a finalizer, a signal
+handler or a profiler of the user's may; then the same for the next ACTION. Before each strike its number is
+printed; a strike that hangs ends the program with the stacks of all threads.
 """
 
 from __future__ import annotations
@@ -36,14 +36,29 @@ SLOTS = 6
 class Scene:
     """A pool of six slots, a lease that the strike may use, and what the strike came to."""
 
-    def __init__(self):
-        self.pool = AccountPool(source={"a": 3, "b": 3}, ttl=1e9, reconcile_every=None)
-        self.pool.refresh()
+    def __init__(self, store):
+        self.store, self.shared = store, store != "memory://"
+        self.pool = self.first = self.new_pool()
         self.other = self.pool.acquire(account="a")
         self.closed, self.refused = False, "not at all"
 
+    def new_pool(self):
+        pool = AccountPool("custom", source={"a": 3, "b": 3}, ttl=1e9, reconcile_every=None, store=self.store)
+        pool.refresh()
+        return pool
+
     def holds(self):
         return [holder.id for holder in self.pool.holders()]
+
+    def settle(self, holds):
+        """Wait until what was noted is sent, where another thread does that; it is done at once elsewhere."""
+        if self.shared:
+            until(holds, HANGS)
+        return holds()
+
+    def end(self):
+        for pool in {self.pool, self.first}:
+            pool.close()
 
 
 # -- what is under way -----------------------------------------------------------------------------
@@ -51,6 +66,19 @@ class Scene:
 
 def _pinned(scene):
     return scene.pool.acquire(account="b").release
+
+
+def _first(scene):
+    scene.pool = scene.new_pool()
+    worker = scene.pool._core.store.worker  # it may run since the first table was fetched; it is started anew
+    if (thread := worker.thread) is not None:
+        worker.thread = None
+        worker._backend.poke()
+        thread.join()
+    yield
+    lease = scene.pool.acquire(account="b")
+    yield
+    lease.release()
 
 
 def _plain(scene):
@@ -149,6 +177,8 @@ def _at_once(act):
 
 WITHIN = {
     "acquire, one account": _at_once(_pinned),
+    "first acquire": _first,
+    "acquire, over a connection": _at_once(_pinned),
     "acquire": _at_once(_plain),
     "acquire, options": _at_once(_waits_and_has_it),
     "refusal": _refused,
@@ -162,6 +192,13 @@ WITHIN = {
     "looks": _looked,
     "close": _closed,
 }
+
+WHERE = {
+    "first acquire": (f"{PACKAGE}/stores/worker.py", threading.__file__),
+    "acquire, over a connection": (f"{PACKAGE}/stores/redis/connections.py",),
+}
+"""What is struck in, where that is not all of the package."""
+EVERYWHERE = [name for name in WITHIN if name not in WHERE]
 
 # -- what strikes -----------------------------------------------------------------------------------
 
@@ -267,11 +304,12 @@ PREPARED = {"collect a task": _collect_a_task}
 class Striker:
     """Strikes once, when a function is entered or left for the ``moment``-th time."""
 
-    def __init__(self, moment, strike, events=("call", "return", "c_call", "c_return")):
-        self.moment, self.strike, self.events, self.seen = moment, strike, events, 0
+    def __init__(self, moment, strike, events=("call", "return", "c_call", "c_return"), where=(PACKAGE,)):
+        self.moment, self.strike, self.events, self.seen, self.where = moment, strike, events, 0, where
 
     def __call__(self, frame, event, argument):
-        if event not in self.events or not frame.f_code.co_filename.startswith(PACKAGE):
+        file = frame.f_code.co_filename
+        if event not in self.events or not file.startswith(self.where):
             return
         self.seen += 1
         if self.seen == self.moment:
@@ -279,16 +317,16 @@ class Striker:
             self.strike()
 
 
-def one(within, action, moment):
+def one(store, within, action, moment):
     """Strike at one moment, and see that nothing was lost. False: there is no such moment any more."""
-    scene = Scene()
+    scene = Scene(store)
     if action in PREPARED:
         scene.other.release()
         strike = PREPARED[action](scene)
     else:
         act = (RELEASES | OTHERS)[action]
         strike = lambda: act(scene)  # noqa: E731  # one of two
-    striker = Striker(moment, strike)
+    striker = Striker(moment, strike, where=WHERE.get(within, (PACKAGE,)))
     steps = WITHIN[within](scene)
     next(steps)
     sys.setprofile(striker)
@@ -303,7 +341,7 @@ def one(within, action, moment):
     assert scene.refused, f"moment {moment}: it does not say why"
     struck = striker.seen >= moment
     if struck and action in (RELEASES | PREPARED):
-        assert scene.holds() == [], f"moment {moment}: {scene.pool.holders()}"
+        assert scene.settle(lambda: scene.holds() == []), f"moment {moment}: {scene.pool.holders()}"
     elif scene.other is not None:
         scene.other.release()
     if not struck and action in PREPARED:
@@ -312,13 +350,17 @@ def one(within, action, moment):
         try:
             scene.pool.acquire(timeout=0)
         except PoolClosed:
+            assert scene.settle(lambda: scene.holds() == []), f"moment {moment}: {scene.pool.holders()}"
+            scene.end()
             return struck
         raise AssertionError(f"moment {moment}: the pool is still open")
+    assert scene.settle(lambda: scene.holds() == []), f"moment {moment}: {scene.pool.holders()}"
     scene.pool.reset("a")
-    leases = [scene.pool.acquire(timeout=0) for _ in range(SLOTS)]
+    # A shared store may still offer one to whoever was in line; that passes on within a second or two.
+    leases = [scene.pool.acquire(timeout=HANGS / 2 if scene.shared else 0) for _ in range(SLOTS)]
     assert len(leases) == SLOTS
     assert all(lease.release() for lease in leases)
-    scene.pool.close()
+    scene.end()
     return struck
 
 
@@ -358,7 +400,7 @@ def interrupted(act, moment):
     return striker.seen >= moment
 
 
-def strike_at_every_moment(within, action):
+def strike_at_every_moment(store, within, action):
     """Do it at one moment after the other, as long as there are any."""
     for moment in itertools.count(1):
         print(action, moment, flush=True)  # noqa: T201
@@ -367,7 +409,7 @@ def strike_at_every_moment(within, action):
             if within == "interrupted":
                 goes_on = interrupted(ENDERS[action], moment)
             else:
-                goes_on = one(within, action, moment)
+                goes_on = one(store, within, action, moment)
         finally:
             faulthandler.cancel_dump_traceback_later()
         if not goes_on:
@@ -377,5 +419,5 @@ def strike_at_every_moment(within, action):
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     gc.freeze()  # so that to collect what strikes leave behind is quick
-    for action in sys.argv[2:]:
-        strike_at_every_moment(sys.argv[1], action)
+    for action in sys.argv[3:]:
+        strike_at_every_moment(*sys.argv[1:3], action)

@@ -151,8 +151,9 @@ class _Kept:
 
     __slots__ = ("connection", "used_at")
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any = None) -> None:
         self.connection = connection
+        """None: it was not needed yet."""
         self.used_at: float | None = None
         """When it was used last; None: it is not connected."""
 
@@ -189,7 +190,10 @@ def _left(end: float) -> float:
 
 
 class ThreadConnections:
-    """Connections that threads take turns on. Mutable, under the lock: the idle ones, and how many there are.
+    """Connections that threads take turns on.
+
+    Mutable, without a lock, as a signal handler or a finalizer may need a connection, or close them, at any
+    moment: all that is done to the lists is one call each, which is whole whoever comes in between.
 
     Args:
         model: How to make them.
@@ -198,12 +202,11 @@ class ThreadConnections:
     """
 
     def __init__(self, model: ConnectionModel, most: int, greeting: Callable[[], bytes]) -> None:
-        self._model, self._most, self._greeting = model, most, greeting
-        self._lock = threading.Lock()
-        self._idle: list[_Kept] = []
+        self._model, self._greeting = model, greeting
+        self._idle = deque(_Kept() for _ in range(most))
+        """Those that nobody uses; the one used last is taken first, so that most are never made."""
         self._waiting: deque[threading.Lock] = deque()
         """Opened for whoever waits when a connection is put back, the longest first."""
-        self._made = 0
 
     def ask(self, packed: bytes, limit: float | None = None) -> Any:
         """Send a command and return its answer.
@@ -215,6 +218,12 @@ class ThreadConnections:
         now, patience = time.monotonic(), self._model.patience if limit is None else limit
         end = now + patience
         kept = self._take(end)
+        try:
+            if kept.connection is None:
+                kept.connection = self._model.make()
+        except BaseException:
+            self._put(kept)
+            raise
         connection, used_at, kept.used_at = kept.connection, kept.used_at, None
         try:
             if used_at is None or not self._leads_anywhere(connection, now - used_at, end):
@@ -238,31 +247,35 @@ class ThreadConnections:
 
     def _take(self, end: float) -> _Kept:
         while True:
-            with self._lock:
-                if self._idle:
-                    return self._idle.pop()
-                if self._made < self._most:
-                    self._made += 1
-                    return _Kept(self._model.make())
-                gate = threading.Lock()
-                gate.acquire()
-                self._waiting.append(gate)
-            if not gate.acquire(timeout=_left(end)):
-                self._give_up(gate)
-                raise RedisTimeout("all connections are in use")
+            try:
+                return self._idle.pop()
+            except IndexError:
+                self._wait(end)
+
+    def _wait(self, end: float) -> None:
+        """Wait until it is worth a try. Raises RedisTimeout."""
+        gate, came = threading.Lock(), False
+        gate.acquire()
+        self._waiting.append(gate)
+        try:  # one may have been put back before it was seen that we wait
+            came = bool(self._idle) or gate.acquire(timeout=_left(end))
+        finally:
+            try:
+                self._waiting.remove(gate)
+            except ValueError:
+                if not came:  # it was called a moment too late: the next is, then
+                    self._call_next()
+        if not came:
+            raise RedisTimeout("all connections are in use")
 
     def _put(self, kept: _Kept) -> None:
-        with self._lock:
-            self._idle.append(kept)
-            if self._waiting:
-                self._waiting.popleft().release()
+        self._idle.append(kept)
+        if self._waiting:
+            self._call_next()
 
-    def _give_up(self, gate: threading.Lock) -> None:
-        with self._lock:
-            if gate in self._waiting:
-                self._waiting.remove(gate)
-            elif self._waiting:  # it was called a moment too late: the next is, then
-                self._waiting.popleft().release()
+    def _call_next(self) -> None:
+        with suppress(IndexError):
+            self._waiting.popleft().release()
 
     def _leads_anywhere(self, connection: Any, quiet: float, end: float) -> bool:
         """Whether it can still be used; if not it is closed. The server says nothing unasked but farewell."""
@@ -293,11 +306,17 @@ class ThreadConnections:
 
     def close(self) -> None:
         """Close those that are not in use just now; a later call makes them anew."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-            self._made -= len(idle)
-        for kept in idle:
-            kept.connection.disconnect()
+        for _ in range(len(self._idle)):
+            try:
+                kept = self._idle.popleft()
+            except IndexError:  # all are in use
+                return
+            try:
+                if kept.used_at is not None:
+                    kept.used_at = None
+                    kept.connection.disconnect()
+            finally:
+                self._put(kept)
 
 
 # -- for event loops --------------------------------------------------------------------------------------
@@ -362,7 +381,7 @@ class LoopConnections:
 
     def __init__(self, model: ConnectionModel, most: int, greeting: Callable[[], bytes]) -> None:
         self._model, self._most, self._greeting = model, most, greeting
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close them in the middle
         self._loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
         self._made = 0
         self._closed = False
