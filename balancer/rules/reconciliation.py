@@ -84,7 +84,7 @@ def reconcile_jobs(
     for account, records in _in_doubt(ledger, jobs.found).items():
         jobs_left = jobs.left[account] + jobs.left[None] + listing.counts.get(account, 0)
         _review_doubtful(records, jobs_left, since if listing.complete else -math.inf, plan)
-    plan.external = _external(listing, before, ledger, jobs)
+    plan.external = _external(listing, before, ledger, jobs, text)
     plan.external_jobs = frozenset(jobs.strange)
     return plan
 
@@ -122,6 +122,8 @@ class _Sorted:
         """Ids of jobs of no lease, on accounts that the list tells."""
         self.left: Counter[str | None] = Counter()
         """Account -> jobs of no lease; None: the list does not tell where they run."""
+        self.refs: set[str] = set()
+        """The references of those jobs."""
 
 
 def _sort_jobs(
@@ -134,6 +136,7 @@ def _sort_jobs(
         if record is None:
             if ledger.done.get(job.id or "", -math.inf) < since:
                 result.left[job.account] += 1
+                result.refs |= {job.ref} if job.ref else set()
                 result.strange |= {job.id} if job.id and job.account else set()
         elif record.state == BOUND:
             result.listed.add(record)
@@ -189,11 +192,19 @@ def _review_doubtful(records: list[LeaseRecord], jobs_left: int, since: float, p
     plan.keep += records[spare:]
 
 
-def _external(listing: JobList, before: Snapshot, ledger: Ledger, jobs: _Sorted) -> Mapping[str, int]:
-    """External = max(0, jobs without a match - leases of unknown job that were live at the request)."""
+def _external(
+    listing: JobList, before: Snapshot, ledger: Ledger, jobs: _Sorted, text: Callable[[Key], str]
+) -> Mapping[str, int]:
+    """External = max(0, jobs without a match - leases of unknown job that were live at the request).
+
+    A lease that has ended since, as its process was found dead, explains nothing where a job names it: that
+    job runs on, and nobody holds its slot.
+    """
     unexplained = Counter(jobs.left)
     for key, account in before.nameless.items():
         record = ledger.records.get(key)
+        if record is None and text(key) in jobs.refs:
+            continue
         if key not in jobs.found and (record is None or record.state != BOUND):
             unexplained[account] -= 1
     for account, running in listing.counts.items():

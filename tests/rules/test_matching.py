@@ -55,6 +55,16 @@ def test_a_lease_that_ended_during_the_request_still_explains_its_job():
     assert desk.compare(ours("job"), before=before).external == {}
 
 
+def test_a_lease_that_ended_during_the_request_explains_no_job_that_names_it():
+    """Its process died: the job runs on, and its slot is free to be granted again."""
+    desk = Matching(a=5)
+    row = desk.take("a")
+    before = desk.snapshot()
+    desk.ledger.end(row, desk.now)
+    found = desk.compare(Job("job", "a", ref=str(row.key)), before=before)
+    assert found.external == {"a": 1}
+
+
 def test_a_lease_bound_during_the_request_explains_only_its_own_job():
     """By then its job is known by id, so the other job on the list is somebody else's."""
     desk = Matching(a=5)
