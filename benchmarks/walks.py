@@ -58,11 +58,13 @@ class Tracker:
 
     def follow(self, act: Callable[[], T]) -> T:
         """Return what ``act`` returns, having followed it."""
+        gc.disable()  # what others have dropped is not on its way
         sys.setprofile(self)
         try:
             return act()
         finally:
             sys.setprofile(None)
+            gc.enable()
 
     @property
     def walk(self) -> Walk:
