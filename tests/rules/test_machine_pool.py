@@ -58,7 +58,7 @@ class PoolMachine(Crowd):
 
     @rule(wish=wishes)
     def try_acquire(self, wish):
-        eligible = set(self.eligible(wish)) - self.kept()
+        eligible = self.eligible(wish)
         try:
             lease = self.pool.acquire(timeout=0, **wish)
         except NoAccounts:
@@ -72,14 +72,14 @@ class PoolMachine(Crowd):
             self.check_capacity([(lease.account.id, wish)])
 
     def acquire_what_is_free(self):
-        eligible = set(self.eligible({})) - self.kept()
+        eligible = self.eligible({})
         lease = self.pool.acquire()
         assert lease.account.id in eligible
         self.granted(lease, {})
 
     @rule()
     def take_all_that_is_free(self):
-        while set(self.eligible({})) - self.kept():
+        while self.eligible({}):
             self.acquire_what_is_free()
         with pytest.raises((AcquireTimeout, NoAccounts)):
             self.pool.acquire(timeout=0)
@@ -183,7 +183,7 @@ class PoolMachine(Crowd):
             state = "full" if id in kept else self.model.state(id)
             assert (account.in_flight, account.state) == (len(self.model.on(id)), state)
             assert (account.free > 0) is (state == "ready")
-        assert (stats.free > 0) is bool(set(self.model.eligible()) - kept)
+        assert (stats.free > 0) is bool(self.eligible({}))
         assert (stats.waiting, stats.in_flight) == (len(self.callers), len(self.model.leases))
         assert stats.external == 0
 
@@ -197,7 +197,6 @@ class PoolMachine(Crowd):
         assert all(lease.release() for lease in self.leases.values())
 
 
-@pytest.mark.timeout(300)  # thousands of steps that wait for threads; each has its own limit
 @pytest.mark.parametrize("strategy", ["random", "least_loaded"])
 def test_at_rest_no_waiter_could_use_a_free_slot(strategy):
     """Whatever frees a slot hands it to who can use it; no grant is over capacity (P-7, P-14, P-33)."""

@@ -69,8 +69,11 @@ class Crowd(RuleBasedStateMachine):
         ids = {wish["account"]} if "account" in wish else set(self.model.config)
         return frozenset(ids - set(wish.get("exclude", ()))), wish.get("max_jobs")
 
-    def eligible(self, wish):
-        return self.model.eligible(*self.constraints(wish))
+    def eligible(self, wish, caller=None):
+        """Return where a wish may be served; what is kept for others is out before loads are compared."""
+        ids, max_jobs = self.constraints(wish)
+        ids = frozenset(self.model.config) if ids is None else ids
+        return set(self.model.eligible(ids - self.kept(caller), max_jobs))
 
     def hopeless(self, wish):
         return self.model.hopeless(self.constraints(wish)[0], None)
@@ -121,7 +124,7 @@ class Crowd(RuleBasedStateMachine):
             and not any(
                 self.clock() >= caller.deadline
                 or self.hopeless(caller.wish)
-                or set(self.eligible(caller.wish)) - self.kept(caller)
+                or self.eligible(caller.wish, caller)
                 for caller in self.callers
             )
         )
