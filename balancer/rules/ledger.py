@@ -114,9 +114,8 @@ class Ledger:
 
     def state_for(self, request: SlotRequest, account_state: AccountState) -> str:
         """Say in which state an account is, or why the request cannot be served there."""
-        if self.fits(request, account_state):
-            return account_state.state
-        return account_state.why_not(self.capacity_for(request, account_state), request.scope)
+        said = self.eligibility(request, account_state)
+        return account_state.state if said == "eligible" else said
 
     def candidates(self, request: SlotRequest) -> Iterable[AccountState]:
         """Yield the accounts that the request's constraints leave."""

@@ -364,6 +364,15 @@ def test_more_threads_than_connections_take_turns(server, backends):
     assert len(rows(backend)) == 100
 
 
+def test_a_connection_that_an_interruption_has_lost_is_replaced(server, backends):
+    """P-7: it was taken off the list, and whoever took it never came to know of it."""
+    backend = backends(f"{server.url}?max_connections=1")
+    configure(backend, {"a": 1})
+    backend._connections._of_threads._idle.pop()
+    assert granted(backend)
+    assert len(rows(backend)) == 1
+
+
 def test_a_sync_client_alone_serves_event_loops_too(server, backends):
     """Without an asynchronous client calls are made in threads, and answer the same."""
     backend = backends(server.client(decode_responses=True))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
@@ -149,7 +150,7 @@ def _kwargs(pool: Any, retry: Any) -> dict[str, Any]:
 class _Kept:
     """A connection, and what is to be known of it while nobody uses it."""
 
-    __slots__ = ("connection", "used_at")
+    __slots__ = ("__weakref__", "connection", "used_at")
 
     def __init__(self, connection: Any = None) -> None:
         self.connection = connection
@@ -205,6 +206,8 @@ class ThreadConnections:
         self._model, self._greeting = model, greeting
         self._idle = deque(_Kept() for _ in range(most))
         """Those that nobody uses; the one used last is taken first, so that most are never made."""
+        self._all, self._most = weakref.WeakSet(self._idle), most
+        """Those that there are: an interruption may lose one between the list and whoever takes it."""
         self._waiting: deque[threading.Lock] = deque()
         """Opened for whoever waits when a connection is put back, the longest first."""
 
@@ -250,6 +253,10 @@ class ThreadConnections:
             try:
                 return self._idle.pop()
             except IndexError:
+                if len(self._all) < self._most:
+                    kept = _Kept()
+                    self._all.add(kept)
+                    return kept
                 self._wait(end)
 
     def _wait(self, end: float) -> None:
