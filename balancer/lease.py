@@ -191,9 +191,9 @@ def _asked_for_by(lease: BaseLease) -> str | None:
 
 def verdict_on(error: BaseException, core: PoolCore) -> Verdict | None:
     """Return the verdict on an exception that a block or a call was left by; None: it says nothing."""
-    ruling = judge(error, core.service, draw=lambda: 0.0, wall=core.clock.time())
-    says_something = ruling.status is not None or ruling.verdict is not Verdict.REFUSED
-    return ruling.verdict if says_something else None
+    details = judge(error, core.service, draw=lambda: 0.0, wall=core.clock.time())
+    says_something = details.status is not None or details.verdict is not Verdict.REFUSED
+    return details.verdict if says_something else None
 
 
 class Lease(BaseLease):

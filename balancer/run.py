@@ -64,23 +64,23 @@ def running(
     while len(tries) < attempts:
         lease = yield from _acquired(core, request, deadline, tries, acquire)
         try:
-            answer, ruling = yield from _called(core, lease)
-            if ruling.verdict is Verdict.ACCEPTED:
+            answer, details = yield from _called(core, lease)
+            if details.verdict is Verdict.ACCEPTED:
                 yield from _settle(core, lease, answer, bind)
         except BaseException:
             # Cut off before the job was bound: it may run, unless an answer has said that it does not.
             if not lease._record.declined:
                 lease._keep_ambiguous()
             raise
-        if ruling.verdict is Verdict.ACCEPTED:
+        if details.verdict is Verdict.ACCEPTED:
             if isinstance(answer, BaseException):
                 raise answer
             return answer
         yield from result_of(lease._leave(None))
-        if not ruling.verdict.elsewhere:
-            raise _error(ruling, lease, answer) from _cause(answer)
-        tries.append(Attempt(lease.account.id, ruling.verdict, ruling.status, ruling.reason))
-        if ruling.verdict in _SHUN:
+        if not details.verdict.elsewhere:
+            raise _error(details, lease, answer) from _cause(answer)
+        tries.append(Attempt(lease.account.id, details.verdict, details.status, details.reason))
+        if details.verdict in _SHUN:
             request = request._replace(exclude=request.exclude | {lease.account.id})
     raise AttemptsFailed(_told(core, tries), tries=tuple(tries))
 
@@ -165,16 +165,16 @@ def _answer_of(outcome: Any) -> Any:
     return next((response for response in carried if response is not None), None)
 
 
-def _error(ruling: VerdictDetails, lease: BaseLease, answer: Any) -> BalancerError:
-    account, said = lease.account.id, ruling.reason
-    if ruling.verdict is Verdict.TOKEN:
-        if ruling.token_error == "subscription":  # noqa: S105  (the kind of error)
+def _error(details: VerdictDetails, lease: BaseLease, answer: Any) -> BalancerError:
+    account, said = lease.account.id, details.reason
+    if details.verdict is Verdict.TOKEN:
+        if details.token_error == "subscription":  # noqa: S105  (the kind of error)
             return SubscriptionRequired(
                 f"the subscription behind the token has ended ({said}): renew it at useapi.net"
             )
         return Unauthorized(f"the server did not accept the token ({said}): check token=, or USEAPI_TOKEN")
     facts = {"response": detached(answer), "account": account}
-    if ruling.verdict is Verdict.AMBIGUOUS:
+    if details.verdict is Verdict.AMBIGUOUS:
         return AmbiguousOutcome(
             f"the job may run on {account} ({said}): it was not sent again, and its slot is kept for it",
             lease_id=lease.id,

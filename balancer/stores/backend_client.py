@@ -193,7 +193,7 @@ class BackendClient:
         if missed:
             self._outbox.request_heartbeat()
         if waits:
-            self._outbox.hasten()  # who waits may be served earlier than was known
+            self._outbox.call_off()  # who waits may be served earlier than was known
         if learned:
             self._note_limits(learned)
         if settings is not None and not self._settings_differ:

@@ -29,7 +29,7 @@ class Outbox:
         """Has the worker look at what is in here, and starts it if somebody depends on that."""
         self.ensure_running: Callable[[], None] = _nobody
         """Has the worker up in time for somebody who waits, or for a lease to be kept alive."""
-        self.hasten: Callable[[], None] = _nobody
+        self.call_off: Callable[[], None] = _nobody
         """Has the worker up in time for what is due earlier than it knew, if it runs."""
 
     def put(self, operation: Operation, record: LeaseRecord | None = None) -> None:

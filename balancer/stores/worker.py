@@ -74,7 +74,7 @@ class Worker:
         self._closed = False
         self._needed_at = -math.inf
         self._sleeps_until = math.inf
-        outbox.wake, outbox.ensure_running, outbox.hasten = self._wake, self.ensure_running, self.hasten
+        outbox.wake, outbox.ensure_running, outbox.call_off = self._wake, self.ensure_running, self.call_off
         _workers.add(self)
 
     # -- called from any thread ---------------------------------------------------------------------
@@ -98,9 +98,9 @@ class Worker:
         self._offers.look_before(now)
         if self.thread is None and (self._backend.beats or self._wait_queue.waiters):
             self._start()
-        self.hasten()
+        self.call_off()
 
-    def hasten(self) -> None:
+    def call_off(self) -> None:
         """Call the thread off its listening if something comes up before it means to stop."""
         if self.thread is not None and self._wake_at(time.monotonic()) < self._sleeps_until - _EARLY:
             self._backend.poke()
