@@ -80,7 +80,7 @@ def test_close_leaves_no_thread_and_no_open_port():
         api.create(replyUrl="http://127.0.0.1:9/nobody")
         fake.close()
         fake.close()
-        assert set(threading.enumerate()) == before
+        assert set(threading.enumerate()) <= before  # those of other tests may have ended meanwhile
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address[0], int(address[1])), timeout=10)
 
@@ -104,4 +104,4 @@ def test_a_port_that_is_in_use_is_said_to_be():
         port = int(first.url.rpartition(":")[2])
         with pytest.raises(OSError, match=rf"port {port} is in use.*--port 0"):
             FakeUseapi({}, port=port)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # those of other tests may have ended meanwhile
