@@ -273,7 +273,8 @@ def with_balancer(studio: Studio) -> Callable[[str], None]:
             pool.reset(ambiguous.account)  # its pause is in seconds of this machine, whose time runs slower
             return job or submit(order)
 
-    pool.reconcile()  # what an earlier process sent last has its slot before anything new is sent
+    for job in studio.source.jobs().jobs:  # of an earlier process: each has its slot before more is sent
+        pool.adopt(str(job.id), account=str(job.account))
     running = listed()
 
     def make(order: str) -> None:

@@ -209,11 +209,18 @@ class Connection(socketserver.StreamRequestHandler):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if headers.get("transfer-encoding", "").lower() == "chunked":
             return Request(method, target, headers, b"".join(self._chunks()))
-        return Request(method, target, headers, self.rfile.read(int(headers.get("content-length", 0))))
+        return Request(method, target, headers, self._bytes(int(headers.get("content-length", 0))))
+
+    def _bytes(self, size: int) -> bytes:
+        """Read so much of a body. Who is killed in the middle of it has asked for nothing."""
+        found = self.rfile.read(size)
+        if len(found) < size:
+            raise ConnectionAbortedError
+        return found
 
     def _chunks(self) -> Iterator[bytes]:
         while size := int(self.rfile.readline(_LINE).partition(b";")[0], 16):
-            yield self.rfile.read(size)
+            yield self._bytes(size)
             self.rfile.readline(_LINE)
         while self.rfile.readline(_LINE) not in _BLANK:
             pass  # trailers say nothing that matters here

@@ -136,8 +136,8 @@ def test_what_no_one_here_can_use_goes_to_the_others(pools, shelf, never_by_itse
         assert caller.result(20).account.id == NAMES[0]
         at_rest(crowded, callers=200)
         assert not got
-        # It looks around once for all; after that each account has been refused.
-        assert asked(shelf, crowded, begun)[ops.Acquire] <= len(ACCOUNTS) + FEW
+        # It looks around for all once, and again if it is called off meanwhile: each account is refused once.
+        assert asked(shelf, crowded, begun)[ops.Acquire] <= 2 * len(ACCOUNTS) + FEW
 
 
 def test_everybody_is_served_in_turn_as_slots_come_free(pools, never_by_itself):

@@ -105,3 +105,19 @@ def test_a_port_that_is_in_use_is_said_to_be():
         with pytest.raises(OSError, match=rf"port {port} is in use.*--port 0"):
             FakeUseapi({}, port=port)
     assert set(threading.enumerate()) <= before  # those of other tests may have ended meanwhile
+
+
+@pytest.mark.parametrize("cut", [b"", b'{"prompt": "ra'])
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 18\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n12\r\n"]
+)
+def test_a_request_that_ends_in_its_middle_starts_no_job(fake_useapi, framing, cut):
+    """Whoever sent it was killed: no server takes half of a request for one."""
+    fake = fake_useapi({"flowmusic": TWO})
+    host, port = fake.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        head = f"POST /v1/flowmusic/music HTTP/1.1\r\nAuthorization: Bearer {fake.token}\r\n"
+        client.sendall(head.encode() + b"Content-Type: application/json\r\n" + framing + cut)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b""
+    assert fake.audit().accepted == 0
