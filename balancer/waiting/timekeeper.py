@@ -43,8 +43,13 @@ class Timekeeper:
         return self._thread is not None
 
     def arm(self, at: float) -> None:
-        """Have it look around when the clock reads ``at``, or earlier. It must be running."""
-        if at < self.wakes_at:
+        """Have it look around when the clock reads ``at``, or earlier. It must be running.
+
+        What it finds out itself while it looks around is in what ``on_due`` returns.
+        """
+        thread = self._thread
+        inside = thread is not None and thread.ident == threading.get_ident()
+        if at < self.wakes_at and not inside:
             self.wakes_at = at
             self.nudge()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from contextlib import contextmanager
@@ -139,4 +140,27 @@ def test_a_thread_without_a_timeout_is_served_beside_a_loop_that_has_stopped():
         finally:
             pool.stats()  # whoever comes by has everybody look around, so the thread ends
             kept.release()
+    pool.close()
+
+
+@pytest.mark.parametrize("store", ["memory://", "sqlite"])
+def test_a_pool_in_which_callers_only_wait_does_nothing(store, tmp_path):
+    """Nobody looks around while nothing is due: what is found out in one look asks for no other."""
+    reads = itertools.count()
+
+    def clock():
+        next(reads)
+        return time.monotonic()
+
+    where = f"sqlite://{tmp_path}/slots.db" if store == "sqlite" else store
+    pool = AccountPool("idle", source={"a": 1}, ttl=1e9, store=where, clock=clock)
+    lease = pool.acquire(timeout=10)
+    waiters = [start(pool.acquire, timeout=20) for _ in range(3)]
+    at_rest(pool, callers=3)
+    before = next(reads)
+    time.sleep(0.5)
+    assert next(reads) - before < 100
+    lease.release()
+    for waiter in waiters:
+        waiter.result(20).release()
     pool.close()
