@@ -81,7 +81,7 @@ class Acquiring:
         request = self._request
         if isinstance(request, AcquireRequest):
             return request
-        return AcquireRequest(timeout=request[0], label=request[1])
+        return AcquireRequest.plain(*request)
 
     async def __aenter__(self) -> AsyncLease:
         if self._lease is not None:

@@ -105,7 +105,7 @@ class AccountPool(BasePool):
         if plain:
             if core.take_blocking(core, lease, label):
                 return lease
-            request = AcquireRequest(timeout=timeout, label=label)
+            request = AcquireRequest.plain(timeout, label)
         else:
             request = AcquireRequest.make(
                 timeout=timeout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, TypedDict
 
@@ -54,6 +55,12 @@ class AcquireRequest(NamedTuple):
     """The account table says which accounts will do, or how far ``max_jobs`` may go."""
     asked: float | None = None
     """The caller's own timeout where ``timeout`` is what is left of it."""
+
+    @staticmethod
+    @functools.lru_cache(typed=True)
+    def plain(timeout: float | None, label: str | None) -> AcquireRequest:
+        """Return one whose arguments were found plain: most callers ask for the same over and over."""
+        return AcquireRequest(timeout=timeout, label=label)
 
     @staticmethod
     def make(

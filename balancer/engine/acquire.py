@@ -102,7 +102,8 @@ class Acquisition:
         try:
             while outcome is not Outcome.GRANTED:
                 if outcome is Outcome.QUEUED:
-                    outcome = yield from self.sleep()
+                    yield WaitForWake(waiter, self.prepare_sleep(), core.clock)
+                    outcome = Outcome.GRANTED if waiter.served else self.woken()
                 elif outcome is Outcome.LOOK:
                     outcome = yield from self.look_around()
                 elif outcome is Outcome.HOPELESS:
@@ -116,18 +117,21 @@ class Acquisition:
             core.store.withdraw(waiter)
             raise
 
-    def sleep(self) -> Flow[Outcome]:
-        """Sleep until something has changed for this caller."""
+    def prepare_sleep(self) -> float:
+        """See to it that somebody keeps the time for this caller; return when it wakes by itself."""
         core, waiter = self.core, self.waiter
-        until = min(waiter.deadline, waiter.warn_at)
-        if not core.timekeeper.ensure_running():
-            until = min(until, core.now() + _WITHOUT_TIMEKEEPER)
-        yield WaitForWake(waiter, until, core.clock)
-        if waiter.served:
-            return Outcome.GRANTED
-        if core.now() >= waiter.warn_at:
-            waiter.warn_at = math.inf
-            core.warn_long_wait(self.request, LONG_WAIT)
+        if waiter.warn_at < core.long_wait_at:
+            core.long_wait_at = waiter.warn_at
+            core.timekeeper.arm(waiter.warn_at)
+        if core.timekeeper.ensure_running():
+            return waiter.deadline
+        return min(waiter.deadline, waiter.warn_at, core.now() + _WITHOUT_TIMEKEEPER)
+
+    def woken(self) -> Outcome:
+        """Go on after a sleep that has brought no lease: something has changed for this caller."""
+        if self.core.now() >= self.waiter.warn_at:
+            self.waiter.warn_at = math.inf
+            self.core.warn_long_wait(self.request, LONG_WAIT)
         return Outcome.LOOK
 
     def look_around(self) -> Flow[Outcome]:

@@ -7,6 +7,7 @@ waits. The rest of the core is what the pool was made with.
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 
@@ -54,6 +55,8 @@ class PoolCore:
             ReconcileSchedule(every if lists_jobs(source) else None, describe(source, jobs=True)),
         )
         self.timekeeper = Timekeeper(self.clock, self._on_due)
+        self.long_wait_at = math.inf
+        """When the first of those who wait is to be woken, as it has to be logged that it waits for long."""
         self.store = open_store(
             options,
             self._new_ledger,
@@ -198,7 +201,20 @@ class PoolCore:
             not self.store.shared
         ):  # else it is known once the worker has asked, and armed then if it is earlier
             due = self.store.next_housekeeping_at
-        return max(due, self.now() + _SHORTEST)
+        return max(min(due, self._wake_long_waiting()), self.now() + _SHORTEST)
+
+    def _wake_long_waiting(self) -> float:
+        """Wake who has waited for so long that it is to be logged; return when the next has."""
+        now = self.now()
+        if now >= self.long_wait_at:
+            self.long_wait_at = math.inf  # first: who comes from here on puts its own time in
+            with self.store.lock:
+                waiters = list(self.store.wait_queue.waiters)
+            self.store.to_wake.extend(waiter for waiter in waiters if waiter.warn_at <= now)
+            later = (waiter.warn_at for waiter in waiters if waiter.warn_at > now)
+            self.long_wait_at = min(self.long_wait_at, min(later, default=math.inf))
+            self.store.flush()
+        return self.long_wait_at
 
     # -- what people are told -------------------------------------------------------------------
 

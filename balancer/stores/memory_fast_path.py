@@ -137,12 +137,14 @@ def _take(  # noqa: PLR0917  # what it closes over, each by its name
 
     def take(core: Any, lease: Any, label: str | None) -> bool:
         """Grant ``lease`` on any account with room, if that needs no housekeeping."""
+        size = selector.size
+        if not size:
+            return False
         record = Blank()
         record.key = key = serial()
         record.label = label
         lease._core, lease._record = core, record  # noqa: SLF001  # a call would cost more than all this
         record.held_since = now = clock()
-        size = selector.size
         place = floor(draw() * size)
         busy = True
         try:

@@ -254,3 +254,30 @@ def test_all_whose_wait_has_become_long_are_logged_in_real_time(monkeypatch):
         for caller in waiting:
             caller.add_done_callback(lambda served: served.result().release())
         assert all(result(caller) for caller in waiting)
+
+
+def test_who_comes_after_others_were_told_to_wait_long_is_told_of_too(monkeypatch):
+    """P-59: a task, which has no timer of its own for that, as well as a thread; each once."""
+    for module in ("balancer.waiting.queue", "balancer.engine.acquire"):
+        monkeypatch.setattr(f"{module}.LONG_WAIT", 0.1)
+    pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
+    tasks = AsyncAccountPool(pool=pool)
+
+    async def wait(label):
+        await (await tasks.acquire(label=label)).release()
+
+    with structlog.testing.capture_logs() as events:
+
+        def told():
+            return [event["label"] for event in events if event["event"] == "waiting_long"]
+
+        lease = pool.acquire()
+        waiting = [start(asyncio.run, wait("first"))]
+        until(lambda: told() == ["first"])
+        waiting += [start(asyncio.run, wait("second")), start(pool.acquire, label="third")]
+        until(lambda: sorted(told()) == ["first", "second", "third"])
+        lease.release()
+        waiting[2].add_done_callback(lambda served: served.result().release())
+        for caller in waiting:
+            result(caller)
+    assert sorted(told()) == ["first", "second", "third"]
