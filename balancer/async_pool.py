@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
-from types import TracebackType
+from types import GeneratorType, TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from balancer.base_pool import BasePool, PoolOptions
@@ -36,7 +36,9 @@ class AsyncLease(BaseLease):
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None or not self._core.give_back(self._record):
-            await adrive(self._leave(error))
+            step = self._leave(error)
+            if type(step) is GeneratorType:  # else it is done, and a coroutine more would cost as much
+                await adrive(step)
 
     async def bind(self, job_id: str | int | Sequence[str | int], ttl: float | None = None) -> None:
         """Have the slot follow the remote job. See :meth:`balancer.Lease.bind`."""

@@ -40,7 +40,8 @@ def acquire(core: PoolCore, lease: Any, request: AcquireRequest, make_waiter: Wa
         record = _new_record(core, request)
     lease._core, lease._record = core, record  # noqa: SLF001  # first: a finalizer gives back what is lost
     if request.by_table or (store.shared and (record.refused or request.exclude)):
-        return Acquisition.by_table(core, request, make_waiter(record), core.now()).run(Outcome.LOOK)
+        new = make_waiter(record, core.now(), request.timeout)
+        return Acquisition.by_table(core, request, new).run(Outcome.LOOK)
     pinned = None if request.account is None else frozenset((request.account,))
     slot_request = SlotRequest(
         record, core.draw(), pinned, request.max_jobs, request.exclude, request.priority
@@ -77,7 +78,8 @@ def _acquire_shared(
         return
     if not record.refused:
         record = lease._record = _new_record(core, request)  # noqa: SLF001  # the first key may be barred now
-    yield from Acquisition.by_table(core, request, make_waiter(record), begun).run(Outcome.LOOK)
+    waiter = make_waiter(record, begun, request.timeout)
+    yield from Acquisition.by_table(core, request, waiter).run(Outcome.LOOK)
 
 
 class Acquisition:
@@ -90,9 +92,8 @@ class Acquisition:
         self.came = time.monotonic()
 
     @classmethod
-    def by_table(cls, core: PoolCore, request: AcquireRequest, waiter: Waiter, begun: float) -> Acquisition:
+    def by_table(cls, core: PoolCore, request: AcquireRequest, waiter: Waiter) -> Acquisition:
         """Make one whose accounts are worked out from the account table, and anew from each other table."""
-        waiter.begin(begun, request.timeout)
         waiter.by_table = True
         return cls(core, request, core.draw(), waiter)
 

@@ -39,7 +39,8 @@ from balancer.waiting.drivers import Step
 from balancer.waiting.queue import Waiter, WaitQueue
 
 T = TypeVar("T")
-WaiterMaker = Callable[[LeaseRecord], Waiter]
+WaiterMaker = Callable[[LeaseRecord, float, float | None], Waiter]
+"""Makes a waiter for a lease, of when it came and its timeout."""
 WAITS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 """Upper bounds, in seconds, of the classes that waiting times are counted in."""
 

@@ -211,8 +211,7 @@ class MemoryStore(Store):
         if not look_first and self.ledger.take(request, now):
             self.totals.acquired += 1
             return Outcome.GRANTED, None
-        waiter = make_waiter(request.record)
-        waiter.begin(now, timeout)
+        waiter = make_waiter(request.record, now, timeout)
         waiter.slot_request = request
         if not look_first:
             return self._queue(now, waiter, max_waiting), waiter

@@ -187,6 +187,8 @@ def _give_back(
 
     def give_back(record: LeaseRecord) -> bool:
         """End a held lease. False: that takes more than this."""
+        if waiters:
+            return False
         state, key = record.account_state, record.key
         busy = True
         try:

@@ -50,7 +50,7 @@ class Waiter(ABC):
         "warn_at",
     )
 
-    def __init__(self, record: LeaseRecord) -> None:
+    def __init__(self, record: LeaseRecord, begun: float = 0.0, timeout: float | None = None) -> None:
         self.record = record
         """The lease that it waits for."""
         self.slot_request = NO_REQUEST
@@ -64,17 +64,12 @@ class Waiter(ABC):
         """It will wait if it is not served at once."""
         self.counted = False
         """It waits for a slot, and not just for the first configuration."""
-        self.begun = 0.0
+        self.begun = begun
         """What the pool's clock read when it came."""
-        self.deadline = math.inf
+        self.deadline = math.inf if timeout is None else begun + timeout
         """What the pool's clock reads when it will wait no longer."""
-        self.warn_at = math.inf
+        self.warn_at = begun + LONG_WAIT
         """When it is to be logged that it has been waiting for long."""
-
-    def begin(self, now: float, timeout: float | None) -> None:
-        """Take note of when the wait began, and how long it may take."""
-        self.begun, self.warn_at = now, now + LONG_WAIT
-        self.deadline = math.inf if timeout is None else now + timeout
 
     @property
     def served(self) -> bool:

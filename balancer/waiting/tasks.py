@@ -16,8 +16,8 @@ class TaskWaiter(Waiter):
 
     __slots__ = ("_future", "_loop", "_woken")
 
-    def __init__(self, record: LeaseRecord) -> None:
-        super().__init__(record)
+    def __init__(self, record: LeaseRecord, begun: float = 0.0, timeout: float | None = None) -> None:
+        super().__init__(record, begun, timeout)
         self._loop: AbstractEventLoop | None = None
         self._future: Future[None] | None = None
         self._woken = False

@@ -18,8 +18,8 @@ class ThreadWaiter(Waiter):
 
     __slots__ = ("_gate", "_parked")
 
-    def __init__(self, record: LeaseRecord) -> None:
-        super().__init__(record)
+    def __init__(self, record: LeaseRecord, begun: float = 0.0, timeout: float | None = None) -> None:
+        super().__init__(record, begun, timeout)
         self._gate = threading.Lock()
         self._gate.acquire()
         self._parked = False
