@@ -6,7 +6,6 @@ job, where the job is asked for, what a body says of it, and where its results s
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -15,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from balancer.services.schema import Service, StatusEndpoint
-from balancer.useapi.http_response import Answer, read, suppressing
+from balancer.useapi.http_response import Answer, parsed, read
 from balancer.useapi.json_access import field, first, get_path, identifier, items
 from balancer.useapi.parsing import MOST_ITEMS, final, job_ids, matches
 
@@ -51,7 +50,7 @@ def outcome(body: object, row: Service, *, status: int = 200, job: str | None = 
         return "gone"
     if not 200 <= status < 300:
         return "running"
-    if isinstance(body, Mapping) and any(field(body, name) for name in row.inline):
+    if _is_result(body, row):
         return "succeeded"
     if not final(body, row):
         return "running"
@@ -91,8 +90,8 @@ def said_by(said: object) -> Answer | None:
     """Return what was said as an answer: a body alone is one of 200. None: it cannot be read."""
     if isinstance(said, Mapping | list):
         return Answer(HTTPStatus.OK, {}, body=said)
-    if isinstance(said, str | bytes | bytearray):
-        body = suppressing(lambda: json.loads(said), None)
+    if isinstance(said, str | bytes | bytearray | memoryview):
+        body = parsed(said if isinstance(said, str) else bytes(said))
         return Answer(HTTPStatus.OK, {}, body=body) if isinstance(body, Mapping | list) else None
     return read(said, whole=True)
 
@@ -198,6 +197,12 @@ def _missing(row: Service, job: str | None) -> Outcome:
     said: set[Any] = {endpoint.missing for endpoint in endpoints}
     # Several meanings and no id to choose by: the one that gives nothing up.
     return said.pop() if len(said) == 1 else "running" if said else "gone"
+
+
+def _is_result(body: object, row: Service) -> bool:
+    """Return whether a body is the result itself, and not a status that brings a part of it along."""
+    told = any(get_path(body, path) is not None for path in row.final)
+    return isinstance(body, Mapping) and not told and any(field(body, name) for name in row.inline)
 
 
 def _went_well(item: object, row: Service) -> bool:

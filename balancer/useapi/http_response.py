@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from inspect import getattr_static
+from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from balancer.useapi.json_access import get_path
@@ -102,8 +104,8 @@ def read(thing: object, *, whole: bool = False) -> Answer | None:
     """Return what ``thing`` says as an HTTP answer; None if it is none: it has no status.
 
     It may be a response object of any client, a bare status, or a triple of status, headers (a
-    mapping or None) and body (text, bytes, JSON or None). Of text up to 256 KiB are parsed, as event
-    loops stand still meanwhile; with ``whole`` 8 MiB.
+    mapping, pairs or None) and body (text, bytes, JSON or None). Of text up to 256 KiB are parsed, as
+    event loops stand still meanwhile; with ``whole`` all of it: a result may be an image in its answer.
     """
     status = _status(thing)
     if status is None:
@@ -114,10 +116,19 @@ def read(thing: object, *, whole: bool = False) -> Answer | None:
         return Answer(status, headers, unread=not isinstance(thing, int | tuple | BaseException))
     if not isinstance(held, str | bytes):
         return Answer(status, headers, suppressing(lambda: _written(held), ""), held)
-    parsed = len(held) <= (BODY_LIMIT if whole else _READ_AT_ONCE)
-    return Answer(
-        status, headers, _text(held), suppressing(lambda: json.loads(held), None) if parsed else None
-    )
+    return Answer(status, headers, _text(held), parsed(held) if whole or len(held) <= _READ_AT_ONCE else None)
+
+
+def parsed(raw: str | bytes) -> Any:
+    """Return the JSON value in what was received; None if it is none.
+
+    A byte that is no text, in a prompt that comes back, must not cost the id of a paid job.
+    """
+
+    def read_as_text() -> Any:
+        return json.loads((raw if isinstance(raw, str) else raw.decode("utf-8", "replace")).lstrip("\ufeff"))
+
+    return suppressing(lambda: json.loads(raw), None) or suppressing(read_as_text, None)
 
 
 def retry_after(headers: Mapping[str, Any], wall: float) -> float | None:
@@ -165,16 +176,28 @@ def _headers(thing: Any) -> dict[str, Any]:
 
 
 def _lower(headers: Any) -> dict[str, Any]:
+    """Return values by lower-case name; those of one that comes twice joined (RFC 9110, section 5.3)."""
     pairs = headers.items() if hasattr(type(headers), "items") else headers
-    return {(_text(name) if isinstance(name, bytes) else str(name)).lower(): value for name, value in pairs}
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        key = (_text(name) if isinstance(name, bytes) else str(name)).lower()
+        found[key] = f"{_text(found[key])}, {_text(value)}" if key in found else value
+    return found
 
 
-def _held(thing: Any) -> str | bytes | dict[Any, Any] | list[Any] | None:
+def _held(thing: Any) -> str | bytes | Mapping[Any, Any] | list[Any] | None:
     """Return what an answer holds of its body; None: it was not read."""
-    held = {"body": thing[2]} if isinstance(thing, tuple) else vars(thing)
-    return next(
-        (held[name] for name in _BODIES if isinstance(held.get(name), str | bytes | dict | list)), None
-    )
+    own = {"body": thing[2]} if isinstance(thing, tuple) else suppressing(lambda: vars(thing), {})
+    bodies = (own[name] if name in own else _of_type(thing, name) for name in _BODIES)
+    kinds = (str, bytes, bytearray, memoryview, Mapping, list)
+    found = next((body for body in bodies if isinstance(body, kinds)), None)
+    return bytes(found) if isinstance(found, bytearray | memoryview) else found
+
+
+def _of_type(thing: Any, name: str) -> Any:
+    """Return what a slot or the type holds, and nothing computed: that may read from the network."""
+    value = getattr_static(type(thing), name, None)
+    return getattr(thing, name, None) if isinstance(value, MemberDescriptorType) else value
 
 
 def _written(body: object) -> str:
