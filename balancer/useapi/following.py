@@ -155,8 +155,7 @@ def results(body: object, row: Service) -> tuple[str, ...]:
 def asset_accounts(row: Service, fields: Mapping[str, Any]) -> frozenset[str]:
     """Return the accounts that the asset ids among a create's fields name: none, one, or too many."""
     named = (value for name, value in fields.items() if _fits(name, row.assets))
-    ids = (id for value in named for id in (value if isinstance(value, list | tuple) else (value,)))
-    accounts = (row.account_of(id) for id in ids if isinstance(id, str))
+    accounts = (row.account_of(id) for value in named for id in _texts(value))
     return frozenset(account for account in accounts if account)
 
 
@@ -173,6 +172,15 @@ def _fits(path: str, patterns: Iterable[str]) -> bool:
         len(parts) == len(wanted := pattern.split("/")) and all(map(fnmatchcase, parts, wanted))
         for pattern in patterns
     )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a value that can be sent as JSON, and so ends somewhere."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple | Mapping):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def _filled(path: str, **ids: str) -> str:

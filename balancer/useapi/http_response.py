@@ -27,7 +27,7 @@ LONGEST = 31 * 86400.0
 # Where requests and httpx, then aiohttp and urllib3, keep what was read; then what doubles are made of.
 _BODIES = ("_content", "_body", "content", "body", "text", "data")
 BODY_LIMIT = 8 * 1024 * 1024
-"""Bytes of an answer that are read, once unpacked."""
+"""Bytes of an account or job list that are read, once unpacked."""
 _READ_AT_ONCE = 256 * 1024
 _TEXT_LIMIT = 64 * 1024
 _INSTANT_LIMIT = 200
