@@ -268,7 +268,7 @@ class BaseClient:
         if (error := trouble(answer)) is not None:
             error.args = (f"job {state.id}: {error}",)
             raise error
-        said = following.outcome(answer.body, self._row, status=answer.status, job=state.id)
+        said = following.outcome(answer.body, self._row, status=answer.own_status, job=state.id)
         self._poller.end(state, said, answer.body if answer.status < 300 else None)
 
     def _cancel(self, state: JobState) -> bool:
@@ -307,7 +307,7 @@ class BaseClient:
         for id in following.settlement(body, self._row, job).ended:
             if (state := self._poller.state(id)) is not None:
                 item = item_of(said.body, self._row, id)
-                outcome = following.outcome(item, self._row, status=said.status, job=id)
+                outcome = following.outcome(item, self._row, status=said.own_status, job=id)
                 self._poller.end(state, outcome, item if said.status < 300 else None)
 
     def _after_fork(self) -> None:

@@ -181,7 +181,7 @@ class Poller:
             return math.inf
         try:
             answer = self._api.ask(path)
-            said = following.outcome(answer.body, self._row, status=answer.status, job=state.id)
+            said = following.outcome(answer.body, self._row, status=answer.own_status, job=state.id)
             self.end(state, said, answer.body if answer.status < 300 else None)
             return min(pause(answer) or 0.0, _LONGEST_PAUSE)
         except BalancerError:

@@ -40,9 +40,9 @@ def created_by(rows: Iterable[Service], path: str) -> Service | None:
 def outcome(body: object, row: Service, *, status: int = 200, job: str | None = None) -> Outcome:
     """Return what a status, a callback, or a create's own answer says of a job that was accepted.
 
-    ``status`` is the answer's HTTP status. What a 404 means stands in the row, by the id of the ``job``
-    where that makes a difference; 410 is gone everywhere. Any other answer outside 2xx says nothing of
-    the job, which runs on.
+    ``status`` is the answer's HTTP status, as the service's own word. What a 404 means stands in the row,
+    by the id of the ``job`` where that makes a difference; 410 is gone everywhere. Any other answer outside
+    2xx says nothing of the job, which runs on.
     """
     if status == HTTPStatus.NOT_FOUND:
         return _missing(row, job)
@@ -80,7 +80,8 @@ def settlement(said: object, row: Service, job: str | None = None) -> Settlement
     elif job and isinstance(answer.body, list):
         told = [(item, (job,)) for item, ids in told if job in ids]
     over = [
-        ids if outcome(body, row, status=answer.status, job=job) != "running" else () for body, ids in told
+        ids if outcome(body, row, status=answer.own_status, job=job) != "running" else ()
+        for body, ids in told
     ]
     ended = dict.fromkeys(id for ids in over for id in ids)
     return Settlement(tuple(ended), final=bool(told) and all(over) and len(found) <= MOST_ITEMS)

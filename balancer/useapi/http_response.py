@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from http import HTTPStatus
 from inspect import getattr_static
 from types import MemberDescriptorType
 from typing import Any, NamedTuple
@@ -77,6 +78,14 @@ class Answer(NamedTuple):
     def is_page(self) -> bool:
         """Whether the body is what a gateway writes: anything but JSON, which useapi.net answers with."""
         return bool(self.text.strip()) and not isinstance(self.body, Mapping | list)
+
+    @property
+    def own_status(self) -> int:
+        """The status as the service's own word; 502 where a web page says that a gateway has answered.
+
+        A 404 of a gateway that was just set up anew does not mean that a job is gone.
+        """
+        return HTTPStatus.BAD_GATEWAY if self.text.lstrip().startswith("<") else self.status
 
     def pause(self, wall: float) -> float | None:
         """Return how many seconds it asks to wait, 31 days at most; None if it does not.
