@@ -60,7 +60,8 @@ def outcome(body: object, row: Service, *, status: int = 200, job: str | None = 
 class Settlement(NamedTuple):
     """What an answer or a callback says of jobs: those that are over, and whether those are all."""
 
-    ended: tuple[str, ...]
+    ended: Mapping[str, tuple[Outcome, object]]
+    """Job -> how it has ended, and what was said of it; None where it is no word of the job itself."""
     final: bool
 
 
@@ -70,24 +71,23 @@ def settlement(said: object, row: Service, job: str | None = None) -> Settlement
     That is a response of any client, a mapping, an array, or text. ``job`` is meant where it names none; of
     an array that names jobs, that job's item alone counts. A final status of nobody ends nothing.
     """
-    answer = said_by(said)
+    answer = _said_by(said)
     if answer is None:
-        return Settlement((), final=False)
+        return Settlement({}, final=False)
     found = items(answer.body)
     told = [(item, job_ids(item, row)) for item in found[:MOST_ITEMS]]
     if not any(ids for _, ids in told):
         told = [(answer.body, (job,))] if job and found else []
     elif job and isinstance(answer.body, list):
         told = [(item, (job,)) for item, ids in told if job in ids]
-    over = [
-        ids if outcome(body, row, status=answer.own_status, job=job) != "running" else ()
-        for body, ids in told
-    ]
-    ended = dict.fromkeys(id for ids in over for id in ids)
-    return Settlement(tuple(ended), final=bool(told) and all(over) and len(found) <= MOST_ITEMS)
+    known = [(outcome(body, row, status=answer.own_status, job=job), body, ids) for body, ids in told]
+    over = [(how, body, ids) for how, body, ids in known if how != "running" and ids]
+    of_it = answer.status < 300
+    ended = {id: (how, body if of_it else None) for how, body, ids in reversed(over) for id in ids}
+    return Settlement(ended, final=0 < len(over) == len(known) and len(found) <= MOST_ITEMS)
 
 
-def said_by(said: object) -> Answer | None:
+def _said_by(said: object) -> Answer | None:
     """Return what was said as an answer: a body alone is one of 200. None: it cannot be read."""
     if isinstance(said, Mapping | list):
         return Answer(HTTPStatus.OK, {}, body=said)

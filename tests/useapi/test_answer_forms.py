@@ -61,7 +61,8 @@ def test_a_job_is_named_in_whatever_form_the_answer_is_held(answer):
 @pytest.mark.parametrize("value", [TEXT.encode("latin-1"), f"\ufeff{TEXT}", memoryview(TEXT.encode())])
 def test_a_callback_is_read_in_whatever_form_it_comes(value):
     """What a webhook is given is no response, and settles its job all the same."""
-    assert following.settlement(value, FLOW) == (("j1",), True)
+    settlement = following.settlement(value, FLOW)
+    assert (list(settlement.ended), settlement.final) == (["j1"], True)
 
 
 def test_a_result_that_fills_megabytes_is_read_whole():
