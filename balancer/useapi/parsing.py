@@ -86,7 +86,7 @@ def table(body: object, service: Service, default_capacity: int | None) -> Accou
     """
     if not isinstance(body, Mapping):
         raise InvalidConfiguration(f"the account list is {kind(body)}, not a map of accounts")
-    if body.get("error") and not any(isinstance(value, Mapping) for value in body.values()):
+    if field(body, "error") and not any(isinstance(value, Mapping) for value in body.values()):
         raise InvalidConfiguration("the account list is an error report, not a map of accounts")
     accounts = (entry(str(key), value, service, default_capacity, plain=False) for key, value in body.items())
     return AccountTable({account.id: account for account in accounts})

@@ -83,6 +83,14 @@ def test_of_a_header_that_comes_twice_the_longer_pause_counts(form, pauses):
     assert ruled((429, headers, None)).seconds == 60
 
 
+@pytest.mark.parametrize("form", [list, CIMultiDict])
+def test_the_servers_clock_is_read_where_its_date_comes_twice(form):
+    """A proxy repeats it; an instant that the server names is as far away as its own clock says."""
+    date = ("Date", "Wed, 14 Oct 2026 17:48:10 GMT")
+    pause = ("Retry-After", "Wed, 14 Oct 2026 17:49:40 GMT")
+    assert ruled((429, form([date, pause, date]), None)).seconds == 90
+
+
 FLAGS = [
     ("minimax", {"videoId": "v", "statusFinal": True, "status": "2"}, "succeeded"),
     ("minimax", {"videoId": "v", "statusFinal": True, "status": 2.0}, "succeeded"),
