@@ -135,6 +135,15 @@ def check_int(name: str, value: Any, least: int, most: int | None) -> int | None
     return value
 
 
+def check_text(name: str, value: Any) -> str:
+    """Return a text that every store can keep, or raise naming the argument."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if HALF.search(value):
+        raise ValueError(f"{name} must not hold half of a character")
+    return value
+
+
 def account_id(name: str, value: Any) -> str:
     """Return the id of an account given by id or as Account, or raise naming the argument."""
     if isinstance(value, Account):

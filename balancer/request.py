@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, TypedDict
 
-from balancer.config import HALF, MOST_SECONDS, account_id, check_int, seconds
+from balancer.config import MOST_SECONDS, account_id, check_int, check_text, seconds
 from balancer.models import MAX_CAPACITY, Account
 from balancer.rules.records import NONE
 from balancer.services.schema import Service
@@ -85,11 +85,6 @@ class AcquireRequest(NamedTuple):
             raise TypeError(f"exclude must be a collection of account ids, not {type(exclude).__name__}")
         if where is not None and not callable(where):
             raise TypeError("where must be a callable that takes an Account")
-        for name, text in (("scope", scope), ("label", label)):
-            if text is not None and not isinstance(text, str):
-                raise TypeError(f"{name} must be a string, not {type(text).__name__}")
-            if text is not None and HALF.search(text):
-                raise ValueError(f"{name} must not hold half of a character")
         if priority.__class__ is not int:
             raise TypeError(f"priority must be a whole number, not {type(priority).__name__}")
         pinned = None if account is None else account_id("account", account)
@@ -99,8 +94,8 @@ class AcquireRequest(NamedTuple):
             exclude=frozenset([account_id("exclude", each) for each in exclude]) if exclude else NONE,
             where=where,
             max_jobs=None if max_jobs is None else check_int("max_jobs", max_jobs, 1, MAX_CAPACITY),
-            scope=scope,
-            label=label,
+            scope=None if scope is None else check_text("scope", scope),
+            label=None if label is None else check_text("label", label),
             priority=priority,
             by_table=where is not None or (max_jobs is not None and row.max_jobs is None),
         )

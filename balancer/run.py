@@ -112,7 +112,7 @@ def _called(core: PoolCore, lease: BaseLease) -> Flow[tuple[Any, VerdictDetails]
         if verdict_on(error, core) is None:
             yield from result_of(lease._leave(None))
             raise
-        return error, (yield from lease._report(error))
+        answer = error  # judged below: what fails there must not have it as its context, request and all
     # A bare number is no response: that of a job may be 429, and the exit code of a program 137.
     return answer, (yield from lease._report(None if isinstance(answer, int) else answer))
 

@@ -28,7 +28,6 @@ from balancer.batch.journal import (
     JournalError,
 )
 from balancer.batch.lines import Line
-from balancer.client.adopting import aadopt
 from balancer.client.client import Client
 from balancer.client.crew import Crew, News, in_thread
 from balancer.client.jobs import JobState, reason, refusal, save
@@ -387,10 +386,9 @@ class Batch:
         assert entry.job_id is not None  # noqa: S101  # it is written down with the state
         state = JobState(self._row, entry.job_id, entry.account, line.create.endpoint)
         adopted = False
-        with suppress(
-            BalancerError, ValueError
-        ):  # its account may have gone: then it is followed all the same
-            adopted = await aadopt(self._client._tasks, entry.job_id, entry.account or "")
+        with suppress(BalancerError, ValueError):  # its account may have gone: it is followed all the same
+            await self._client._tasks.adopt(entry.job_id, account=entry.account or "")
+            adopted = True
         self._client._follow_attached(state, adopted=adopted)
         self._follow(line, state)
 

@@ -127,12 +127,12 @@ def bind(
     Under `balancer exec` the account is in the environment; the job keeps its slot when the command ends,
     until `balancer wait` or `balancer release --job` ends it.
     """
-    from balancer.client.adopting import adopt
-
     with opened(service, shared_store(store), base_url) as pool:
-        if not adopt(pool, job, account):
+        try:
+            pool.adopt(job, account=account)
+        except ValueError:
             tell(f"balancer: {account} is not in the configuration")
-            raise typer.Exit(NOT_THERE)
+            raise typer.Exit(NOT_THERE) from None
 
 
 def _field(text: str) -> tuple[str, Any]:

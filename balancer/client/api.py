@@ -40,6 +40,8 @@ CREATE_TIMEOUT = (10.0, 300.0)
 ASK_TIMEOUT = (5.0, 15.0)
 ASK_DEADLINE = 30.0
 """Seconds for one question, its body included: whoever asks for many must not hang on one."""
+_LARGEST = 64 * 1024 * 1024
+"""Bytes of an answer to a question that are read: what was made may stand in it."""
 _PIECE = 256 * 1024
 T = TypeVar("T")
 
@@ -67,7 +69,7 @@ class Api:
     def after_fork(self) -> None:
         """Let go of connections that belong to the parent process."""
         self._session = requests.Session()
-        self._http = Http(self._session, ASK_TIMEOUT, ASK_DEADLINE)
+        self._http = Http(self._session, ASK_TIMEOUT, ASK_DEADLINE, _LARGEST)
 
     def close(self) -> None:
         """Close what is kept open."""

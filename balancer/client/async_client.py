@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from balancer.async_pool import AsyncAccountPool
-from balancer.client.adopting import aadopt
 from balancer.client.api import Request
 from balancer.client.base_client import BaseClient, Harvest
 from balancer.client.crew import Crew, News, in_thread
@@ -127,8 +127,11 @@ class AsyncClient(BaseClient):
     async def attach(self, job_id: str | int, account: str | Account | None = None) -> AsyncRemoteJob:
         """Take up a job that was started by an earlier process. See :meth:`balancer.Client.attach`."""
         state = await in_thread(lambda: self._attached(job_id, account))
-        known = not state.done and state.account is not None
-        adopted = known and await aadopt(self._tasks, str(state.id), str(state.account))
+        adopted = False
+        if not state.done and state.account is not None:
+            with suppress(ValueError):  # as in Client.attach
+                await self._tasks.adopt(str(state.id), account=state.account)
+                adopted = True
         self._follow_attached(state, adopted=adopted)
         return AsyncRemoteJob(self, state)
 

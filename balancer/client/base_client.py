@@ -17,7 +17,7 @@ from balancer.async_pool import AsyncAccountPool, AsyncLease, for_threads
 from balancer.base_pool import BasePool, PoolOptions
 from balancer.client.api import Api, Request, trouble
 from balancer.client.crew import News, in_thread
-from balancer.client.jobs import JobState, item_of
+from balancer.client.jobs import JobState
 from balancer.client.orders import Order, order
 from balancer.client.poller import Poll, Poller, polling
 from balancer.clock import Clock
@@ -37,7 +37,7 @@ from balancer.run import detached
 from balancer.services.schema import Service
 from balancer.useapi import following
 from balancer.useapi.api_token import Token
-from balancer.useapi.http_response import read
+from balancer.useapi.http_response import Answer, read
 from balancer.useapi.parsing import job_ids
 from balancer.useapi.sources import HttpSource
 
@@ -261,15 +261,9 @@ class BaseClient:
 
     def _read(self, state: JobState) -> None:
         """Ask for a job once. A status call that fails is an error here, and says nothing of the job."""
-        path = None if state.id is None else following.status_path(self._row, state.id, state.account)
-        if path is None or state.done:
-            return
-        answer = self._api.ask(path)
-        if (error := trouble(answer)) is not None:
-            error.args = (f"job {state.id}: {error}",)
-            raise error
-        said = following.outcome(answer.body, self._row, status=answer.status, job=state.id)
-        self._poller.end(state, said, answer.body if answer.status < 300 else None)
+        answer = None if state.done else self._poller.ask(state)
+        if answer is not None:
+            _raise_trouble(answer, state)
 
     def _cancel(self, state: JobState) -> bool:
         found = following.cancel_request(self._row, state.id or "")
@@ -278,9 +272,7 @@ class BaseClient:
         if state.id is None:
             return False
         answer = self._api.call(*found)
-        if (error := trouble(answer)) is not None:
-            error.args = (f"job {state.id}: {error}",)
-            raise error
+        _raise_trouble(answer, state)
         self._poller.follow(state, soon=True)
         return answer.status < 300
 
@@ -300,19 +292,20 @@ class BaseClient:
 
     def _settled(self, body: Any, job_id: str | int | None) -> None:
         """Tell those who wait for a job what a callback said of it."""
-        said = following.said_by(body)
-        if said is None:
-            return
         job = None if job_id is None else job_text(job_id)
-        for id in following.settlement(body, self._row, job).ended:
+        for id, (how, said) in following.settlement(body, self._row, job).ended.items():
             if (state := self._poller.state(id)) is not None:
-                item = item_of(said.body, self._row, id)
-                outcome = following.outcome(item, self._row, status=said.status, job=id)
-                self._poller.end(state, outcome, item if said.status < 300 else None)
+                self._poller.end(state, how, said)
 
     def _after_fork(self) -> None:
         self._poller.after_fork()
         self._api.after_fork()
+
+
+def _raise_trouble(answer: Answer, state: JobState) -> None:
+    if (error := trouble(answer)) is not None:
+        error.args = (f"job {state.id}: {error}",)
+        raise error
 
 
 def _stop(poller: Poller, api: Api) -> None:

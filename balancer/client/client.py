@@ -5,11 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from balancer.client.adopting import adopt
 from balancer.client.base_client import BaseClient, Harvest
 from balancer.client.crew import Crew, LoopThread, News
 from balancer.client.jobs import BaseJob, JobState, patience
@@ -150,10 +150,12 @@ class Client(BaseClient):
         id if it is not given; failing that it is followed without one, with a warning.
         """
         state = self._attached(job_id, account)
-        known = not state.done and state.account is not None
-        self._follow_attached(
-            state, adopted=known and adopt(self._threads, str(state.id), str(state.account))
-        )
+        adopted = False
+        if not state.done and state.account is not None:
+            with suppress(ValueError):  # its account is not configured any more
+                self._threads.adopt(str(state.id), account=state.account)
+                adopted = True
+        self._follow_attached(state, adopted=adopted)
         return RemoteJob(self, state)
 
     def settle(self, body: object, *, job_id: str | int | None = None) -> bool:

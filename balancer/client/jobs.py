@@ -24,7 +24,6 @@ from balancer.services.schema import Service
 from balancer.useapi import following
 from balancer.useapi.http_response import read
 from balancer.useapi.json_access import get_path
-from balancer.useapi.parsing import job_ids
 
 # A job is of one piece with its client.
 # ruff: noqa: SLF001
@@ -216,10 +215,3 @@ def _fingerprint(body: Any) -> str:
 
 def _escaped(stem: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", stem)
-
-
-def item_of(body: Any, row: Service, job: str) -> Any:
-    """Return what a body says of one of its jobs: an array's item that names it, else all of it."""
-    if isinstance(body, list):
-        return next((item for item in body if job in job_ids(item, row)), body)
-    return body

@@ -12,6 +12,7 @@ from typing import Any
 from urllib3.filepost import encode_multipart_formdata
 
 from balancer.client.api import Request
+from balancer.config import account_id
 from balancer.request import AcquireOptions
 from balancer.services import SERVICES
 from balancer.services.schema import Service
@@ -71,9 +72,11 @@ def order(
         raise TypeError(f"fields must be a mapping, not {type(fields).__name__}")
     if files is not None and not isinstance(files, Mapping):
         raise TypeError(f"files must be a mapping, not {type(files).__name__}")
-    sent = dict(fields or {})
+    # These two may be null, as a form has them that were not filled in.
+    ours = ("replyRef", row.max_jobs)
+    sent = {name: value for name, value in (fields or {}).items() if value is not None or name not in ours}
     _check(sent, files)
-    if row.max_jobs is not None and sent.get(row.max_jobs) is not None:
+    if row.max_jobs in sent:
         own = sent.pop(row.max_jobs)
         if options.setdefault("max_jobs", own) != own:
             raise ValueError(f"max_jobs= is {options['max_jobs']}, and field {row.max_jobs!r} {own!r}")
@@ -111,10 +114,12 @@ def _check(fields: Mapping[Any, Any], files: Mapping[str, File] | None) -> None:
 
 
 def _account(row: Service, fields: dict[str, Any], options: AcquireOptions) -> str | None:
-    pinned = options.get("account")
-    named = {
-        "account=": getattr(pinned, "id", pinned),
-        f"field {row.selector!r}": fields.pop(row.selector, None),
+    pinned, own = options.get("account"), fields.pop(row.selector, None)
+    if isinstance(own, bool) or not isinstance(own, str | int | None):
+        raise TypeError(f"fields[{row.selector!r}] must name an account, not {type(own).__name__}")
+    named: dict[str, str | int | None] = {
+        "account=": None if pinned is None else account_id("account", pinned),
+        f"field {row.selector!r}": own,
     }
     assets = following.asset_accounts(row, fields)
     if len(assets) > 1:

@@ -23,6 +23,7 @@ from balancer.config import seconds
 from balancer.errors import BalancerError
 from balancer.services.schema import Service
 from balancer.useapi import following
+from balancer.useapi.http_response import Answer
 from balancer.useapi.job_lists import job_list
 
 Poll = float | str | tuple[float, float]
@@ -173,17 +174,25 @@ class Poller:
         self._list_at = self._clock.now() + max(wait, min(1.0, self.first / 2))
         return None if jobs is None else frozenset(job.id for job in jobs if job.id), wait
 
+    def ask(self, state: JobState) -> Answer | None:
+        """Ask for a job once, and write down what is said of it. None: nobody knows where to ask.
+
+        Raises:
+            SourceUnavailable: there is no answer. Unauthorized: there is no token to ask with.
+        """
+        path = None if state.id is None else following.status_path(self._row, state.id, state.account)
+        if path is None:
+            return None
+        answer = self._api.ask(path)
+        said = following.outcome(answer.body, self._row, status=answer.own_status, job=state.id)
+        self.end(state, said, answer.body if answer.status < 300 else None)
+        return answer
+
     def _ask(self, state: JobState) -> float:
         """Ask for one job; return how many seconds the service wants to be left alone with it."""
-        assert state.id is not None  # noqa: S101  # no other is followed
-        path = following.status_path(self._row, state.id, state.account)
-        if path is None:
-            return math.inf
         try:
-            answer = self._api.ask(path)
-            said = following.outcome(answer.body, self._row, status=answer.status, job=state.id)
-            self.end(state, said, answer.body if answer.status < 300 else None)
-            return min(pause(answer) or 0.0, _LONGEST_PAUSE)
+            answer = self.ask(state)
+            return math.inf if answer is None else min(pause(answer) or 0.0, _LONGEST_PAUSE)
         except BalancerError:
             return 0.0  # no answer ends no job
         except Exception as error:  # noqa: BLE001  # whatever it is, the other jobs are asked for

@@ -12,7 +12,7 @@ import os
 import weakref
 
 from balancer.clock import Clock
-from balancer.config import HALF, PoolConfig, account_id, job_text, seconds
+from balancer.config import HALF, PoolConfig, account_id, check_text, job_text, seconds
 from balancer.engine.refresher import Refresher
 from balancer.errors import LeaseLost
 from balancer.models import Account
@@ -156,10 +156,8 @@ class PoolCore:
 
     def cool(self, account: object, length: float, reason: str) -> Flow[None]:
         """Put an account in a cooldown by hand."""
-        if not isinstance(reason, str):
-            raise TypeError(f"reason must be a string, not {type(reason).__name__}")
         id, cooldown = account_id("account_id", account), seconds("seconds", length)
-        if not (yield from result_of(self.store.cool(id, cooldown, reason))):
+        if not (yield from result_of(self.store.cool(id, cooldown, check_text("reason", reason)))):
             raise ValueError(f"account_id {id!r} is not in the configuration")
 
     def reset(self, account: object) -> Flow[None]:

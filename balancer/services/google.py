@@ -8,6 +8,7 @@ from balancer.services.schema import JobsEndpoint, Service, VerdictRule
 # get-google-flow-jobs, with its quarantine table; collection and scripts of June and July 2026. Images are
 # answered when they are made, unless asked for otherwise. No maxJobs. A 403 for captcha is worth another
 # account; one for a model is about that model there. The summary counts also what the list does not name.
+# post-google-flow-images-upscale: its answer is the image itself, and no job.
 _GOOGLE_FLOW = Service(
     key="google-flow",
     path="/v1/google-flow",
@@ -44,7 +45,7 @@ _GOOGLE_FLOW = Service(
     ),
     creates=("images", "images/upscale", "videos", "videos/upscale", "videos/extend"),
     slotless=("assets/*", "voices", "characters", "videos/gif", "videos/concatenate"),
-    inline=("media",),
+    inline=("media", "encodedImage"),
     status=JOBS,
     succeeded=COMPLETED,
     poll=(5.0, 15.0),

@@ -32,7 +32,8 @@ _FLOWMUSIC = Service(
 
 # get-mureka-accounts, get-mureka-jobs, post-mureka-music-create. No maxJobs: up to 10 at once per account.
 # availableAccounts lists every account, busy or not. Music and speech are counted apart: the letter
-# behind the number of a job id tells which it is.
+# behind the number of a job id tells which it is. post-mureka-speech: unless asked for otherwise, it is
+# answered when it is made.
 _MUREKA_LOAD = JobsEndpoint(path="jobs", rows=("accounts.*.jobs",), job=("jobid",), only=r"^(?!j\d+t-)")
 _MUREKA = Service(
     key="mureka",
@@ -69,9 +70,9 @@ _MUREKA_SPEECH = replace(
     key="mureka/speech",
     load=replace(_MUREKA_LOAD, only=r"^j\d+t-"),
     creates=("speech",),
-    inline=(),
-    results=(),
-    checked="pages of January, collection of July 2026; no page shows a finished one",
+    inline=("mp3_url",),
+    results=("response.mp3_url", "mp3_url"),
+    checked="pages of January, collection of July 2026; where a job asked for later has it is assumed",
 )
 
 # get-tempolor-scheduler, post-tempolor-accounts, get-tempolor-music-job_id. The vendor's script reads

@@ -51,6 +51,7 @@ _MINIMAX = Service(
 # The server does not choose an account for images, agents, music, speech and chat. All but chat are listed.
 # post-minimax-music-create: one generation an account, of up to three songs, those of the website included.
 # post-minimax-speech-create: maxJobs does not apply, and no page states a ceiling.
+# post-minimax-llm: up to five chats at once an account.
 _BESIDE_VIDEO = replace(
     _MINIMAX,
     selector_required=True,
@@ -118,11 +119,13 @@ _MINIMAX_KINDS = (
     replace(
         _BESIDE_VIDEO,
         key="minimax/llm",
+        capacity=None,
+        default_capacity=5,
         reply_ref=False,
         creates=("llm",),
         status=(StatusEndpoint(path="llm/{job}"),),
         results=(),
-        checked="collection of July 2026; how a chat is answered is not known",
+        checked="page of March 2025, collection of July 2026; how a chat is answered is not known",
     ),
 )
 

@@ -6,7 +6,6 @@ job, where the job is asked for, what a body says of it, and where its results s
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -15,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from balancer.services.schema import Service, StatusEndpoint
-from balancer.useapi.http_response import Answer, read, suppressing
+from balancer.useapi.http_response import Answer, parsed, read
 from balancer.useapi.json_access import field, first, get_path, identifier, items
 from balancer.useapi.parsing import MOST_ITEMS, final, job_ids, matches
 
@@ -41,9 +40,9 @@ def created_by(rows: Iterable[Service], path: str) -> Service | None:
 def outcome(body: object, row: Service, *, status: int = 200, job: str | None = None) -> Outcome:
     """Return what a status, a callback, or a create's own answer says of a job that was accepted.
 
-    ``status`` is the answer's HTTP status. What a 404 means stands in the row, by the id of the ``job``
-    where that makes a difference; 410 is gone everywhere. Any other answer outside 2xx says nothing of
-    the job, which runs on.
+    ``status`` is the answer's HTTP status, as the service's own word. What a 404 means stands in the row,
+    by the id of the ``job`` where that makes a difference; 410 is gone everywhere. Any other answer outside
+    2xx says nothing of the job, which runs on.
     """
     if status == HTTPStatus.NOT_FOUND:
         return _missing(row, job)
@@ -51,7 +50,7 @@ def outcome(body: object, row: Service, *, status: int = 200, job: str | None = 
         return "gone"
     if not 200 <= status < 300:
         return "running"
-    if isinstance(body, Mapping) and any(field(body, name) for name in row.inline):
+    if _is_result(body, row):
         return "succeeded"
     if not final(body, row):
         return "running"
@@ -61,7 +60,8 @@ def outcome(body: object, row: Service, *, status: int = 200, job: str | None = 
 class Settlement(NamedTuple):
     """What an answer or a callback says of jobs: those that are over, and whether those are all."""
 
-    ended: tuple[str, ...]
+    ended: Mapping[str, tuple[Outcome, object]]
+    """Job -> how it has ended, and what was said of it; None where it is no word of the job itself."""
     final: bool
 
 
@@ -71,28 +71,28 @@ def settlement(said: object, row: Service, job: str | None = None) -> Settlement
     That is a response of any client, a mapping, an array, or text. ``job`` is meant where it names none; of
     an array that names jobs, that job's item alone counts. A final status of nobody ends nothing.
     """
-    answer = said_by(said)
+    answer = _said_by(said)
     if answer is None:
-        return Settlement((), final=False)
+        return Settlement({}, final=False)
     found = items(answer.body)
     told = [(item, job_ids(item, row)) for item in found[:MOST_ITEMS]]
     if not any(ids for _, ids in told):
         told = [(answer.body, (job,))] if job and found else []
     elif job and isinstance(answer.body, list):
         told = [(item, (job,)) for item, ids in told if job in ids]
-    over = [
-        ids if outcome(body, row, status=answer.status, job=job) != "running" else () for body, ids in told
-    ]
-    ended = dict.fromkeys(id for ids in over for id in ids)
-    return Settlement(tuple(ended), final=bool(told) and all(over) and len(found) <= MOST_ITEMS)
+    known = [(outcome(body, row, status=answer.own_status, job=job), body, ids) for body, ids in told]
+    over = [(how, body, ids) for how, body, ids in known if how != "running" and ids]
+    of_it = answer.status < 300
+    ended = {id: (how, body if of_it else None) for how, body, ids in reversed(over) for id in ids}
+    return Settlement(ended, final=0 < len(over) == len(known) and len(found) <= MOST_ITEMS)
 
 
-def said_by(said: object) -> Answer | None:
+def _said_by(said: object) -> Answer | None:
     """Return what was said as an answer: a body alone is one of 200. None: it cannot be read."""
     if isinstance(said, Mapping | list):
         return Answer(HTTPStatus.OK, {}, body=said)
-    if isinstance(said, str | bytes | bytearray):
-        body = suppressing(lambda: json.loads(said), None)
+    if isinstance(said, str | bytes | bytearray | memoryview):
+        body = parsed(said if isinstance(said, str) else bytes(said))
         return Answer(HTTPStatus.OK, {}, body=body) if isinstance(body, Mapping | list) else None
     return read(said, whole=True)
 
@@ -156,8 +156,7 @@ def results(body: object, row: Service) -> tuple[str, ...]:
 def asset_accounts(row: Service, fields: Mapping[str, Any]) -> frozenset[str]:
     """Return the accounts that the asset ids among a create's fields name: none, one, or too many."""
     named = (value for name, value in fields.items() if _fits(name, row.assets))
-    ids = (id for value in named for id in (value if isinstance(value, list | tuple) else (value,)))
-    accounts = (row.account_of(id) for id in ids if isinstance(id, str))
+    accounts = (row.account_of(id) for value in named for id in _texts(value))
     return frozenset(account for account in accounts if account)
 
 
@@ -174,6 +173,15 @@ def _fits(path: str, patterns: Iterable[str]) -> bool:
         len(parts) == len(wanted := pattern.split("/")) and all(map(fnmatchcase, parts, wanted))
         for pattern in patterns
     )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a value that can be sent as JSON, and so ends somewhere."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple | Mapping):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def _filled(path: str, **ids: str) -> str:
@@ -198,6 +206,12 @@ def _missing(row: Service, job: str | None) -> Outcome:
     said: set[Any] = {endpoint.missing for endpoint in endpoints}
     # Several meanings and no id to choose by: the one that gives nothing up.
     return said.pop() if len(said) == 1 else "running" if said else "gone"
+
+
+def _is_result(body: object, row: Service) -> bool:
+    """Return whether a body is the result itself, and not a status that brings a part of it along."""
+    told = any(get_path(body, path) is not None for path in row.final)
+    return isinstance(body, Mapping) and not told and any(field(body, name) for name in row.inline)
 
 
 def _went_well(item: object, row: Service) -> bool:

@@ -97,14 +97,19 @@ class Http:
         session: The user's, or None.
         timeout: Seconds to connect, and to wait for each piece of an answer.
         deadline: Seconds after which one GET is given up, its retries and body included.
+        limit: Bytes of an answer that are read, once unpacked.
     """
 
     def __init__(
-        self, session: requests.Session | None, timeout: tuple[float, float], deadline: float
+        self,
+        session: requests.Session | None,
+        timeout: tuple[float, float],
+        deadline: float,
+        limit: int = BODY_LIMIT,
     ) -> None:
         self._own = session is None
         self._session = session or _session()
-        self._timeout, self._deadline = timeout, deadline
+        self._timeout, self._deadline, self._limit = timeout, deadline, limit
 
     def get(self, url: str, token: Token, tell: Callable[[str], None] | None = None) -> Reply:
         """Return the answer, whatever its status. ``tell`` hears of each try that failed on the way.
@@ -124,7 +129,7 @@ class Http:
                 url, auth=auth, timeout=self._timeout, stream=True, allow_redirects=False, **proxies
             ) as answer:
                 if answer.status_code not in _REDIRECTS:
-                    return Reply(answer.status_code, answer.headers, _body(answer, end))
+                    return Reply(answer.status_code, answer.headers, _body(answer, end, self._limit))
                 url = _same_host(url, answer.headers.get("Location"))
         raise InvalidConfiguration(f"the answer is a chain of more than {_MOST_REDIRECTS} redirects")
 
@@ -215,14 +220,14 @@ def _same_host(url: str, location: str | None) -> str:
     return target
 
 
-def _body(answer: requests.Response, end: float) -> bytes:
+def _body(answer: requests.Response, end: float, limit: int) -> bytes:
     pieces, size = [], 0
     # One read of the socket at a time: iter_content would wait for whole chunks, and a body that
     # drips would keep it past any deadline.
     while piece := answer.raw.read1(_CHUNK, decode_content=True):
         size += len(piece)
-        if size > BODY_LIMIT:
-            raise InvalidConfiguration(f"the answer is larger than {BODY_LIMIT // 1024 // 1024} MiB")
+        if size > limit:
+            raise InvalidConfiguration(f"the answer is larger than {limit // 1024 // 1024} MiB")
         if time.monotonic() > end:
             raise SourceUnavailable("the answer did not end in time")
         pieces.append(piece)

@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from http import HTTPStatus
+from inspect import getattr_static
+from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from balancer.useapi.json_access import get_path
@@ -25,7 +28,7 @@ LONGEST = 31 * 86400.0
 # Where requests and httpx, then aiohttp and urllib3, keep what was read; then what doubles are made of.
 _BODIES = ("_content", "_body", "content", "body", "text", "data")
 BODY_LIMIT = 8 * 1024 * 1024
-"""Bytes of an answer that are read, once unpacked."""
+"""Bytes of an account or job list that are read, once unpacked."""
 _READ_AT_ONCE = 256 * 1024
 _TEXT_LIMIT = 64 * 1024
 _INSTANT_LIMIT = 200
@@ -76,6 +79,14 @@ class Answer(NamedTuple):
         """Whether the body is what a gateway writes: anything but JSON, which useapi.net answers with."""
         return bool(self.text.strip()) and not isinstance(self.body, Mapping | list)
 
+    @property
+    def own_status(self) -> int:
+        """The status as the service's own word; 502 where a web page says that a gateway has answered.
+
+        A 404 of a gateway that was just set up anew does not mean that a job is gone.
+        """
+        return HTTPStatus.BAD_GATEWAY if self.text.lstrip().startswith("<") else self.status
+
     def pause(self, wall: float) -> float | None:
         """Return how many seconds it asks to wait, 31 days at most; None if it does not.
 
@@ -102,8 +113,8 @@ def read(thing: object, *, whole: bool = False) -> Answer | None:
     """Return what ``thing`` says as an HTTP answer; None if it is none: it has no status.
 
     It may be a response object of any client, a bare status, or a triple of status, headers (a
-    mapping or None) and body (text, bytes, JSON or None). Of text up to 256 KiB are parsed, as event
-    loops stand still meanwhile; with ``whole`` 8 MiB.
+    mapping, pairs or None) and body (text, bytes, JSON or None). Of text up to 256 KiB are parsed, as
+    event loops stand still meanwhile; with ``whole`` all of it: a result may be an image in its answer.
     """
     status = _status(thing)
     if status is None:
@@ -114,10 +125,19 @@ def read(thing: object, *, whole: bool = False) -> Answer | None:
         return Answer(status, headers, unread=not isinstance(thing, int | tuple | BaseException))
     if not isinstance(held, str | bytes):
         return Answer(status, headers, suppressing(lambda: _written(held), ""), held)
-    parsed = len(held) <= (BODY_LIMIT if whole else _READ_AT_ONCE)
-    return Answer(
-        status, headers, _text(held), suppressing(lambda: json.loads(held), None) if parsed else None
-    )
+    return Answer(status, headers, _text(held), parsed(held) if whole or len(held) <= _READ_AT_ONCE else None)
+
+
+def parsed(raw: str | bytes) -> Any:
+    """Return the JSON value in what was received; None if it is none.
+
+    A byte that is no text, in a prompt that comes back, must not cost the id of a paid job.
+    """
+
+    def read_as_text() -> Any:
+        return json.loads((raw if isinstance(raw, str) else raw.decode("utf-8", "replace")).lstrip("\ufeff"))
+
+    return suppressing(lambda: json.loads(raw), None) or suppressing(read_as_text, None)
 
 
 def retry_after(headers: Mapping[str, Any], wall: float) -> float | None:
@@ -165,16 +185,28 @@ def _headers(thing: Any) -> dict[str, Any]:
 
 
 def _lower(headers: Any) -> dict[str, Any]:
+    """Return values by lower-case name; those of one that comes twice joined (RFC 9110, section 5.3)."""
     pairs = headers.items() if hasattr(type(headers), "items") else headers
-    return {(_text(name) if isinstance(name, bytes) else str(name)).lower(): value for name, value in pairs}
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        key = (_text(name) if isinstance(name, bytes) else str(name)).lower()
+        found[key] = f"{_text(found[key])}, {_text(value)}" if key in found else value
+    return found
 
 
-def _held(thing: Any) -> str | bytes | dict[Any, Any] | list[Any] | None:
+def _held(thing: Any) -> str | bytes | Mapping[Any, Any] | list[Any] | None:
     """Return what an answer holds of its body; None: it was not read."""
-    held = {"body": thing[2]} if isinstance(thing, tuple) else vars(thing)
-    return next(
-        (held[name] for name in _BODIES if isinstance(held.get(name), str | bytes | dict | list)), None
-    )
+    own = {"body": thing[2]} if isinstance(thing, tuple) else suppressing(lambda: vars(thing), {})
+    bodies = (own[name] if name in own else _of_type(thing, name) for name in _BODIES)
+    kinds = (str, bytes, bytearray, memoryview, Mapping, list)
+    found = next((body for body in bodies if isinstance(body, kinds)), None)
+    return bytes(found) if isinstance(found, bytearray | memoryview) else found
+
+
+def _of_type(thing: Any, name: str) -> Any:
+    """Return what a slot or the type holds, and nothing computed: that may read from the network."""
+    value = getattr_static(type(thing), name, None)
+    return getattr(thing, name, None) if isinstance(value, MemberDescriptorType) else value
 
 
 def _written(body: object) -> str:

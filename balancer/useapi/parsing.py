@@ -20,7 +20,7 @@ from balancer.models import MAX_CAPACITY, Account, AccountTable, FrozenDict
 from balancer.redaction import clean, is_secret, is_secret_number, secrets
 from balancer.services.schema import Service
 from balancer.useapi.job_lists import job_list
-from balancer.useapi.json_access import field, get_path, identifier, items, kind
+from balancer.useapi.json_access import field, folded, get_path, identifier, items, kind
 
 __all__ = ["body", "entry", "final", "job_id", "job_ids", "job_list", "matches", "table"]
 
@@ -86,7 +86,7 @@ def table(body: object, service: Service, default_capacity: int | None) -> Accou
     """
     if not isinstance(body, Mapping):
         raise InvalidConfiguration(f"the account list is {kind(body)}, not a map of accounts")
-    if body.get("error") and not any(isinstance(value, Mapping) for value in body.values()):
+    if field(body, "error") and not any(isinstance(value, Mapping) for value in body.values()):
         raise InvalidConfiguration("the account list is an error report, not a map of accounts")
     accounts = (entry(str(key), value, service, default_capacity, plain=False) for key, value in body.items())
     return AccountTable({account.id: account for account in accounts})
@@ -245,6 +245,8 @@ def matches(item: object, words: Mapping[str, tuple[Any, ...]]) -> bool:
 
 
 def _same(value: object, end: object) -> bool:
-    if isinstance(value, str) and isinstance(end, str):
-        return value.casefold() == end.casefold()
-    return type(value) is type(end) and value == end
+    """Return whether two words are one: in any case, and a number as its text. A flag is no word."""
+    if isinstance(value, bool) or isinstance(end, bool):
+        return value is end
+    word = identifier(end)
+    return word is not None and folded(word) == folded(identifier(value) or "")

@@ -23,7 +23,7 @@ from balancer.errors import (
     Unauthorized,
     sanitized,
 )
-from balancer.models import AccountTable, Job, JobList
+from balancer.models import AccountTable, FrozenDict, Job, JobList
 from balancer.services import find
 from balancer.services.schema import Service
 from balancer.useapi import parsing
@@ -34,6 +34,8 @@ __all__ = ["DEFAULT_BASE_URL", "HttpSource", "MappingSource", "Token", "root_url
 
 DEFAULT_BASE_URL = "https://api.useapi.net"
 T = TypeVar("T")
+_NONE: Mapping[str, Any] = FrozenDict()
+"""In place of the body of an answer by whose status nothing is configured."""
 
 
 def root_url(given: str | None) -> str:
@@ -100,7 +102,10 @@ class HttpSource:
         return _raised_here(self._read(self.service.accounts, self._table, none_when=(404,)))
 
     def jobs(self) -> JobList:
-        """Fetch what the service says is running, in one request. Raises as :meth:`accounts`."""
+        """Fetch what the service says is running, in one request. Raises as :meth:`accounts`.
+
+        What says that nothing is configured lists nothing, and is not complete: no job ends by it.
+        """
         load = self.service.load
         if load is None:
             return JobList(complete=False)
@@ -144,7 +149,8 @@ class HttpSource:
         return parsing.table(body, self.service, self.default_capacity)
 
     def _job_list(self, body: object) -> JobList:
-        return parsing.job_list(body, self.service)
+        found = parsing.job_list(body, self.service)
+        return replace(found, complete=False) if body is _NONE else found
 
     def _read(
         self, path: str, parsed: Callable[[object], T], none_when: tuple[int, ...]
@@ -161,7 +167,7 @@ class HttpSource:
         try:
             reply = self._http.get(url, token, lambda why: self._failed.update({path: why}))
             if reply.status in none_when and not reply.body.lstrip().startswith(b"<"):
-                return parsed({})
+                return parsed(_NONE)
             refused = status_error(reply)
             if refused is None:
                 return parsed(parsing.body(reply.body, reply.headers.get("Content-Type")))

@@ -178,12 +178,15 @@ def transport(error: BaseException) -> Verdict | None:
     It is taken by itself, without its cause. None means: an error of the program, a cancellation, an
     error of this library, or one that carries the server's answer (``raise_for_status``), which
     :func:`judge` reads. The rule is RFC 9110, section 9.2.2: no POST is repeated unless it is known
-    that it was not applied.
+    that it was not applied. An accepted answer that comes without its body proves nothing either: which
+    job it names nobody knows.
     """
     sent = may_have_been_sent(error)
     if sent is False:
         return Verdict.NOT_SENT
-    return Verdict.AMBIGUOUS if sent and not _carried(error) else None
+    found = _carried(error) if sent else None
+    unknown = found is None or (found.status // 100 == 2 and not found.text)
+    return Verdict.AMBIGUOUS if sent and unknown else None
 
 
 def _judge_error(error: Any, service: Service, draw: Callable[[], float], wall: float) -> VerdictDetails:

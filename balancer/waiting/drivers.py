@@ -81,16 +81,17 @@ def drive(step: Step[T], call: Callable[[Any], Any] | None = None) -> T:
         effect = next(flow)
         while True:
             try:
-                came = _perform(effect, call)
+                came, failed = _perform(effect, call), None
             except BaseException as error:  # noqa: BLE001  # the flow decides what becomes of it
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(came)
+                failed = error
+            # Not in the handler: what the flow raises would have it as its context, request and all.
+            effect = flow.send(came) if failed is None else flow.throw(failed)
     except StopIteration as stop:
         result: T = stop.value
         return result
     finally:
         flow.close()  # it still waits if an interruption came while no effect was under way
+        failed = None  # its traceback holds this frame
 
 
 @overload
@@ -105,20 +106,21 @@ async def adrive(step: Step[T], call: Callable[[Any], Awaitable[Any]] | None = N
     try:
         effect = next(flow)
         while True:
+            failed = None
             try:
                 if type(effect) is WaitForWake:
                     came = await effect.waiter.park(effect.clock.sleep_for(effect.until))
                 else:
                     came = await _aperform(effect, call)
             except BaseException as error:  # noqa: BLE001  # the flow decides what becomes of it
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(came)
+                failed = error
+            effect = flow.send(came) if failed is None else flow.throw(failed)  # as in drive
     except StopIteration as stop:
         result: T = stop.value
         return result
     finally:
         flow.close()  # it still waits if an interruption came while no effect was under way
+        failed = None  # its traceback holds this frame
 
 
 def runs_later(function: object, *, awaited: bool) -> bool:

@@ -321,8 +321,14 @@ def test_who_waits_in_vain_leaves_the_job_and_its_slot_alone(face, slow, opened)
 @both_clients
 @pytest.mark.parametrize(
     "fault",
-    [{"status": 500}, {"status": 429, "headers": {"Retry-After": "1"}}, {"cut": "after"}, {"cut": "midbody"}],
-    ids=["500", "429", "cut", "half"],
+    [
+        {"status": 500},
+        {"status": 404, "body": b"<html>no such route</html>"},
+        {"status": 429, "headers": {"Retry-After": "1"}},
+        {"cut": "after"},
+        {"cut": "midbody"},
+    ],
+    ids=["500", "a gateway's 404", "429", "cut", "half"],
 )
 def test_a_status_call_that_fails_ends_no_job(face, fake, opened, naps, fault):
     """It is asked again, and the job is paid once."""

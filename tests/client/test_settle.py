@@ -120,6 +120,7 @@ def test_a_404_means_what_the_row_says(face, key, over, bound):
     pool, jobs = bound(face)
     missing = (404, {}, '{"error": "Job not found"}')
     assert face.do(pool.settle(missing)) is False
+    assert face.do(pool.settle((404, {}, "\n<!doctype html>no such route"), job_id="j1")) is False
     assert jobs() == ["j1"]
     assert face.do(pool.settle(missing, job_id="j1")) is over
     assert jobs() == ([] if over else ["j1"])

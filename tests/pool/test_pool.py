@@ -281,6 +281,15 @@ def test_the_longer_cooldown_wins(pool_of, clock):
     assert pool.stats().free == 1
 
 
+def test_a_reason_that_no_store_can_keep_is_refused_by_name(pool_of):
+    """Half of a character was a UnicodeEncodeError of the store, where there was one."""
+    pool = pool_of({"a": 1})
+    for reason, kind in (("\ud800", ValueError), (None, TypeError)):
+        with pytest.raises(kind, match="reason"):
+            pool.cool("a", 10, reason)
+    assert pool.stats().free == 1
+
+
 def test_after_a_cooldown_one_lease_at_a_time_tries_the_account(pool_of, clock):
     """P-54: no herd; once one ended well, all the room is there again."""
     pool = pool_of({"a": 5})

@@ -14,7 +14,14 @@ from clients import (
     by_requests_raising,
 )
 
-from balancer import AccountPool, AmbiguousOutcome, BalancerError, JobRefused
+from balancer import (
+    AccountPool,
+    AmbiguousOutcome,
+    AttemptsFailed,
+    BalancerError,
+    JobRefused,
+    Unauthorized,
+)
 from balancer.testing import FakeUseapi
 
 TOKEN = "user:1234-canary-token"
@@ -44,13 +51,11 @@ def values(thing, depth=6):
 
 
 def shown(error):
-    """Return whatever a log, a report or a queue would make of an error and of its causes."""
-    chain = []
-    while error is not None:
-        chain += [repr(error), str(error), *map(repr, values(error))]
-        chain += traceback.format_exception(error)
-        error = error.__cause__ or error.__context__
-    return "\n".join(chain)
+    """Return whatever a log, a report or a queue would make of an error, its causes and its contexts."""
+    if error is None:
+        return ""
+    chain = [repr(error), str(error), *map(repr, values(error)), *traceback.format_exception(error)]
+    return "\n".join((*chain, shown(error.__cause__), shown(error.__context__)))
 
 
 def failed(fake, client, status):
@@ -75,6 +80,18 @@ def test_an_error_carries_its_response_without_the_request_and_the_token(fake, c
     if answer is not None:  # a client that raises may keep no answer
         assert getattr(answer, "status_code", None) or answer.status == status
     assert error.account == "a@example.com"
+    assert "canary" not in shown(error)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, Unauthorized), (412, AttemptsFailed), (596, AttemptsFailed)],
+)
+def test_nor_is_it_in_what_was_being_handled_when_the_error_came(fake, client, status, kind):
+    """A report follows the context of an error as well, and a client hangs its request on what it raises."""
+    error = failed(fake, client, status)
+    assert isinstance(error, kind)
     assert "canary" not in shown(error)
 
 

@@ -28,7 +28,7 @@ ORDERS: Orders = {
             testing cli __main__
         """,
         "client": """
-            api orders jobs poller crew adopting base_client client async_client __init__
+            api orders jobs poller crew base_client client async_client __init__
         """,
         "batch": """
             lines journal acceptance runner __init__

@@ -1,12 +1,16 @@
-"""The page about the services says what the table says. Run this file to bring the page up to date."""
+"""The page about the services says what the table says.
+
+With ``tests/support`` on the path, run this file to bring the page up to date.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from service_tables import checked_markdown, following_markdown, names_markdown, table_markdown
+
 from balancer import SERVICES, AccountPool
-from balancer.services import checked_markdown, following_markdown, names_markdown, table_markdown
 from balancer.testing import FakeUseapi
 
 PAGE = Path(__file__).parents[2] / "docs" / "services.md"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from service_tables import table_markdown
 
 from balancer import AccountPool
-from balancer.services import GENERIC, SERVICES, find, table_markdown
+from balancer.services import GENERIC, SERVICES, find
 from balancer.services.schema import JobsEndpoint, Service, StatusEndpoint, VerdictRule
 
 

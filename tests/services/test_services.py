@@ -26,7 +26,7 @@ FACTS = {
     "minimax/agent": ("/v1/minimax/accounts", "account", 1, "maxJobs", None, 0, 0, "agent/jobs", 1),
     "minimax/music": ("/v1/minimax/accounts", "account", 1, None, 1, 0, 0, "scheduler/available", 1),
     "minimax/audio": ("/v1/minimax/accounts", "account", 1, None, 10, 0, 0, "scheduler/available", 1),
-    "minimax/llm": ("/v1/minimax/accounts", "account", 1, "maxJobs", None, 0, 0, None, 1),
+    "minimax/llm": ("/v1/minimax/accounts", "account", 1, None, 5, 0, 0, None, 1),
     "kling": ("/v1/kling/accounts", "email", 1, "maxJobs", None, 1, 1, "scheduler", 1),
     "runwayml": ("/v1/runwayml/accounts", "email", 0, "maxJobs", None, 1, 1, "scheduler", 1),
     "pixverse": ("/v2/pixverse/accounts", "email", 0, "maxJobs", None, 1, 1, "scheduler", 1),

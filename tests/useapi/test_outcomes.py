@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import time
+from types import SimpleNamespace
 
+import aiohttp
 import httpx
 import pytest
 import requests
@@ -27,6 +29,12 @@ def answered(status):
     """Return what ``raise_for_status`` raises for an answer of that status."""
     request = httpx.Request("POST", "http://127.0.0.1/")
     return httpx.HTTPStatusError("x", request=request, response=httpx.Response(status, request=request))
+
+
+def unreadable(status):
+    """Return what aiohttp raises for an answer that is no JSON."""
+    request = SimpleNamespace(real_url="http://127.0.0.1/")
+    return aiohttp.ContentTypeError(request, (), status=status, message="unexpected mimetype: text/html")
 
 
 def caused(error, cause):
@@ -74,6 +82,7 @@ DOUBTFUL = {
     "handled before another try": lambda: handling(REFUSED.__class__("no"), LOST),
     "behind a second try": lambda: caused(httpx.ConnectError("x"), handling(ConnectionRefusedError(), LOST)),
     "interrupted while it was handled": lambda: handling(KeyboardInterrupt(), LOST),
+    "an accepted answer that its client could not read": lambda: unreadable(201),
     "a 502 in a group": lambda: ExceptionGroup("tasks", [answered(502)]),
     "a 502 as the cause": lambda: caused(SongError(), answered(502)),
     "behind more than anybody looks at": lambda: ExceptionGroup("x", [*map(KeyError, range(5000)), LOST]),
@@ -85,6 +94,7 @@ PROVEN = {
     "own errors in a group": lambda: ExceptionGroup("tasks", [KeyError("x"), SongError()]),
     "own errors in a ring": ring,
     "an own error in a knot": knot,
+    "a refusal that its client could not read": lambda: unreadable(422),
     "a 422 in a group": lambda: ExceptionGroup("tasks", [answered(422)]),
 }
 

@@ -33,10 +33,11 @@ class TestTable:
         with pytest.raises(InvalidConfiguration, match=r"not a map of accounts"):
             parsing.table(body, FLOW, None)
 
-    def test_an_error_report_is_no_table(self):
+    @pytest.mark.parametrize("body", [BODIES["_common/401"], {"Error": "Unauthorized", "Code": 401}])
+    def test_an_error_report_is_no_table(self, body):
         """An error under a good status is refused, not read as accounts named error and code."""
         with pytest.raises(InvalidConfiguration, match="error report"):
-            parsing.table(BODIES["_common/401"], FLOW, None)
+            parsing.table(body, FLOW, None)
 
     def test_an_empty_map_is_no_accounts(self):
         """No account is a configuration like any other."""

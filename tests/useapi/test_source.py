@@ -237,9 +237,11 @@ def test_the_source_closes_the_session_that_it_made(fake):
 
 @pytest.mark.parametrize("status", [400, 404])
 def test_no_running_jobs_are_an_empty_list(fake, status):
-    """Services say in a 400 or 404 that nothing is configured."""
+    """Services say in a 400 or 404 that nothing is configured; no job that runs has ended by that."""
     fake.fault("*", status=status, body={"error": "No accounts"})
-    assert source_of(fake).jobs().jobs == ()
+    listed = source_of(fake).jobs()
+    assert (listed.jobs, listed.complete) == ((), False)
+    assert source_of(fake).jobs().complete
 
 
 def test_a_service_without_a_list_of_jobs_asks_nothing():
