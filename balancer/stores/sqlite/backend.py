@@ -6,6 +6,7 @@ import math
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ from balancer.rules.operations import Inspect, Operation, Owner, Reply, Settings
 from balancer.stores.in_threads import InThreads, NotBegun
 from balancer.stores.sqlite import notify_pipe
 from balancer.stores.sqlite.change_feed import ChangeFeed
-from balancer.stores.sqlite.database import Database, Session
+from balancer.stores.sqlite.database import Database, Session, here
 from balancer.stores.sqlite.file_system import boot_id, machine_now, process_lives
 from balancer.stores.sqlite.notify_pipe import NotifyPipe
 from balancer.stores.sqlite.write_queue import MOST, NoTurn
@@ -50,6 +51,7 @@ class SqliteBackend:
     roll_calls = 0
     """The kernel tells who lives."""
     replica = True
+    here = here
 
     def __init__(
         self, path: str | Path, settings: Settings, owner: Owner, now: Callable[[], float] | None = None
@@ -82,14 +84,22 @@ class SqliteBackend:
     # -- operations ---------------------------------------------------------------------------------
 
     def call(self, operation: Operation, limit: float | None = None) -> Reply:
-        """Carry out one operation. Raises StoreUnavailable, within ``limit`` seconds if there is one."""
+        """Carry out one operation. Raises StoreUnavailable, within ``limit`` seconds if there is one.
+
+        In the middle of another operation of the same thread nothing is done but a look: ReentrantCall.
+        """
+        if isinstance(operation, Inspect) and self.here.inside:
+            return self._look_aside(operation.look)
         now = time.monotonic()
         end = now + (MOST if limit is None or limit > MOST else limit)
         if self._feed is None or now >= self._read_at + _AWAY:
             self._database.read(self._read_ahead, end)
         if isinstance(operation, Inspect):
             return self._database.alone(self._inspect, operation.look, end)
-        reply = self._transact(self._carry_out, operation, end)
+        database = self._database
+        reply = database.alone(
+            database.in_turn, partial(self._as_a_whole, act=self._carry_out, about=operation), end
+        )
         self._met = True
         if (feed := self._feed) is not None and feed.fleet.messages:
             self._tell(feed.fleet)
@@ -138,6 +148,21 @@ class SqliteBackend:
         except BaseException:
             self._feed = None  # an interruption may have come in its middle
             raise
+
+    def _look_aside(self, look: Callable[[Any], Any]) -> Reply:
+        """Have something read as the file has it: our own replica is in the middle of something."""
+        fleet = self._new_fleet()
+
+        def take_over(connection: sqlite3.Connection) -> None:
+            number = ChangeFeed.find(connection, self._settings.namespace)
+            if number is not None:
+                ChangeFeed(connection, number, fleet, self._ahead()).catch_up()
+
+        self._database.aside(take_over)
+        reply = fleet.carry_out(self._owner, _LOOK, self._now(), random.random)
+        return reply._replace(
+            result=fleet.inspect(look), expired=()
+        )  # which is for the next operation to tell
 
     def _tell(self, fleet: FleetLedger) -> None:
         messages, fleet.messages = fleet.messages, []
@@ -292,8 +317,13 @@ class SqliteBackend:
     def close(self) -> None:
         """Close the connection; a later call opens another one.
 
-        The pipe stays while leases are out: it is what shows that their process lives.
+        The pipe stays while leases are out: it is what shows that their process lives. In the middle of an
+        operation of this thread another thread closes, which waits until that is over.
         """
+        if self.here.inside:
+            with suppress(RuntimeError):  # no thread is to be had: the process ends
+                threading.Thread(target=self.close, name="balancer-sqlite-close", daemon=True).start()
+            return
         try:
             if self._met and self._transact(self._say_goodbye, None, time.monotonic() + MOST):
                 self._pipe.remove()
@@ -304,7 +334,8 @@ class SqliteBackend:
             pass  # others will find us dead, or alive with leases, as it is
         self._in_thread.close()
         self._feed = None
-        self._database.close()
+        with suppress(StoreUnavailable):  # it is in use, and whoever uses it does not get on
+            self._database.close()
 
     def _say_goodbye(self, connection: sqlite3.Connection, _: None) -> bool:
         """Have the file forget us, unless we hold leases."""

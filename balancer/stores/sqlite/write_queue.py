@@ -39,6 +39,10 @@ _LINGER = 2.0
 """Seconds after which the thread ends if nobody has to queue."""
 
 
+class Carrier(threading.Thread):
+    """Carries out operations for threads that wait for it: it is in their middle from its beginning."""
+
+
 class NoTurn(Exception):
     """Our turn did not come; nothing was done.
 
@@ -177,7 +181,7 @@ class WriteQueue:
 
     def _start(self) -> bool:
         """Start the thread (under the guard). False: none is to be had, as the process ends."""
-        thread = threading.Thread(target=self._serve, name="balancer-sqlite", daemon=True)
+        thread = Carrier(target=self._serve, name="balancer-sqlite", daemon=True)
         try:
             thread.start()
         except RuntimeError:
