@@ -183,13 +183,16 @@ class Database:
 
     # -- in turn ------------------------------------------------------------------------------------
 
-    def in_turn(self, act: Callable[[Session], T]) -> T:
-        """Do something in our turn, alone. Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable."""
+    def in_turn(self, what: tuple[Callable[[Session, A], T], A]) -> T:
+        """Do something, about something, in our turn, alone.
+
+        Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable.
+        """
         if self._session is None or self._watch.moved():
             self._open_ahead()
         for _ in range(3):
             try:
-                return self._queue.in_turn(self._turn, act)
+                return self._queue.in_turn(self._turn, *what)
             except _WrongQueue:
                 self._queue.reopen()
         raise NoTurn(busy=False)
@@ -216,14 +219,14 @@ class Database:
             )
         warn_of_network(self.path)
 
-    def _turn(self, act: Callable[[Session], T]) -> T:
+    def _turn(self, act: Callable[[Session, A], T], about: A) -> T:
         with forks.gate:
             session = self._session
             if session is None or self._ahead:
                 session = self._connect()
             if self._waits != _BUSY or self._queue.stuck_at is not None:
                 self._mind_others(session)
-            return act(session)
+            return act(session, about)
 
     def _mind_others(self, session: Session) -> None:
         """Wait less for who uses the file without queueing, if it was in the way before, and is still."""
@@ -236,7 +239,7 @@ class Database:
         if self._session is None or self._watch.moved():
             self._open_ahead()
             if self._session is None:
-                self.in_turn(lambda _: None)
+                self.in_turn((lambda *_: None, None))
         with forks.gate:
             session = self._session
             if session is None:

@@ -18,11 +18,11 @@ from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from balancer.stores.sqlite.file_system import a_holder_is_stopped, a_holder_runs, make
 
-P = ParamSpec("P")
+As = TypeVarTuple("As")
 T = TypeVar("T")
 _TRY = LOCK_EX | LOCK_NB
 _STILL, _STILL_BUSY = 1.0, 2.5
@@ -113,10 +113,11 @@ class WriteQueue:
             if not self._queues:
                 _close(self._files)
 
-    def in_turn(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def in_turn(self, act: Callable[[Unpack[As]], T], *args: *As) -> T:
         """Wait for our turn, and do something. Raises NoTurn, OSError."""
         if not self._queues:
-            file = self._open()
+            files = self._files
+            file = files[0] if files and time.monotonic() < self._look_at else self._open()
             try:
                 try:
                     flock(file, _TRY)
@@ -124,13 +125,13 @@ class WriteQueue:
                 except BlockingIOError:
                     waits = True
                 if not waits or _locks_soon(file):
-                    done = act(*args, **kwargs)
+                    done = act(*args)
                     if waits:
                         _tell(file)
                     return done
             finally:
                 flock(file, LOCK_UN)
-        result: T = self._by_the_thread(_Job(partial(act, *args, **kwargs)))
+        result: T = self._by_the_thread(_Job(partial(act, *args)))
         return result
 
     def _open(self) -> int:
