@@ -194,7 +194,7 @@ class Database:
             try:
                 return self._queue.in_turn(self._turn, *what)
             except _WrongQueue:
-                self._queue.reopen()
+                self._queue.close()  # the next turn is waited for at the lock that is there then
         raise NoTurn(busy=False)
 
     def _open_ahead(self) -> None:

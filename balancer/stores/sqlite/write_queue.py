@@ -154,10 +154,6 @@ class WriteQueue:
         here = os.fstat(self._files[0])
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
-    def reopen(self) -> None:
-        """Have the next turn be waited for at the lock that is at its path then."""
-        self.close()
-
     # -- queueing -----------------------------------------------------------------------------------
 
     def _by_the_thread(self, job: _Job) -> Any:
