@@ -106,7 +106,16 @@ class FleetEntries:
                     self._note_limit(account_state)
             touched.clear()
         changed, self.fleet.changed = self.fleet.changed, {}
-        return [(name, self._told(name) if end is None else self._end(*end)) for name, end in changed.items()]
+        found, records = [], self._ledger.records
+        for name, end in changed.items():
+            if end is not None:
+                text = self._end(*end)
+            elif name.startswith("lease:"):
+                text = self.lease(records[name[6:]])
+            else:
+                text = self._told(name)
+            found.append((name, text))
+        return found
 
     def _end(self, at: float, how: str) -> str:
         """Return the text of an entry that is over since ``at``."""

@@ -751,7 +751,8 @@ class FleetLedger:
             self._prolong(process)
         heard = self.unheard.pop(owner.name, {})
         for key, at in heard.items():
-            self.changed["lease:" + key] = (at, "told")
+            if key not in self.ledger.records:  # else it was brought back, long after its end
+                self.changed["lease:" + key] = (at, "told")
         fresh = tuple(key for key, at in heard.items() if self.now - at < ops.TOMBSTONE_SECONDS)
         return ops.HeartbeatReply(process is not None and not process.forgotten, fresh)
 

@@ -11,11 +11,14 @@ from typing import Any
 from balancer.errors import StoreUnavailable
 from balancer.rules.operations import Backend, LimitChange, Operation, Register, Reply, Reported
 from balancer.rules.records import LeaseRecord
+from balancer.stores.base import ReentrantCall
 from balancer.stores.held_leases import HeldLeases
 from balancer.stores.outbox import Outbox
 from balancer.waiting.drivers import BackendCall, Flow, Sleep
 from balancer.waiting.queue import WaitQueue
 
+NOT_NOW = (StoreUnavailable, ReentrantCall)
+"""Why something may have to be made up for later: the store is away, or this very thread is asking it."""
 PATIENCE = 5.0
 """Seconds for which an operation is tried again while the store is away. One that is there, but busy, is
 asked again for as long as the caller has time: its others get on, and so shall we."""
@@ -217,7 +220,7 @@ class BackendClient:
                 try:
                     reply: Reply = yield BackendCall(self.backend, end)
                     self.take_in(reply)  # should it be behind, so will it be by the next
-                except StoreUnavailable:
+                except NOT_NOW:
                     self._outbox.send(end)
             self._held.strike_off(record)
 

@@ -178,6 +178,9 @@ class Store(ABC):
     """Whether other processes count their leases in it too."""
     take_over: Callable[[AccountTable, float], None]
     """Takes over a table, and its age, that another process has fetched (shared stores)."""
+    here: Any = None
+    """Its ``inside`` tells whether this thread is in the middle of an operation, where another would have to
+    wait for that (shared stores)."""
     start_over: Callable[[], None]
     """Has the configuration loaded anew, as if for the first time: the store has lost it (shared stores)."""
 
@@ -264,8 +267,9 @@ class Store(ABC):
         }
 
     def is_inside(self) -> bool:
-        """Whether this thread has the lock: it is in the middle of a step, or of a look at what is due."""
-        return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001  # as Condition asks it
+        """Whether this thread is in the middle of a step, of a look at what is due, or of an operation."""
+        has_lock: bool = self.lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001  # as Condition asks it
+        return has_lock or (self.here is not None and self.here.inside)
 
     def flush(self) -> None:
         """Do what was deferred; wake and log what was noted. Who has the lock does not log: that may wait."""

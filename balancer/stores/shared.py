@@ -50,8 +50,8 @@ from balancer.rules.operations import (
 )
 from balancer.rules.reconciliation import Plan
 from balancer.rules.records import ANY, BOUND, ENDED, HELD, AccountState, Alike, Key, LeaseRecord, SlotRequest
-from balancer.stores.backend_client import AT_LEAST, PATIENCE, BackendClient, is_busy
-from balancer.stores.base import Outcome, Outlook, Process, Store, next_end, report_of
+from balancer.stores.backend_client import AT_LEAST, NOT_NOW, PATIENCE, BackendClient, is_busy
+from balancer.stores.base import Outcome, Outlook, Process, ReentrantCall, Store, next_end, report_of
 from balancer.stores.fleet_tasks import FleetTasks
 from balancer.stores.heartbeat import Heart
 from balancer.stores.held_leases import HeldLeases
@@ -99,6 +99,7 @@ class SharedStore(Store):
         self._spaced = spaced
         self._replica: bool = getattr(backend, "replica", False)
         """Whether the backend has all of it at hand, so that nothing need be copied to be looked at."""
+        self.here = getattr(backend, "here", None)
         self._worker_limit = min(PATIENCE, max(AT_LEAST, lease_ttl / 6))
         """Seconds that the worker waits for an answer: so that it is back in time after an outage."""
         self._make_parts()
@@ -183,7 +184,7 @@ class SharedStore(Store):
         """Read the table that another process has put in force."""
         try:
             reply: Reply = yield BackendCall(self.backend, ReadTable())
-        except StoreUnavailable:
+        except NOT_NOW:
             return  # the next reply tells again
         configured = reply.result
         if isinstance(configured, Configured):
@@ -281,7 +282,7 @@ class SharedStore(Store):
         return True
 
     def _give_up(self, record: LeaseRecord, error: BaseException) -> None:
-        if is_busy(error):
+        if is_busy(error) or isinstance(error, ReentrantCall):
             return  # nothing was done, and the others shall not wait for our saying so
         self.queue.full = True
         self.outbox.send(Release(str(record.key)))  # nobody knows whether it was granted
@@ -361,7 +362,7 @@ class SharedStore(Store):
                 with self.lock:  # first: what is being ended is neither kept alive nor registered again
                     self.held.forget(release.key)
             gone = yield from self.client.ask(release)
-        except StoreUnavailable:
+        except NOT_NOW:
             return self._release_later(release)
         except BaseException:
             self._release_later(release)
@@ -381,7 +382,7 @@ class SharedStore(Store):
                 drive(self._catch_up())
             if self.events or self.to_wake or self.dead_waiters:
                 self.flush()
-        except StoreUnavailable:
+        except NOT_NOW:
             return self._release_later(release)
         except BaseException:
             self._release_later(release)
@@ -414,7 +415,7 @@ class SharedStore(Store):
         bind, record = Bind(str(key), job_ids, ttl), self.held.held.get(key)
         try:
             said = yield from self.client.ask_about(record, bind, math.inf)
-        except StoreUnavailable:
+        except NOT_NOW:
             self.note("warning", "bind_delayed", lease=key, job_id=", ".join(job_ids))
             self._bind_later(bind, record)
             return True
@@ -469,7 +470,7 @@ class SharedStore(Store):
             self.held.mark_ambiguous(record.key)
         try:
             reported: Reported = yield from self.client.ask_about(held, report, math.inf)
-        except StoreUnavailable:
+        except NOT_NOW:
             self.outbox.send(report, held)
             return
         except BaseException:
@@ -625,7 +626,7 @@ class SharedStore(Store):
     def close(self, *, wait: bool = True) -> None:
         """Send what is still to be sent; connections are closed once no lease is out."""
         self.collect()
-        self.worker.close(wait=wait)
+        self.worker.close(wait=wait and not self.is_inside())  # the worker may be waiting for this thread
 
     def after_fork(self, process: Process) -> None:
         """Start empty in a child: leases, callers and connections are the parent's."""

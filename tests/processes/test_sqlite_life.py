@@ -217,7 +217,7 @@ def test_signal_handler_in_the_middle_of_an_operation_is_refused(backend):
     def interrupt():
         try:
             backend.call(ops.ReadAll())
-        except StoreUnavailable as error:
+        except RuntimeError as error:
             said.append(str(error))
         return 50.0
 

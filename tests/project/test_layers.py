@@ -41,8 +41,8 @@ ORDERS: Orders = {
             queue threads tasks drivers timekeeper __init__
         """,
         "stores": """
-            snapshot in_threads redis sqlite
-            base memory_fast_path memory
+            snapshot in_threads redis
+            base sqlite memory_fast_path memory
             outbox held_leases backend_client heartbeat process_queue offers worker fleet_tasks shared
             opening __init__
         """,

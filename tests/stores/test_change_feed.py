@@ -121,6 +121,20 @@ def test_jobs_that_were_released_are_remembered_for_their_time_and_no_longer(wor
     file.close()
 
 
+def test_the_end_of_a_lease_is_not_told_over_the_one_that_was_brought_back(world):
+    """Whoever hears of an end after ten minutes, and has the lease again, holds it in the file too."""
+    backend, other = world.open("one"), world.open("two")
+    configure(backend, {"a": 1})
+    assert backend.call(ops.Acquire(key="one-1")).result is not None
+    assert other.call(ops.Release(key="one-1")).result is not None
+    world.clock.advance(700.0)
+    back = ops.LeaseState(key="one-1", account="a", state="held", age=701.0)
+    assert backend.call(ops.Register((back,))).result == ()
+    backend.call(ops.Heartbeat())
+    world.audit()
+    assert set(rows(other)) == {"one-1"}
+
+
 def test_an_account_that_goes_takes_what_it_was_tried_out_for_along(world):
     """The end of its cooldown is told after its own, and makes nobody believe that it is there."""
     backend, other = world.open("one"), world.open("two")

@@ -76,7 +76,7 @@ def in_line(path):
     try:
         ((number,),) = file.execute("SELECT number FROM pool").fetchall()
         fleet = FleetLedger(settings_for())
-        ChangeFeed(file, number, fleet).catch_up()
+        ChangeFeed(file, number, fleet).catch_up(file, 0.0)
         return len(fleet.waiting)
     finally:
         file.close()

@@ -66,7 +66,8 @@ class SqliteWorld:
                 fresh = told(load(file, namespace))
                 for backend in self._opened:
                     if backend._feed is not None and backend._settings.namespace == namespace:
-                        assert backend._feed.catch_up()
+                        feed = backend._feed
+                        assert feed.catch_up(feed.connection, feed.entries.offset)
                         assert told(backend._feed.fleet) == fresh
             names = "SELECT name FROM entry_1 WHERE substr(value, 1, 1) NOT IN ('-', '~')"
             found = [name for (name,) in file.execute(names)]
@@ -84,7 +85,7 @@ def load(file, namespace, **changes):
     """Return what a file says of a pool to somebody who has never read it."""
     fleet = FleetLedger(settings_for(**changes), own="nobody")
     feed = ChangeFeed(file, ChangeFeed.find(file, namespace), fleet)
-    assert feed.catch_up()
+    assert feed.catch_up(feed.connection, feed.entries.offset)
     return fleet
 
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import fcntl
 import gc
 import itertools
+import os
 import sys
 import threading
+import time
 import warnings
 import weakref
 from pathlib import Path
@@ -30,6 +33,8 @@ EXHAUSTED = (412, {}, '{"error": "Not enough credits"}')
 ACCEPTED = (201, {}, '{"jobid": "j1"}')
 HANGS = 5.0
 """Seconds after which a strike counts as hung."""
+AT_ONCE = 1.5
+"""Seconds that a strike may take on a busy machine, and less than those for which a store is asked again."""
 SLOTS = 6
 
 
@@ -78,6 +83,25 @@ def _first(scene):
     yield
     lease = scene.pool.acquire(account="b")
     yield
+    lease.release()
+
+
+def _queued(scene):
+    queue = scene.pool._core.store.backend._database._queue
+    file = os.open(queue._lock, os.O_RDWR)
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+    def let_it_have_its_turn():
+        with contextlib.suppress(AssertionError):
+            until(lambda: queue._queues, AT_ONCE)
+        os.close(file)
+
+    helper = threading.Thread(target=let_it_have_its_turn)
+    helper.start()
+    yield
+    lease = scene.pool.acquire(account="b", timeout=HANGS)
+    yield
+    helper.join()
     lease.release()
 
 
@@ -179,6 +203,10 @@ WITHIN = {
     "acquire, one account": _at_once(_pinned),
     "first acquire": _first,
     "acquire, over a connection": _at_once(_pinned),
+    "acquire, in a file": _at_once(_pinned),
+    "acquire, by the queue's thread": _queued,
+    "release, in a file": _released,
+    "close, in a file": _closed,
     "acquire": _at_once(_plain),
     "acquire, options": _at_once(_waits_and_has_it),
     "refusal": _refused,
@@ -196,8 +224,14 @@ WITHIN = {
 WHERE = {
     "first acquire": (f"{PACKAGE}/stores/worker.py", threading.__file__),
     "acquire, over a connection": (f"{PACKAGE}/stores/redis/connections.py",),
+    "acquire, in a file": (f"{PACKAGE}/stores/sqlite/",),
+    "acquire, by the queue's thread": (f"{PACKAGE}/stores/sqlite/",),
+    "release, in a file": (f"{PACKAGE}/stores/sqlite/",),
+    "close, in a file": (f"{PACKAGE}/stores/sqlite/",),
 }
 """What is struck in, where that is not all of the package."""
+THREAD = {"acquire, by the queue's thread": "balancer-sqlite"}
+"""The thread that is struck, where that is not the one that asks."""
 EVERYWHERE = [name for name in WITHIN if name not in WHERE]
 
 # -- what strikes -----------------------------------------------------------------------------------
@@ -229,16 +263,17 @@ def _collect_a_generator(scene):
 
 
 def _collect_a_task(scene):
-    pool = AsyncAccountPool(pool=scene.pool)
+    pool, entered = AsyncAccountPool(pool=scene.pool), asyncio.Event()
 
     async def hold():
         async with pool.acquire(account="a"):
+            entered.set()
             await asyncio.get_running_loop().create_future()
 
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)  # it says that a task was destroyed
     task = loop.create_task(hold())
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(entered.wait())
     loop.close()
     scene.cycle = [loop, task]
     scene.cycle.append(scene.cycle)
@@ -306,15 +341,20 @@ class Striker:
 
     def __init__(self, moment, strike, events=("call", "return", "c_call", "c_return"), where=(PACKAGE,)):
         self.moment, self.strike, self.events, self.seen, self.where = moment, strike, events, 0, where
+        self.thread, self.took = None, 0.0
 
     def __call__(self, frame, event, argument):
         file = frame.f_code.co_filename
         if event not in self.events or not file.startswith(self.where):
             return
+        if self.thread is not None and threading.current_thread().name != self.thread:
+            return
         self.seen += 1
         if self.seen == self.moment:
             sys.setprofile(None)
+            begun = time.monotonic()
             self.strike()
+            self.took = time.monotonic() - begun
 
 
 def one(store, within, action, moment):
@@ -329,12 +369,15 @@ def one(store, within, action, moment):
     striker = Striker(moment, strike, where=WHERE.get(within, (PACKAGE,)))
     steps = WITHIN[within](scene)
     next(steps)
-    sys.setprofile(striker)
+    striker.thread = THREAD.get(within)
+    watch = threading.setprofile if striker.thread else sys.setprofile
+    watch(striker)
     try:
         with contextlib.suppress(PoolClosed, StopIteration):
             next(steps)
     finally:
-        sys.setprofile(None)
+        watch(None)
+    assert striker.took < AT_ONCE, f"moment {moment}: it waited for {striker.took:.1f} s"
     with contextlib.suppress(PoolClosed):
         for _ in steps:
             pass

@@ -303,7 +303,7 @@ def look_in_turn(path, answer):
     """Wait for a turn, and do nothing in it."""
     database = Database(path)
     answer.send("asks")
-    database.alone(database.in_turn, lambda _: None, time.monotonic() + 30.0)
+    database.alone(database.in_turn, (lambda *_: None, None), time.monotonic() + 30.0)
     database.close()
 
 

@@ -6,12 +6,12 @@ import math
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from balancer.errors import StoreUnavailable, sanitized
 from balancer.rules.fleet_ledger import FleetLedger
@@ -19,15 +19,11 @@ from balancer.rules.operations import Inspect, Operation, Owner, Reply, Settings
 from balancer.stores.in_threads import InThreads, NotBegun
 from balancer.stores.sqlite import notify_pipe
 from balancer.stores.sqlite.change_feed import ChangeFeed
-from balancer.stores.sqlite.database import Database, Session
+from balancer.stores.sqlite.database import Database, Session, here
 from balancer.stores.sqlite.file_system import boot_id, machine_now, process_lives
 from balancer.stores.sqlite.notify_pipe import NotifyPipe
 from balancer.stores.sqlite.write_queue import MOST, NoTurn
 
-A = TypeVar("A")
-T = TypeVar("T")
-_LEAP = 0.05
-"""Seconds by which two clocks go apart if the machine was suspended."""
 _SAME_START = 5.0
 """Seconds by which what connects the machine's clock and the time of day may differ within one start."""
 _GIVEN = "given"
@@ -50,6 +46,7 @@ class SqliteBackend:
     roll_calls = 0
     """The kernel tells who lives."""
     replica = True
+    here = here
 
     def __init__(
         self, path: str | Path, settings: Settings, owner: Owner, now: Callable[[], float] | None = None
@@ -73,7 +70,7 @@ class SqliteBackend:
         """Of the file that the replica follows."""
         self._lost: FleetLedger | None = None
         """What was in a file that is no longer there, until it is written to the one that is."""
-        self._met = self._decides = False
+        self._met = False
         self._show_life_at = self._read_at = -math.inf
 
     def __repr__(self) -> str:
@@ -82,54 +79,56 @@ class SqliteBackend:
     # -- operations ---------------------------------------------------------------------------------
 
     def call(self, operation: Operation, limit: float | None = None) -> Reply:
-        """Carry out one operation. Raises StoreUnavailable, within ``limit`` seconds if there is one."""
-        now = time.monotonic()
+        """Carry out one operation. Raises StoreUnavailable, within ``limit`` seconds if there is one.
+
+        In the middle of another operation of the same thread nothing is done but a look: ReentrantCall.
+        """
+        if isinstance(operation, Inspect) and self.here.inside:
+            return self._look_aside(operation.look)
+        database, now = self._database, time.monotonic()
         end = now + (MOST if limit is None or limit > MOST else limit)
         if self._feed is None or now >= self._read_at + _AWAY:
-            self._database.read(self._read_ahead, end)
+            database.read(self._read_ahead, end)
         if isinstance(operation, Inspect):
-            return self._database.alone(self._inspect, operation.look, end)
-        reply = self._transact(self._carry_out, operation, end)
+            return database.alone(self._inspect, operation.look, end)
+        reply: Reply = database.alone(database.in_turn, (self._carry_out, operation), end)
         self._met = True
         if (feed := self._feed) is not None and feed.fleet.messages:
             self._tell(feed.fleet)
         return reply
 
-    def _transact(self, act: Callable[[sqlite3.Connection, A], T], about: A, end: float) -> T:
-        database = self._database
-        return database.alone(database.in_turn, partial(self._as_a_whole, act=act, about=about), end)
+    def _carry_out(self, session: Session, operation: Operation | None) -> Any:
+        """Do something all or nothing: a replica that knows of what is undone is done with as well.
 
-    def _as_a_whole(self, session: Session, act: Callable[[sqlite3.Connection, A], T], about: A) -> T:
-        """Do something all or nothing: a replica that knows of what is undone is done with as well."""
-        self._decides = False
+        What is done is an operation, or None: the farewell, which says whether we are forgotten.
+        """
         connection, run = session
         run("BEGIN IMMEDIATE")
         try:
-            result = act(connection, about)
+            now = self._now()
+            ahead = self._machine_now() - now
+            if now >= self._show_life_at:
+                self._show_life(now)
+            feed = self._feed
+            if feed is None or not feed.checked or not feed.catch_up(connection, ahead):
+                feed = self._followed(connection)
+            if operation is None:
+                said: Any = feed.fleet.say_goodbye(self._owner, now, random.random)
+            else:
+                said = feed.fleet.carry_out(self._owner, operation, now, random.random, met=self._met)
+            feed.write()
             run("COMMIT")
         except BaseException:
-            if self._decides:
-                self._feed = None
+            self._feed = None
             with suppress(sqlite3.Error):
                 run("ROLLBACK")
             raise
-        return result
-
-    def _carry_out(self, connection: sqlite3.Connection, operation: Operation) -> Reply:
-        self._decides, now = True, self._now()
-        if now >= self._show_life_at:
-            self._show_life(now)
-        feed = self._feed
-        if feed is None or not feed.checked or not self._follows(feed, connection):
-            feed = self._followed(connection)
-        reply = feed.fleet.carry_out(self._owner, operation, now, random.random, met=self._met)
-        feed.write()
         self._read_at = time.monotonic()
-        return reply
+        return said
 
     def _inspect(self, look: Callable[[Any], Any]) -> Reply:
         """Have something read from the replica, once it is up to date; others go on meanwhile."""
-        reply = self._database.in_turn(partial(self._as_a_whole, act=self._carry_out, about=_LOOK))
+        reply: Reply = self._database.in_turn((self._carry_out, _LOOK))
         feed = self._feed
         if feed is None:
             raise StoreUnavailable(f"the store {self._path} cannot be used: the process was forked")
@@ -138,6 +137,21 @@ class SqliteBackend:
         except BaseException:
             self._feed = None  # an interruption may have come in its middle
             raise
+
+    def _look_aside(self, look: Callable[[Any], Any]) -> Reply:
+        """Have something read as the file has it: our own replica is in the middle of something."""
+        fleet, ahead = self._new_fleet(), self._ahead()
+
+        def take_over(connection: sqlite3.Connection) -> None:
+            number = ChangeFeed.find(connection, self._settings.namespace)
+            if number is not None:
+                ChangeFeed(connection, number, fleet, ahead).catch_up(connection, ahead)
+
+        self._database.aside(take_over)
+        reply = fleet.carry_out(self._owner, _LOOK, self._now(), random.random)
+        return reply._replace(
+            result=fleet.inspect(look), expired=()
+        )  # which is for the next operation to tell
 
     def _tell(self, fleet: FleetLedger) -> None:
         messages, fleet.messages = fleet.messages, []
@@ -171,39 +185,29 @@ class SqliteBackend:
 
     def _followed(self, connection: sqlite3.Connection) -> ChangeFeed:
         """Return the feed in our turn: up to date, and nothing is missing in the file that we know of."""
-        feed = self._feed
-        if feed is None or not self._follows(feed, connection):
-            number = ChangeFeed.find(connection, self._settings.namespace)
-            feed = self._follow(connection, number or ChangeFeed.make(connection, self._settings.namespace))
+        number = ChangeFeed.find(connection, self._settings.namespace)
+        feed = self._follow(connection, number or ChangeFeed.make(connection, self._settings.namespace))
         if not feed.checked:
             self._check(feed)
         return feed
 
     def _follow(self, connection: sqlite3.Connection, number: int) -> ChangeFeed:
         """Return a feed whose replica is up to date."""
-        feed = self._feed
-        if feed is not None and self._follows(feed, connection):
-            return feed
-        if feed is not None and self._identity == self._database.identity and self._resumes(feed, connection):
-            return feed
-        self._feed = new = ChangeFeed(connection, number, self._new_fleet(), self._ahead())
-        new.catch_up()
+        feed, ahead = self._feed, self._ahead()
+        if feed is not None:
+            if feed.catch_up(connection, ahead):
+                return feed
+            same = self._identity == self._database.identity
+            if same and feed.resume(connection) and feed.catch_up(connection, ahead):
+                return feed
+        self._feed = new = ChangeFeed(connection, number, self._new_fleet(), ahead)
+        new.catch_up(connection, ahead)
         if feed is not None:
             new.fleet.remember(feed.fleet)
             if self._identity != self._database.identity:
                 self._lost = feed.fleet
         self._identity = self._database.identity
         return new
-
-    def _follows(self, feed: ChangeFeed, connection: sqlite3.Connection) -> bool:
-        """Bring a feed up to date. False: it cannot be, as the connection or the clock is another one."""
-        if feed.connection is not connection or abs(self._ahead() - feed.entries.offset) > _LEAP:
-            return False
-        return feed.catch_up()
-
-    def _resumes(self, feed: ChangeFeed, connection: sqlite3.Connection) -> bool:
-        """Have a feed go on over another connection to the same file. False: something is not as it was."""
-        return feed.resume(connection) and self._follows(feed, connection)
 
     def _ahead(self) -> float:
         """Return by how much the clock that the file goes by is ahead of ours."""
@@ -292,10 +296,16 @@ class SqliteBackend:
     def close(self) -> None:
         """Close the connection; a later call opens another one.
 
-        The pipe stays while leases are out: it is what shows that their process lives.
+        The pipe stays while leases are out: it is what shows that their process lives. In the middle of an
+        operation of this thread another thread closes, which waits until that is over.
         """
+        if self.here.inside:
+            with suppress(RuntimeError):  # no thread is to be had: the process ends
+                threading.Thread(target=self.close, name="balancer-sqlite-close", daemon=True).start()
+            return
         try:
-            if self._met and self._transact(self._say_goodbye, None, time.monotonic() + MOST):
+            about, end = (self._carry_out, None), time.monotonic() + MOST
+            if self._met and self._database.alone(self._database.in_turn, about, end):
                 self._pipe.remove()
                 self._met, self._show_life_at = False, -math.inf
             if self._feed is not None:
@@ -304,15 +314,8 @@ class SqliteBackend:
             pass  # others will find us dead, or alive with leases, as it is
         self._in_thread.close()
         self._feed = None
-        self._database.close()
-
-    def _say_goodbye(self, connection: sqlite3.Connection, _: None) -> bool:
-        """Have the file forget us, unless we hold leases."""
-        self._decides = True
-        feed = self._followed(connection)
-        forgotten = feed.fleet.say_goodbye(self._owner, self._now(), random.random)
-        feed.write()
-        return forgotten
+        with suppress(StoreUnavailable):  # it is in use, and whoever uses it does not get on
+            self._database.close()
 
     def _show_life(self, now: float) -> None:
         """Be seen to live, before anything is written that depends on it."""

@@ -14,6 +14,8 @@ from balancer.rules.fleet_entries import OVER, REMEMBERED, FleetEntries
 from balancer.rules.fleet_ledger import FleetLedger
 from balancer.rules.operations import TOMBSTONE_SECONDS
 
+_LEAP = 0.05
+"""Seconds by which two clocks go apart if the machine was suspended."""
 _ENDS = (OVER, REMEMBERED)
 KEPT = 20_000
 """Numbers for which what is over stays readable."""
@@ -93,8 +95,14 @@ class ChangeFeed:
         )
         return int(number or 0)
 
-    def catch_up(self) -> bool:
-        """Take over what others have changed. False: too much of it is gone, all has to be read anew."""
+    def catch_up(self, connection: sqlite3.Connection, ahead: float) -> bool:
+        """Take over what others have changed.
+
+        False: all has to be read anew, as the connection is another one, or the clock of the file is not as
+        far ``ahead`` of ours as it was, or too much is gone.
+        """
+        if connection is not self.connection or abs(ahead - self.entries.offset) > _LEAP:
+            return False
         found = self.run(self._read, (self.last,))
         if not self.last:
             self._take_over(found)  # one by one: a list of all would have the garbage collector go over it
@@ -115,11 +123,23 @@ class ChangeFeed:
             apply(name, value)
         self.last, self._last_name = number, name
 
-    def write(self) -> None:
-        """Write what the replica has changed, under new numbers."""
-        for name, value in self.entries.changes():
-            self._put(name, value)
+    def write(self, entries: Iterable[tuple[str, str]] | None = None) -> None:
+        """Write entries under new numbers: what the replica has changed, or those that are given."""
+        leases, run = self._leases, self.run
+        for name, value in self.entries.changes() if entries is None else entries:
+            self.last = number = self.last + 1
+            self._last_name = name
             self._made += 1
+            if not name.startswith("lease:"):
+                run(self._replace, (number, name, value))
+                continue
+            before = leases.pop(name, None)
+            if value[:1] not in _ENDS:
+                leases[name] = number
+            if before is None:
+                run(self._insert, (number, name, value))
+            else:
+                run(self._move, (number, value, before))
         if self._made >= _SWEEP_EVERY:
             self._made = 0
             self._sweep()
@@ -134,22 +154,7 @@ class ChangeFeed:
         self.entries.changes()
         self.run(self._clear)
         self._leases.clear()
-        for name, value in (*self.entries.memories(), *self.entries.entries()):
-            self._put(name, value)
-
-    def _put(self, name: str, value: str) -> None:
-        self.last = number = self.last + 1
-        self._last_name = name
-        if not name.startswith("lease:"):
-            self.run(self._replace, (number, name, value))
-            return
-        before = self._leases.pop(name, None)
-        if value[:1] not in _ENDS:
-            self._leases[name] = number
-        if before is None:
-            self.run(self._insert, (number, name, value))
-        else:
-            self.run(self._move, (number, value, before))
+        self.write((*self.entries.memories(), *self.entries.entries()))
 
     def _sweep(self) -> None:
         """Look through some more rows, and remove what is over and has been read by all who follow."""

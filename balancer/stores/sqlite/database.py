@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from balancer.errors import StoreUnavailable, sanitized
+from balancer.stores.base import ReentrantCall
 from balancer.stores.sqlite import forks
 from balancer.stores.sqlite.file_system import holders, make, mounted_alone, warn_of_network
 from balancer.stores.sqlite.file_watch import FileWatch
-from balancer.stores.sqlite.write_queue import NoTurn, WriteQueue
+from balancer.stores.sqlite.write_queue import Carrier, NoTurn, WriteQueue
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -37,6 +39,17 @@ _TABLES = (
     "CREATE TABLE pool (number INTEGER PRIMARY KEY, namespace TEXT NOT NULL UNIQUE)",
     "CREATE TABLE file (name TEXT NOT NULL)",  # tells it from others that were, or will be, at its path
 )
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.inside = isinstance(threading.current_thread(), Carrier)
+
+
+here = _Here()
+"""``inside``: this thread is in the middle of an operation. What it is made to ask by a finalizer, a signal
+handler or a tracer cannot wait for that; nor can it on another file, as whoever uses that may wait for the
+gate."""
 
 
 class Session(NamedTuple):
@@ -62,7 +75,6 @@ class Database:
         self.path = str(path)
         self._folder = path.parent
         self.threads = threading.RLock()
-        self._busy = False
         self._queue = WriteQueue(path)
         self._session: Session | None = None
         self._ahead = False
@@ -86,32 +98,44 @@ class Database:
             end: When to give up waiting, for the other threads and then for our turn.
 
         Raises:
-            StoreUnavailable: it could not be done, or not in time.
+            StoreUnavailable: it could not be done, or not in time. ReentrantCall: this thread is in the
+            middle of something of the kind.
         """
         threads = self.threads
-        if not threads.acquire(blocking=False):
-            try:
-                self._queue.wait(lambda seconds: threads.acquire(timeout=seconds), end)
-            except NoTurn as error:
-                raise self._no_turn(error) from None
+        if here.inside:
+            raise ReentrantCall
         try:
-            if self._busy:
-                raise self._unavailable("a signal handler asks in the middle of an operation")
-            self._busy, self._queue.end = True, end
-            try:
-                return act(about)
-            except NoTurn as error:
-                raise self._no_turn(error) from None
-            except (sqlite3.Error, OSError) as error:
-                if getattr(error, "sqlite_errorcode", 0) in _IN_USE:
-                    self._queue.stand_still()
-                    raise self._unavailable(self._who_is_in_the_way()) from sanitized(error)
-                self.close()
-                raise self._unavailable(str(error)) from sanitized(error)
-            finally:
-                self._busy = False
+            here.inside = True  # first: whoever strikes from here on must not wait for this very thread
+            if not threads.acquire(blocking=False):
+                self._queue.wait(lambda seconds: threads.acquire(timeout=seconds), end)
+            self._queue.end = end
+            return act(about)
+        except NoTurn as error:
+            raise self._no_turn(error) from None
+        except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", 0) in _IN_USE:
+                self._queue.stand_still()
+                raise self._unavailable(self._who_is_in_the_way()) from sanitized(error)
+            self._close()
+            raise self._unavailable(str(error)) from sanitized(error)
         finally:
-            threads.release()
+            if threads._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001  # an interruption may come before
+                threads.release()
+            here.inside = False
+
+    def aside(self, act: Callable[[sqlite3.Connection], object]) -> None:
+        """Read something over a connection of its own, whatever this thread is in the middle of.
+
+        Nothing is done if there is no file yet. Raises StoreUnavailable.
+        """
+        try:
+            with forks.gate, closing(self._open(self._check)) as connection:
+                act(connection)
+        except _NotMade:
+            pass
+        except (sqlite3.Error, OSError) as error:
+            if Path(self.path).exists():
+                raise self._unavailable(str(error)) from sanitized(error)
 
     def changes(self) -> object:
         """Return what is another whenever somebody has changed something."""
@@ -136,11 +160,13 @@ class Database:
         return f"{who or 'another process'} has it locked, and does not get on"
 
     def close(self) -> None:
-        """Close the connection; the next turn opens another one."""
-        with self.threads:
-            with forks.gate:
-                self.before_fork()
-            self._queue.close()
+        """Close the connection; the next turn opens another one. Raises as :meth:`alone`."""
+        self.alone(lambda _: self._close(), None, math.inf)
+
+    def _close(self) -> None:
+        with forks.gate:
+            self.before_fork()
+        self._queue.close()
 
     def before_fork(self) -> None:
         """Close the connection (under the gate)."""
@@ -152,20 +178,23 @@ class Database:
 
     def in_child(self) -> None:
         """Let go of what is the parent's: locks that its threads held, its place in the queue."""
-        self.threads, self._busy = threading.RLock(), False
+        self.threads, here.inside = threading.RLock(), False
         self._queue.in_child()
 
     # -- in turn ------------------------------------------------------------------------------------
 
-    def in_turn(self, act: Callable[[Session], T]) -> T:
-        """Do something in our turn, alone. Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable."""
+    def in_turn(self, what: tuple[Callable[[Session, A], T], A]) -> T:
+        """Do something, about something, in our turn, alone.
+
+        Raises NoTurn, OSError, sqlite3.Error, StoreUnavailable.
+        """
         if self._session is None or self._watch.moved():
             self._open_ahead()
         for _ in range(3):
             try:
-                return self._queue.in_turn(self._turn, act)
+                return self._queue.in_turn(self._turn, *what)
             except _WrongQueue:
-                self._queue.reopen()
+                self._queue.close()  # the next turn is waited for at the lock that is there then
         raise NoTurn(busy=False)
 
     def _open_ahead(self) -> None:
@@ -190,14 +219,14 @@ class Database:
             )
         warn_of_network(self.path)
 
-    def _turn(self, act: Callable[[Session], T]) -> T:
+    def _turn(self, act: Callable[[Session, A], T], about: A) -> T:
         with forks.gate:
             session = self._session
             if session is None or self._ahead:
                 session = self._connect()
             if self._waits != _BUSY or self._queue.stuck_at is not None:
                 self._mind_others(session)
-            return act(session)
+            return act(session, about)
 
     def _mind_others(self, session: Session) -> None:
         """Wait less for who uses the file without queueing, if it was in the way before, and is still."""
@@ -210,7 +239,7 @@ class Database:
         if self._session is None or self._watch.moved():
             self._open_ahead()
             if self._session is None:
-                self.in_turn(lambda _: None)
+                self.in_turn((lambda *_: None, None))
         with forks.gate:
             session = self._session
             if session is None:

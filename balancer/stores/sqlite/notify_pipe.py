@@ -140,11 +140,5 @@ def post(folder: Path, name: str, account: str) -> None:
         os.close(file)
 
 
-def clear(folder: Path, name: str) -> None:
-    """Remove what a dead process left."""
-    with contextlib.suppress(OSError):
-        _path(folder, name).unlink()
-
-
 def _path(folder: Path, name: str) -> Path:
     return folder / quote(name, safe="")

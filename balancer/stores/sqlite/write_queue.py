@@ -18,11 +18,11 @@ from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from balancer.stores.sqlite.file_system import a_holder_is_stopped, a_holder_runs, make
 
-P = ParamSpec("P")
+As = TypeVarTuple("As")
 T = TypeVar("T")
 _TRY = LOCK_EX | LOCK_NB
 _STILL, _STILL_BUSY = 1.0, 2.5
@@ -37,6 +37,10 @@ _PAUSES = (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016)
 """Seconds between the tries to be lucky, before anybody queues: a turn takes a tenth of a millisecond."""
 _LINGER = 2.0
 """Seconds after which the thread ends if nobody has to queue."""
+
+
+class Carrier(threading.Thread):
+    """Carries out operations for threads that wait for it: it is in their middle from its beginning."""
 
 
 class NoTurn(Exception):
@@ -109,10 +113,11 @@ class WriteQueue:
             if not self._queues:
                 _close(self._files)
 
-    def in_turn(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def in_turn(self, act: Callable[[Unpack[As]], T], *args: *As) -> T:
         """Wait for our turn, and do something. Raises NoTurn, OSError."""
         if not self._queues:
-            file = self._open()
+            files = self._files
+            file = files[0] if files and time.monotonic() < self._look_at else self._open()
             try:
                 try:
                     flock(file, _TRY)
@@ -120,13 +125,13 @@ class WriteQueue:
                 except BlockingIOError:
                     waits = True
                 if not waits or _locks_soon(file):
-                    done = act(*args, **kwargs)
+                    done = act(*args)
                     if waits:
                         _tell(file)
                     return done
             finally:
                 flock(file, LOCK_UN)
-        result: T = self._by_the_thread(_Job(partial(act, *args, **kwargs)))
+        result: T = self._by_the_thread(_Job(partial(act, *args)))
         return result
 
     def _open(self) -> int:
@@ -148,10 +153,6 @@ class WriteQueue:
             return False
         here = os.fstat(self._files[0])
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-    def reopen(self) -> None:
-        """Have the next turn be waited for at the lock that is at its path then."""
-        self.close()
 
     # -- queueing -----------------------------------------------------------------------------------
 
@@ -177,7 +178,7 @@ class WriteQueue:
 
     def _start(self) -> bool:
         """Start the thread (under the guard). False: none is to be had, as the process ends."""
-        thread = threading.Thread(target=self._serve, name="balancer-sqlite", daemon=True)
+        thread = Carrier(target=self._serve, name="balancer-sqlite", daemon=True)
         try:
             thread.start()
         except RuntimeError:
