@@ -208,6 +208,27 @@ def test_a_dropped_lease_is_found_by_a_worker_that_has_nothing_else_to_do(pools,
     until(lambda: other.stats().free == 1)
 
 
+@pytest.mark.parametrize("beats", [True, False])
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_a_lease_that_is_dropped_after_its_pool_was_closed_is_ended_soon(pools, monkeypatch, beats, face):
+    """P-3, P-20: no operation comes any more that would end it, and whether we live is no question."""
+    pool, other = pools(source=ONE), pools(source=ONE)
+    monkeypatch.setattr(pool._core.store.backend, "beats", beats)
+    lease = pool.acquire()
+    until(lambda: beats or pool._core.store.worker.thread is None)
+    if face == "sync":
+        pool.close()
+    else:
+        asyncio.run(AsyncAccountPool(pool=pool).close())
+    assert other.stats().free == 0
+    with capture_logs() as logs:
+        del lease
+        gc.collect()
+        until(lambda: other.stats().free == 1, patience=3)
+    assert [log["event"] for log in logs] == ["lease_abandoned"]
+    until(lambda: pool._core.store.backend.closed and pool._core.store.worker.thread is None)
+
+
 # -- the thread and its life -----------------------------------------------------------------------------
 
 
