@@ -628,6 +628,11 @@ class SharedStore(Store):
     def close(self, *, wait: bool = True) -> None:
         """Send what is still to be sent; connections are closed once no lease is out."""
         self.collect()
+        with self.lock:
+            for waiter in list(self.wait_queue.waiters):
+                self.wait_queue.step_aside(waiter)  # it is on its way out, and is to be served no more
+        if self.wait_queue.waiters:
+            self.outbox.request_wanted()
         self.worker.close(wait=wait)
 
     def after_fork(self, process: Process) -> None:

@@ -15,7 +15,7 @@ from shelves import Gate, owner, waiting
 from stepping import until
 from structlog.testing import capture_logs
 
-from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
+from balancer import AcquireTimeout, AsyncAccountPool, PoolClosed, StoreUnavailable
 from balancer.rules import operations as ops
 from balancer.stores import worker as worker_module
 from balancer.testing import at_rest
@@ -330,6 +330,25 @@ def test_closing_does_not_stop_a_loop_whose_tasks_wait(pools, monkeypatch):
     asyncio.run(main())
     assert joined == []
     assert lease.release()
+
+
+def test_a_closed_pool_takes_no_slot_for_callers_that_are_still_on_their_way_out(pools, shelf):
+    """P-20: their loop stands still, so a slot that was taken for them would be missing elsewhere."""
+    threads, other = pools(source=ONE), pools(source=ONE)
+    lease = other.acquire()
+
+    async def main():
+        pool = AsyncAccountPool(pool=threads)
+        task = asyncio.ensure_future(pool.acquire())
+        await at_rest(pool, callers=1)
+        threads._core.close(wait=False)
+        until(lambda: not shelf.fleet.waiting)
+        lease.release()
+        other.acquire(timeout=0).release()
+        with pytest.raises(PoolClosed):
+            await task
+
+    asyncio.run(main())
 
 
 def test_a_child_has_nothing_to_say_for_its_parent(pools, shelf):
