@@ -44,7 +44,7 @@ class BackendClient:
         wait_queue: Who waits in this process, and may be served earlier than was known.
         lock: Guards the store's state in this process.
         now: The pool's clock.
-        catch_up: Reads the table that another process has put in force.
+        catch_up: Reads the table that another process has put in force, within so many seconds.
         reschedule: Has the timekeeper know when the source is to be asked next (under the lock).
         note: Notes an event, to be logged once the lock is free.
         note_limits: Notes what was learned about accounts.
@@ -60,7 +60,7 @@ class BackendClient:
         *,
         lock: RLock,
         now: Callable[[], float],
-        catch_up: Callable[[], Flow[None]],
+        catch_up: Callable[[float], Flow[None]],
         reschedule: Callable[[], None],
         note: Callable[..., None],
         note_limits: Callable[[Iterable[LimitChange]], None],
@@ -99,17 +99,17 @@ class BackendClient:
         Raises:
             StoreUnavailable: it stayed away.
         """
+        begun, within = time.monotonic(), answer_within(patience) if limit is None else limit
         if self._held.abandoned:
-            yield from self._end_abandoned()
+            yield from self._end_abandoned(within)
         if self._outbox.queue:
             self._outbox.ensure_running()  # an interruption may have left it lying
-        begun = time.monotonic()
         try:
-            reply: Reply = yield BackendCall(self.backend, operation, limit or answer_within(patience))
+            reply: Reply = yield BackendCall(self.backend, operation, within)
         except StoreUnavailable as error:
             reply = yield from self._ask_again(operation, error, begun, patience)
         if self.take_in(reply):
-            yield from self._catch_up()
+            yield from self._catch_up(within)
         self._flush()
         return reply
 
@@ -213,15 +213,19 @@ class BackendClient:
 
     # -- leases whose object is gone ---------------------------------------------------------------------
 
-    def _end_abandoned(self) -> Flow[None]:
-        """End them before anything else is asked."""
+    def _end_abandoned(self, within: float) -> Flow[None]:
+        """End them before anything else is asked; if the store does not answer, the worker ends the rest."""
+        away = False
         while (record := self._held.first_abandoned()) is not None:
-            if (end := self._held.end_abandoned(record)) is not None:
+            end = self._held.end_abandoned(record)
+            if end is not None and not away:
                 try:
-                    reply: Reply = yield BackendCall(self.backend, end)
+                    reply: Reply = yield BackendCall(self.backend, end, within)
                     self.take_in(reply)  # should it be behind, so will it be by the next
                 except NOT_NOW:
-                    self._outbox.send(end)
+                    away = True
+            if end is not None and away:
+                self._outbox.send(end)
             self._held.strike_off(record)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from balancer import errors
 from balancer.errors import BalancerError, SourceError, SourceUnavailable, StoreUnavailable
@@ -25,6 +25,7 @@ from balancer.rules.operations import (
     Configure,
     Configured,
     Fail,
+    FleetTask,
     Operation,
     ReadAll,
     ReadTable,
@@ -170,7 +171,7 @@ class FleetTasks:
 
     # -- claims -------------------------------------------------------------------------------------
 
-    def _claim(self, what: Literal["fetch", "survey"], max_age: float, hold: float) -> Claimed | None:
+    def _claim(self, what: FleetTask, max_age: float, hold: float) -> Claimed | None:
         """Return a claim that is settled: ours, done by somebody else, or failed. None: it takes too long."""
         begun, waited = time.monotonic(), 0.0
         while waited < hold:
@@ -194,7 +195,7 @@ class FleetTasks:
             with self._lock:
                 self.claims -= 1
 
-    def _failed(self, what: Literal["fetch", "survey"], number: int, error: BalancerError) -> None:
+    def _failed(self, what: FleetTask, number: int, error: BalancerError) -> None:
         asked = error.retry_after if isinstance(error, SourceError) else None
         pause = 0.0
         if what == "fetch":

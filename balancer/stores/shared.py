@@ -162,6 +162,7 @@ class SharedStore(Store):
             held=self.held,
             wait_queue=self.wait_queue,
             send=self._send,
+            limit=self._worker_limit,
             collect=self.collect,
             tell_wanted=self._tell_wanted,
         )
@@ -180,10 +181,10 @@ class SharedStore(Store):
         waits = bool(self.wait_queue.counted)
         self.look_again_at(self.schedule.next_due(self.now(), waits, self.client.detached_since))
 
-    def _catch_up(self) -> Flow[None]:
+    def _catch_up(self, within: float) -> Flow[None]:
         """Read the table that another process has put in force."""
         try:
-            reply: Reply = yield BackendCall(self.backend, ReadTable())
+            reply: Reply = yield BackendCall(self.backend, ReadTable(), within)
         except NOT_NOW:
             return  # the next reply tells again
         configured = reply.result
@@ -197,8 +198,8 @@ class SharedStore(Store):
     def _ask_as_worker(self, operation: Operation) -> Any:
         return drive(self.client.ask(operation, limit=self._worker_limit))
 
-    def _send(self, operation: Operation, record: LeaseRecord | None) -> None:
-        drive(self.client.ask_about(record, operation, limit=self._worker_limit))
+    def _send(self, operation: Operation, record: LeaseRecord | None, limit: float) -> None:
+        drive(self.client.ask_about(record, operation, limit=limit))
 
     def _tell_wanted(self) -> None:
         with self.lock:
@@ -232,7 +233,7 @@ class SharedStore(Store):
             )
             reply: Reply = yield BackendCall(self.backend, operation, AT_LEAST)
             if self.client.take_in(reply):
-                yield from self._catch_up()
+                yield from self._catch_up(AT_LEAST)
             return self._is_granted(record, slot_request.alike, reply)
         except BaseException as error:
             self._give_up(record, error)
@@ -250,7 +251,7 @@ class SharedStore(Store):
             operation = Acquire(str(record.key), self._draw(), label=label)
             reply = self.backend.call(operation, AT_LEAST)
             if self.client.take_in(reply):
-                drive(self._catch_up())
+                drive(self._catch_up(AT_LEAST))
             return self._is_granted(record, ANY, reply)
         except BaseException as error:
             self._give_up(record, error)
@@ -379,7 +380,7 @@ class SharedStore(Store):
                 self.held.forget(record.key)
             reply = self.backend.call(release, AT_LEAST)
             if self.client.take_in(reply):
-                drive(self._catch_up())
+                drive(self._catch_up(AT_LEAST))
             if self.events or self.to_wake or self.dead_waiters:
                 self.flush()
         except NOT_NOW:
@@ -622,11 +623,20 @@ class SharedStore(Store):
         self.held.abandoned.append(record)
         if self.wait_queue.waiters:
             self._on_abandoned()
+        if self.schedule.closed and self.worker.thread is not None:
+            self.backend.poke()  # no operation comes any more that would end it
 
     def close(self, *, wait: bool = True) -> None:
         """Send what is still to be sent; connections are closed once no lease is out."""
         self.collect()
-        self.worker.close(wait=wait and not self.is_inside())  # the worker may be waiting for this thread
+        inside = self.is_inside()  # then the queue may be half changed, and the worker wait for this thread
+        if not inside:
+            with self.lock:
+                for waiter in list(self.wait_queue.waiters):
+                    self.wait_queue.step_aside(waiter)  # it is on its way out, and is to be served no more
+        if self.wait_queue.waiters:
+            self.outbox.request_wanted()
+        self.worker.close(wait=wait and not inside)
 
     def after_fork(self, process: Process) -> None:
         """Start empty in a child: leases, callers and connections are the parent's."""

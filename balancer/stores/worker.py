@@ -32,7 +32,7 @@ store that calls the roll waits for who lives."""
 _EARLY = 0.002
 """Seconds by which the end of a sleep may be missed."""
 _LAST_WORDS = 2.0
-"""Seconds that a process that ends gives its workers to send what is still to be sent."""
+"""Seconds that a process that ends gives all its workers to send what is still to be sent."""
 
 
 class Worker:
@@ -45,7 +45,9 @@ class Worker:
         offers: Hands what is offered to those who wait.
         held: What it has to keep alive.
         wait_queue: For whom it has to listen.
-        send: Carries out an operation from the outbox; its lease may have to be brought back for it.
+        send: Carries out an operation from the outbox; its lease may have to be brought back for it. Each
+            answer may take so many seconds.
+        limit: Seconds that an answer may take.
         collect: Puts what ends abandoned leases into the outbox.
         tell_wanted: Tells the store what this process waits for.
     """
@@ -59,13 +61,14 @@ class Worker:
         *,
         held: HeldLeases,
         wait_queue: WaitQueue,
-        send: Callable[[Operation, LeaseRecord | None], None],
+        send: Callable[[Operation, LeaseRecord | None, float], None],
+        limit: float,
         collect: Callable[[], None],
         tell_wanted: Callable[[], None],
     ) -> None:
         self._backend, self._outbox, self._heart, self._offers = backend, outbox, heart, offers
         self._held, self._wait_queue = held, wait_queue
-        self._send, self._collect, self._tell_wanted = send, collect, tell_wanted
+        self._send, self._limit, self._collect, self._tell_wanted = send, limit, collect, tell_wanted
         self.thread: threading.Thread | None = None
         self.sending = threading.Lock()
         self._starting = threading.RLock()
@@ -108,13 +111,13 @@ class Worker:
     # -- life -----------------------------------------------------------------------------------------
 
     def close(self, *, wait: bool) -> None:
-        """Send what is to be sent. The thread goes on while leases have to be kept alive.
+        """Send what is to be sent. The thread goes on while leases are out.
 
         ``wait``: for at most 2 s, until it is sent.
         """
         self._closed = True
         self._backend.leave_loops()
-        if self._outbox.queue and self.thread is None:
+        if self.thread is None and (self._outbox.queue or self._held.held):
             self._start()
         if self._is_starting():
             wait = False  # we are in the middle of that, so nobody can wait for its end here
@@ -139,10 +142,10 @@ class Worker:
         self._outbox.queue.clear()
         _workers.discard(self)
 
-    def send_last_words(self) -> None:
-        """Send what is to be sent before the process ends."""
+    def send_last_words(self, end: float) -> None:
+        """Send what is to be sent before the process ends, until ``end``."""
         try:
-            self._send_queued()
+            self._send_queued(end)
         except BalancerError:
             pass  # the store will find out by itself that we are dead
 
@@ -211,17 +214,21 @@ class Worker:
 
     def _wake_at(self, now: float) -> float:
         # While leases are kept: they may have been dropped, and their finalizers call nobody.
-        wake_at = (now if self._heart.needed else self._needed_at) + _LINGER
+        wake_at = (now if self._watches() else self._needed_at) + _LINGER
         if self._wait_queue.waiters:
             wake_at = self._offers.next_look(now)
         return min(self._heart.due_at, wake_at)
 
     def _needed(self) -> bool:
         now = time.monotonic()
-        if self._outbox.queue or self._wait_queue.waiters or self._heart.needed:
+        if self._outbox.queue or self._wait_queue.waiters or self._watches():
             self._needed_at = now
             return True
         return not self._closed and now < self._needed_at + _LINGER
+
+    def _watches(self) -> bool:
+        """Whether leases have to be kept alive, or one may be dropped that no operation comes to end."""
+        return self._heart.needed or (self._closed and bool(self._held.held))
 
     def _ends(self) -> bool:
         if self._needed():
@@ -235,12 +242,12 @@ class Worker:
         self.close_when_idle()
         return True
 
-    def _send_queued(self) -> None:
-        if not self.sending.acquire(timeout=_LAST_WORDS):
+    def _send_queued(self, end: float = math.inf) -> None:
+        if not self.sending.acquire(timeout=max(0.0, min(_LAST_WORDS, end - time.monotonic()))):
             return
         try:
-            while self._outbox.queue:
-                self._send(*self._outbox.queue[0])
+            while self._outbox.queue and (left := end - time.monotonic()) > 0:
+                self._send(*self._outbox.queue[0], min(self._limit, left))
                 self._outbox.queue.popleft()
         finally:
             self.sending.release()
@@ -251,5 +258,6 @@ _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 @atexit.register
 def _send_last_words() -> None:
+    end = time.monotonic() + _LAST_WORDS
     for worker in list(_workers):
-        worker.send_last_words()
+        worker.send_last_words(end)

@@ -41,8 +41,8 @@ class BackendCall(NamedTuple):
 
     backend: Any
     operation: Any
-    limit: float | None = None
-    """Seconds within which there has to be an answer; None: as long as the backend has patience."""
+    limit: float
+    """Seconds within which there has to be an answer."""
 
 
 class Call(NamedTuple):

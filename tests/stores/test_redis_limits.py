@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import time
 
@@ -16,6 +17,7 @@ from redis_server import Proxy, RedisServer, the_server
 
 from balancer import AccountPool, AsyncAccountPool, RedisStore, StoreUnavailable
 from balancer.rules import operations as ops
+from balancer.stores import worker
 from balancer.stores.redis import connections
 
 __all__ = ["backends", "server"]
@@ -68,6 +70,87 @@ def test_a_callers_timeout_bounds_the_wait_for_an_answer(used):
     side_by_side(call, *cases)
     the_server().go_on()
     assert all(pool.acquire(timeout=10).release() for pool, _, _ in cases)
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_ending_dropped_leases_on_a_hung_server_takes_no_longer_than_anything_else(used, face):
+    """P-3, P-43: however many are to be ended first, the caller's timeout bounds that wait too."""
+    pool = used()
+    leases = [pool.acquire(timeout=10) for _ in range(5)]
+    the_server().pause()
+    del leases
+    gc.collect()
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        _at_once(pool, face)
+    assert time.monotonic() - begun <= 2.0
+    the_server().go_on()
+    leases = [pool.acquire(timeout=10) for _ in range(9)]
+    assert all(lease.release() for lease in leases)
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_reading_a_table_that_another_process_has_fetched_is_bounded_too(used, monkeypatch, face):
+    """P-43: the slot was granted, and the server hangs when the table is to be read that has come since."""
+    pool, source = used(), {"a": 8}
+    with AccountPool("hung", source=source, store=the_server().url, reconcile_every=None) as other:
+        other.refresh()
+    with monkeypatch.context() as patch:
+        _hang_before(patch, pool._core.store.backend, ops.ReadTable)
+        begun = time.monotonic()
+        lease = _at_once(pool, face)
+        assert time.monotonic() - begun <= 2.0
+    the_server().go_on()
+    assert pool.release(lease.id)
+    assert pool.stats().capacity == 8
+
+
+def _at_once(pool, face):
+    """Acquire without waiting, in a thread or in a task."""
+
+    async def in_a_task():
+        return await AsyncAccountPool(pool=pool).acquire(timeout=0)
+
+    return pool.acquire(timeout=0) if face == "sync" else asyncio.run(in_a_task())
+
+
+def _hang_before(monkeypatch, backend, kind):
+    """Have the server stand still from the moment at which it is asked for something of a kind."""
+
+    def hang(operation):
+        if isinstance(operation, kind):
+            the_server().pause()
+
+    call, acall = backend.call, backend.acall
+    monkeypatch.setattr(backend, "call", lambda asked, limit: (hang(asked), call(asked, limit))[1])
+    monkeypatch.setattr(backend, "acall", lambda asked, limit: (hang(asked), acall(asked, limit))[1])
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_asking_whether_the_server_may_evict_is_bounded_too(proxy, backends, monkeypatch, face):
+    """P-43: that is asked once, after the first operation, which is done."""
+    backend = backends(proxy.url)
+    evaluate, aevaluate = backend._connections.evaluate, backend._connections.aevaluate
+
+    def then_hang(call, limit):
+        answer = evaluate(call, limit)
+        proxy.hanging = True
+        return answer
+
+    async def then_hang_too(call, limit):
+        answer = await aevaluate(call, limit)
+        proxy.hanging = True
+        return answer
+
+    monkeypatch.setattr(backend._connections, "evaluate", then_hang)
+    monkeypatch.setattr(backend._connections, "aevaluate", then_hang_too)
+    begun = time.monotonic()
+    if face == "sync":
+        backend.call(ops.Heartbeat(), 0.6)
+    else:
+        asyncio.run(backend.acall(ops.Heartbeat(), 0.6))
+    assert time.monotonic() - begun <= 2.0
+    proxy.hanging = False
 
 
 @pytest.mark.parametrize("timeout", [0, 1])
@@ -126,6 +209,19 @@ def test_leaving_a_block_on_a_hung_server_takes_a_second_and_frees_the_slot_late
     the_server().go_on()
     leases = [pool.acquire(timeout=10) for _ in range(9)]
     assert len({one.id for one in leases}) == 9
+
+
+def test_a_process_that_ends_is_not_held_up_by_a_hung_server_for_each_of_its_pools(used):
+    """P-43: they have one time for their last words, however many they are."""
+    pools = [used() for _ in range(8)]
+    leases = [pool.acquire(timeout=10) for pool in pools]
+    the_server().pause()
+    side_by_side(lambda lease: lease.release(), *((lease,) for lease in leases))
+    begun = time.monotonic()
+    worker._send_last_words()
+    assert time.monotonic() - begun <= 3.0
+    the_server().go_on()
+    assert not any(pool.stats().in_flight for pool in pools)
 
 
 @pytest.mark.parametrize("face", ["sync", "async"])

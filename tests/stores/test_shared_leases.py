@@ -15,7 +15,7 @@ from shelves import Gate, owner, waiting
 from stepping import until
 from structlog.testing import capture_logs
 
-from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
+from balancer import AcquireTimeout, AsyncAccountPool, PoolClosed, StoreUnavailable
 from balancer.rules import operations as ops
 from balancer.stores import worker as worker_module
 from balancer.testing import at_rest
@@ -208,6 +208,27 @@ def test_a_dropped_lease_is_found_by_a_worker_that_has_nothing_else_to_do(pools,
     until(lambda: other.stats().free == 1)
 
 
+@pytest.mark.parametrize("beats", [True, False])
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_a_lease_that_is_dropped_after_its_pool_was_closed_is_ended_soon(pools, monkeypatch, beats, face):
+    """P-3, P-20: no operation comes any more that would end it, and whether we live is no question."""
+    pool, other = pools(source=ONE), pools(source=ONE)
+    monkeypatch.setattr(pool._core.store.backend, "beats", beats)
+    lease = pool.acquire()
+    until(lambda: beats or pool._core.store.worker.thread is None)
+    if face == "sync":
+        pool.close()
+    else:
+        asyncio.run(AsyncAccountPool(pool=pool).close())
+    assert other.stats().free == 0
+    with capture_logs() as logs:
+        del lease
+        gc.collect()
+        until(lambda: other.stats().free == 1, patience=3)
+    assert [log["event"] for log in logs] == ["lease_abandoned"]
+    until(lambda: pool._core.store.backend.closed and pool._core.store.worker.thread is None)
+
+
 # -- the thread and its life -----------------------------------------------------------------------------
 
 
@@ -309,6 +330,25 @@ def test_closing_does_not_stop_a_loop_whose_tasks_wait(pools, monkeypatch):
     asyncio.run(main())
     assert joined == []
     assert lease.release()
+
+
+def test_a_closed_pool_takes_no_slot_for_callers_that_are_still_on_their_way_out(pools, shelf):
+    """P-20: their loop stands still, so a slot that was taken for them would be missing elsewhere."""
+    threads, other = pools(source=ONE), pools(source=ONE)
+    lease = other.acquire()
+
+    async def main():
+        pool = AsyncAccountPool(pool=threads)
+        task = asyncio.ensure_future(pool.acquire())
+        await at_rest(pool, callers=1)
+        threads._core.close(wait=False)
+        until(lambda: not shelf.fleet.waiting)
+        lease.release()
+        other.acquire(timeout=0).release()
+        with pytest.raises(PoolClosed):
+            await task
+
+    asyncio.run(main())
 
 
 def test_a_child_has_nothing_to_say_for_its_parent(pools, shelf):

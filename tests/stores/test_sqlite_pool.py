@@ -250,12 +250,16 @@ def test_a_refusal_costs_no_more_the_more_accounts_there_are(pool, store, monkey
     assert cost[4000] < 3 * cost[20], cost
 
 
-def test_a_lease_that_was_dropped_just_before_its_pool_was_closed_comes_back(tmp_path):
-    """P-20: nobody comes by any more who would end it."""
+@pytest.mark.parametrize("dropped", ["before", "after"])
+def test_a_lease_that_is_dropped_when_its_pool_is_closed_comes_back(tmp_path, dropped):
+    """P-3, P-20: nobody comes by any more who would end it."""
     store = f"sqlite://{tmp_path}/slots.db"
     with AccountPool("custom", source={"a": 1}, store=store) as other:
         pool = AccountPool("custom", source={"a": 1}, store=store)
-        pool.acquire()
+        lease = pool.acquire()
+        if dropped == "after":
+            pool.close()
+        del lease
         gc.collect()
         pool.close()
-        until(lambda: other.stats().free == 1)
+        until(lambda: other.stats().free == 1, patience=4)

@@ -86,7 +86,7 @@ class RedisBackend:
             problem = self._unavailable(error)
         else:
             if not self._checked:
-                self._check_once()
+                self._check_once(limit)
             return self._reply(operation, answer)
         raise problem
 
@@ -98,7 +98,7 @@ class RedisBackend:
             problem = self._unavailable(error)
         else:
             if not self._checked:
-                await self._acheck_once()
+                await self._acheck_once(limit)
             return self._reply(operation, answer)
         raise problem
 
@@ -149,18 +149,18 @@ class RedisBackend:
 
     # -- a server that may throw leases away ------------------------------------------------------
 
-    def _check_once(self) -> None:
+    def _check_once(self, limit: float | None) -> None:
         self._checked = True
         try:
-            memory = self._connections.command("INFO", "memory")
+            memory = self._connections.command("INFO", "memory", limit=limit)
         except (RedisError, OSError):  # it may not be asked, and the operation was done
             return
         self._warn(memory)
 
-    async def _acheck_once(self) -> None:
+    async def _acheck_once(self, limit: float | None) -> None:
         self._checked = True
         try:
-            memory = await self._connections.acommand("INFO", "memory")
+            memory = await self._connections.acommand("INFO", "memory", limit=limit)
         except (RedisError, OSError):
             return
         self._warn(memory)

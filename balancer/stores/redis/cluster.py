@@ -31,7 +31,7 @@ class ClusterConnections:
         except NoScriptError:
             return self._client.execute_command(*call.long)
 
-    def command(self, *command: str) -> Any:
+    def command(self, *command: str, limit: float | None = None) -> Any:  # noqa: ARG002  # as above
         """Carry out one plain command, on any server of the cluster."""
         node = self._client.get_random_node()
         return self._client.execute_command(*command, target_nodes=node)
@@ -45,7 +45,7 @@ class ClusterConnections:
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
-    async def acommand(self, *command: str) -> Any:
+    async def acommand(self, *command: str, limit: float | None = None) -> Any:  # noqa: ARG002
         """Carry out one plain command, on any server of the cluster."""
         return await self._in_threads.run(lambda: self.command(*command))
 

@@ -535,9 +535,9 @@ class Connections:
         except NoScriptError:
             return self._of_threads.ask(pack(call.long), limit)
 
-    def command(self, *command: str) -> Any:
-        """Carry out one plain command."""
-        return self._of_threads.ask(pack(command))
+    def command(self, *command: str, limit: float | None = None) -> Any:
+        """Carry out one plain command. ``limit`` as above."""
+        return self._of_threads.ask(pack(command), limit)
 
     async def aevaluate(self, call: Call, limit: float | None = None) -> Any:
         """Carry out a script call."""
@@ -554,9 +554,9 @@ class Connections:
         except NotBegun:
             raise _late() from None
 
-    async def acommand(self, *command: str) -> Any:
+    async def acommand(self, *command: str, limit: float | None = None) -> Any:
         """Carry out one plain command."""
-        return await self._in_threads.run(lambda: self.command(*command))
+        return await self._in_threads.run(lambda: self.command(*command, limit=limit))
 
     def leave_loops(self) -> None:
         """Have event loops close the connections that they do not use just now."""
