@@ -181,6 +181,9 @@ class Studio:
 
     def __init__(self, url: str, token: str, folder: str, speed: str) -> None:
         self.url, self.token, self.speed = url, token, float(speed)
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {token}"
+        self.session.trust_env = False  # no proxy of the environment knows the stand-in
         self.source = HttpSource(SERVICE, token=token, base_url=url)
         self._file = Path(folder) / "notes"
         lines = (line.split(" ") for line in self._file.read_text("utf-8").splitlines())
@@ -194,10 +197,7 @@ class Studio:
 
     def ask(self, method: str, path: str, fields: Any = None) -> requests.Response:
         """Send a request, once. Raises what requests raises if no answer came."""
-        headers = {"Authorization": f"Bearer {self.token}"}
-        loopback = {"no_proxy": "127.0.0.1"}  # no proxy of the environment knows the stand-in
-        url = f"{self.url}/v1/{SERVICE}/{path}"
-        return requests.request(method, url, json=fields, headers=headers, proxies=loopback, timeout=30)
+        return self.session.request(method, f"{self.url}/v1/{SERVICE}/{path}", json=fields, timeout=30)
 
     def finish(self, order: str, job: str) -> None:
         """Wait until the job of an order is over."""

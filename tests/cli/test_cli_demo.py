@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import defaultdict
 from xml.etree import ElementTree as ET
 
 import pexpect
@@ -34,11 +35,18 @@ def desk(tmp_path):
     desk.close()
 
 
-def test_the_usual_way_pays_twice_and_the_pool_does_not(desk):
-    """The same videos are made both ways; lost answers and a killed process cost only one of them money."""
-    result = desk.run("demo", *QUICK, "--json")
-    assert result.exit_code == 0, result.stderr
-    usual, pool = json.loads(result.stdout)["ways"].values()
+def test_the_usual_way_pays_twice_and_the_pool_does_not(desk, tmp_path):
+    """The same videos are made both ways; lost answers and a killed process cost only one of them money.
+
+    Where there is no terminal it says first how long it takes; progress goes to stderr, the result to stdout,
+    colour nowhere. As JSON or as lines, it tells the same.
+    """
+    picture = tmp_path / "demo.svg"
+    runs = [desk.start("demo", *QUICK, *how) for how in (["--json"], ["--svg", picture])]
+    (figures, steps), (lines, _) = results = [run.communicate() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], results
+
+    usual, pool = json.loads(figures)["ways"].values()
     assert usual["done"] == pool["done"] == 24
     assert usual["paid"] > 24
     assert pool["paid"] == 24
@@ -47,22 +55,38 @@ def test_the_usual_way_pays_twice_and_the_pool_does_not(desk):
     assert usual["over"] == pool["over"] == 0
     assert all(1 < way["minutes"] < 600 for way in (usual, pool))
 
+    assert not any("\x1b" in text for result in results for text in result)
+    first, *ways = steps.splitlines()
+    assert "It takes about " in first
+    assert [line.split(":")[0] for line in ways] == ["the usual way", "with balancer"]
+    assert ways[-1].endswith("24 done, 24 paid, 0 refused")
+    assert "paid for nothing" in lines
+    assert "With the pool it was 24 jobs and 0 refusals" in lines
+    assert re.search(r"It saved [1-9]\d* jobs, which are [1-9]\d*0 credits(, and \d+ minutes)?\.\s*$", lines)
+    text = "".join(ET.parse(picture).getroot().itertext()).replace("\xa0", " ")
+    assert "paid for nothing" in text
+    assert "With the pool it was 24 jobs" in text
+    assert "url(" not in picture.read_text("utf-8").replace("url(#", "")
 
-@pytest.mark.parametrize("name", demo.WAYS)
-def test_each_way_is_killed_once_and_loses_the_same_answers(monkeypatch, name):
+
+def test_each_way_is_killed_once_and_loses_the_same_answers(monkeypatch):
     """What goes wrong is the same for both: one process more than one, and as many faults as were planned."""
-    started, faults = [], []
+    started, faults = defaultdict(list), []
     start, fake = demo._start, demo.FakeUseapi
+
+    def started_too(command, folder):
+        started[folder].append(start(command, folder))
+        return started[folder][-1]
 
     class Counted(fake):
         def fault(self, *args, **options):
             faults.append(super().fault(*args, **options))
 
-    monkeypatch.setattr(demo, "_start", lambda *given: (started.append(start(*given)), started[-1])[1])
+    monkeypatch.setattr(demo, "_start", started_too)
     monkeypatch.setattr(demo, "FakeUseapi", Counted)
-    play(Plan(36, 16, 60, seed=1), name)
-    assert [process.returncode for process in started] == [-9, 0]
-    assert len(faults) == len(demo.LOST)
+    side_by_side(play, *((Plan(36, 16, 60, seed=1), name) for name in demo.WAYS))
+    assert [[process.returncode for process in each] for each in started.values()] == [[-9, 0]] * 2
+    assert len(faults) == 2 * len(demo.LOST)
     assert all(fault.spent for fault in faults)
 
 
@@ -84,27 +108,6 @@ def test_an_error_of_the_process_ends_the_demo(monkeypatch):
     )
     with pytest.raises(RuntimeError, match="boom"):
         play(Plan(24, 2, 600, seed=1), "with balancer")
-
-
-def test_elsewhere_than_on_a_terminal_it_prints_plain_lines(desk, tmp_path):
-    """It says first how long it takes; progress goes to stderr, the result to stdout, colour nowhere."""
-    picture = tmp_path / "demo.svg"
-    result = desk.run("demo", *QUICK, "--svg", picture)
-    assert result.exit_code == 0, result.stderr
-    assert "\x1b" not in result.output
-    lines = result.stderr.splitlines()
-    assert "It takes about " in lines[0]
-    assert [line.split(":")[0] for line in (lines[1], lines[-1])] == ["the usual way", "with balancer"]
-    assert lines[-1].endswith("24 done, 24 paid, 0 refused")
-    assert "paid for nothing" in result.stdout
-    assert "With the pool it was 24 jobs and 0 refusals" in result.stdout
-    assert re.search(
-        r"It saved [1-9]\d* jobs, which are [1-9]\d*0 credits(, and \d+ minutes)?\.\s*$", result.stdout
-    )
-    text = "".join(ET.parse(picture).getroot().itertext()).replace("\xa0", " ")
-    assert "paid for nothing" in text
-    assert "With the pool it was 24 jobs" in text
-    assert "url(" not in picture.read_text("utf-8").replace("url(#", "")
 
 
 def test_a_terminal_of_sixty_columns_gets_a_live_view(desk):
