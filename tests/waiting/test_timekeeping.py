@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from crew import start
 
-from balancer import AccountPool, AsyncAccountPool
+from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
 from balancer.testing import at_rest
 
 SOON = 0.5
@@ -140,3 +140,15 @@ def test_a_thread_without_a_timeout_is_served_beside_a_loop_that_has_stopped():
             pool.stats()  # whoever comes by has everybody look around, so the thread ends
             kept.release()
     pool.close()
+
+
+def test_a_closed_pool_leaves_no_thread_behind():
+    """Who keeps the time goes with the pool, whenever it meant to look around next."""
+    before = {*threading.enumerate()}
+    pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
+    with pool.acquire(), pytest.raises(AcquireTimeout):
+        pool.acquire(timeout=0.05)
+    [keeper] = [one for one in {*threading.enumerate()} - before if one.name == "balancer-timekeeper"]
+    pool.close()
+    keeper.join(LATE)
+    assert not keeper.is_alive()
