@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections import defaultdict
 from xml.etree import ElementTree as ET
 
 import pexpect
@@ -35,18 +34,30 @@ def desk(tmp_path):
     desk.close()
 
 
-def test_the_usual_way_pays_twice_and_the_pool_does_not(desk, tmp_path):
+def test_the_usual_way_pays_twice_and_the_pool_does_not(desk, tmp_path, monkeypatch):
     """The same videos are made both ways; lost answers and a killed process cost only one of them money.
 
+    What goes wrong is the same for both: one process more than one, and as many faults as were planned.
     Where there is no terminal it says first how long it takes; progress goes to stderr, the result to stdout,
-    colour nowhere. As JSON or as lines, it tells the same.
+    colour nowhere. As JSON, as lines or as a picture, it tells the same.
     """
-    picture = tmp_path / "demo.svg"
-    runs = [desk.start("demo", *QUICK, *how) for how in (["--json"], ["--svg", picture])]
-    (figures, steps), (lines, _) = results = [run.communicate() for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], results
+    started, faults, picture = [], [], tmp_path / "demo.svg"
+    start, fake = demo._start, demo.FakeUseapi
 
-    usual, pool = json.loads(figures)["ways"].values()
+    class Counted(fake):
+        def fault(self, *args, **options):
+            faults.append(super().fault(*args, **options))
+
+    monkeypatch.setattr(demo, "_start", lambda *given: (started.append(start(*given)), started[-1])[1])
+    monkeypatch.setattr(demo, "FakeUseapi", Counted)
+    result = desk.run("demo", *QUICK, "--json", "--svg", picture)
+    assert result.exit_code == 0, result.stderr
+    assert [process.returncode for process in started] == [-9, 0, -9, 0]
+    assert len(faults) == 2 * len(demo.LOST)
+    assert all(fault.spent for fault in faults)
+
+    ways = json.loads(result.stdout)["ways"]
+    usual, pool = ways.values()
     assert usual["done"] == pool["done"] == 24
     assert usual["paid"] > 24
     assert pool["paid"] == 24
@@ -55,39 +66,21 @@ def test_the_usual_way_pays_twice_and_the_pool_does_not(desk, tmp_path):
     assert usual["over"] == pool["over"] == 0
     assert all(1 < way["minutes"] < 600 for way in (usual, pool))
 
-    assert not any("\x1b" in text for result in results for text in result)
-    first, *ways = steps.splitlines()
+    first, *steps = result.stderr.splitlines()
     assert "It takes about " in first
-    assert [line.split(":")[0] for line in ways] == ["the usual way", "with balancer"]
-    assert ways[-1].endswith("24 done, 24 paid, 0 refused")
-    assert "paid for nothing" in lines
-    assert "With the pool it was 24 jobs and 0 refusals" in lines
-    assert re.search(r"It saved [1-9]\d* jobs, which are [1-9]\d*0 credits(, and \d+ minutes)?\.\s*$", lines)
+    assert [line.split(":")[0] for line in steps] == ["the usual way", "with balancer"]
+    assert steps[-1].endswith("24 done, 24 paid, 0 refused")
     text = "".join(ET.parse(picture).getroot().itertext()).replace("\xa0", " ")
     assert "paid for nothing" in text
     assert "With the pool it was 24 jobs" in text
     assert "url(" not in picture.read_text("utf-8").replace("url(#", "")
 
-
-def test_each_way_is_killed_once_and_loses_the_same_answers(monkeypatch):
-    """What goes wrong is the same for both: one process more than one, and as many faults as were planned."""
-    started, faults = defaultdict(list), []
-    start, fake = demo._start, demo.FakeUseapi
-
-    def started_too(command, folder):
-        started[folder].append(start(command, folder))
-        return started[folder][-1]
-
-    class Counted(fake):
-        def fault(self, *args, **options):
-            faults.append(super().fault(*args, **options))
-
-    monkeypatch.setattr(demo, "_start", started_too)
-    monkeypatch.setattr(demo, "FakeUseapi", Counted)
-    side_by_side(play, *((Plan(36, 16, 60, seed=1), name) for name in demo.WAYS))
-    assert [[process.returncode for process in each] for each in started.values()] == [[-9, 0]] * 2
-    assert len(faults) == 2 * len(demo.LOST)
-    assert all(fault.spent for fault in faults)
+    monkeypatch.setattr(demo, "play", lambda _, way: demo.Outcome(**ways[way]))
+    lines = desk.run("demo", *QUICK).stdout
+    assert "\x1b" not in result.output + lines
+    assert "paid for nothing" in lines
+    assert "With the pool it was 24 jobs and 0 refusals" in lines
+    assert re.search(r"It saved [1-9]\d* jobs, which are [1-9]\d*0 credits(, and \d+ minutes)?\.\s*$", lines)
 
 
 def test_the_jobs_are_as_long_each_way():
