@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.walks [STORE…]`` prints them as JSON. They do not depend on the machine: each
 operation is done several times, and the shortest walk counts, as a collection of garbage or a thread
-that was quicker can only make one longer. The thread that calls is followed, and no other.
+that was quicker can only make one longer. The thread that calls is followed, and no other. Where it races
+with the worker of a shared store, each of the two is held up once until the other has done its part.
 """
 
 from __future__ import annotations
@@ -12,27 +13,28 @@ import json
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import balancer
 from balancer import AccountPool, Lease
+from balancer.stores.backend_client import BackendClient
+from balancer.stores.offers import Offers
+from balancer.testing import at_rest
 from benchmarks.pools import open_pool
 from benchmarks.server import redis_server
 
 T = TypeVar("T")
 
 STORES = ("memory", "sqlite", "redis")
-TIMES = 20
+POOLS, TIMES = 4, 5
+"""How many pools each operation is measured on, and how often on each."""
 PACKAGE = Path(balancer.__file__).parent
 BESIDE = ("cli", "testing")
 """Folders that no call of the library goes through."""
-STILL = 0.05
-"""Seconds without a step after which a thread is taken to be asleep."""
 
 
 class Walk(NamedTuple):
@@ -44,10 +46,15 @@ class Walk(NamedTuple):
 
 
 class Tracker:
-    """Notes in which file each function is that the thread calls, while it is on."""
+    """Notes in which file each function is that the thread calls, while it is on.
 
-    def __init__(self) -> None:
+    Args:
+        on_answer: Called when a shared store has answered, before that is taken in.
+    """
+
+    def __init__(self, on_answer: Callable[[], object] | None = None) -> None:
         self.files: list[str] = []
+        self._on_answer = on_answer
 
     def __call__(self, frame: Any, event: str, _: object) -> None:
         """Take in an event of the interpreter's profiler."""
@@ -55,6 +62,8 @@ class Tracker:
             path = Path(frame.f_code.co_filename)
             if PACKAGE in path.parents and path.relative_to(PACKAGE).parts[0] not in BESIDE:
                 self.files.append(frame.f_code.co_filename)
+            if self._on_answer is not None and frame.f_code is BackendClient.take_in.__code__:
+                self._on_answer()
 
     def follow(self, act: Callable[[], T]) -> T:
         """Return what ``act`` returns, having followed it."""
@@ -72,15 +81,24 @@ class Tracker:
         return Walk(len(files), len(set(files)), jumps)
 
 
+_worker_may_serve = threading.Event()
+_worker_may_serve.set()
+
+
+def _hold_worker(frame: Any, event: str, _: object) -> None:
+    if event == "call" and frame.f_code is Offers.serve.__code__:
+        _worker_may_serve.wait()
+
+
 def walks(store: str) -> dict[str, Walk]:
     """Return the walk of each operation on a store."""
     found: dict[str, list[Walk]] = {}
+    threading.setprofile(_hold_worker)
     with _url(store) as url:
-        pool = open_pool(2, capacity=1, store=url, service="flowmusic")
-        for _ in range(TIMES):
-            for name, walk in _round(pool).items():
-                found.setdefault(name, []).append(walk)
-        pool.close()
+        for _ in range(POOLS):  # the first who waits in a pool starts its worker, those after it call on it
+            with open_pool(2, capacity=1, store=url, service="flowmusic") as pool:
+                for name, walk in chain.from_iterable(_round(pool).items() for _ in range(TIMES)):
+                    found.setdefault(name, []).append(walk)
     return {name: Walk(*map(min, zip(*seen, strict=True))) for name, seen in found.items()}
 
 
@@ -88,8 +106,8 @@ def _round(pool: AccountPool) -> dict[str, Walk]:
     """Do each operation once, on a pool of two slots that nobody else uses."""
     seen: dict[str, Walk] = {}
 
-    def follow(name: str, act: Callable[[], T]) -> T:
-        tracker = Tracker()
+    def follow(name: str, act: Callable[[], T], on_answer: Callable[[], object] | None = None) -> T:
+        tracker = Tracker(on_answer)
         result = tracker.follow(act)
         seen[name] = tracker.walk
         return result
@@ -104,9 +122,13 @@ def _round(pool: AccountPool) -> dict[str, Walk]:
         for what, options in (("", {}), (", one account", {"account": "account-0"})):
             first, second = pool.acquire(account="account-0"), pool.acquire()
             waiter = _Waiter(pool, options)
-            follow(f"release to one who waits{what}", first.release)
-            waiter.got().release()
+            follow(f"release to one who waits{what}", first.release, on_answer=waiter.got)
             seen[f"acquire{what}, after a wait"] = waiter.tracker.walk
+            first, waiter = waiter.got(), _Waiter(pool, options)
+            _worker_may_serve.clear()
+            follow(f"release to one who waits{what}, who is served later", first.release)
+            _worker_may_serve.set()
+            waiter.got().release()
             second.release()
     finally:
         gc.enable()
@@ -120,10 +142,8 @@ class _Waiter:
         self.tracker, self._leases = Tracker(), list[Lease]()
         self._thread = threading.Thread(target=self._wait, args=(pool, options))
         self._thread.start()
-        seen = -1
-        while pool.stats().waiting != 1 or len(self.tracker.files) != seen:
-            seen = len(self.tracker.files)
-            time.sleep(STILL)
+        at_rest(pool, callers=1)
+        pool.stats()  # the replica of a file has come to rest, too
 
     def _wait(self, pool: AccountPool, options: dict[str, Any]) -> None:
         self._leases.append(self.tracker.follow(lambda: pool.acquire(timeout=60, **options)))

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 import requests
 import typer
 from rich.console import Group
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress
 from rich.text import Text
 
 from balancer import AccountPool, AmbiguousOutcome, HttpSource, Lease
@@ -133,7 +132,9 @@ def play(plan: Plan, way: str) -> Outcome:
     """Have all the work done one way; lose answers, kill the process half-way, and count at the server."""
     lengths, clock = plan.lengths(), ManualClock()
     server = FakeUseapi({SERVICE: ACCOUNTS}, job_seconds=lambda: next(lengths), clock=clock)
-    with tempfile.TemporaryDirectory() as folder, server as fake, _progress(plan, way) as show:
+    bar = Progress("{task.description}", BarColumn(12), "{task.fields[told]}", console=steps())
+    with tempfile.TemporaryDirectory() as folder, server as fake, bar:
+        shown = bar.add_task(f"{way}:", total=plan.jobs, told="")
         for account, times in LOST.items():
             fake.fault("POST */gen4/create", cut="after", account=account, times=times)
         command = [sys.executable, "-m", __name__, way, str(plan.jobs), str(plan.threads)]
@@ -145,8 +146,9 @@ def play(plan: Plan, way: str) -> Outcome:
                 now, audit = time.monotonic(), fake.audit()
                 if notes.count("ready ") == starts:  # no process takes minutes of the service to start
                     clock.advance((now - then) * plan.speed)
-                then, done, minutes = now, notes.count("done "), clock() / 60
-                show(seen := Outcome(done, audit.accepted, audit.refused, minutes, len(audit.over)))
+                then, done = now, notes.count("done ")
+                told = f"{done} done, {audit.accepted} paid, {audit.refused} refused"
+                bar.update(shown, completed=done, told=told)
                 if ended is not None:
                     break
                 if starts == 1 and audit.accepted >= plan.jobs // 2:
@@ -157,7 +159,7 @@ def play(plan: Plan, way: str) -> Outcome:
             _end(worker)
         if ended:
             raise RuntimeError((Path(folder) / "errors").read_text("utf-8", "replace"))
-        return seen
+        return Outcome(done, audit.accepted, audit.refused, clock() / 60, len(audit.over))
 
 
 def _start(command: list[str], folder: str) -> subprocess.Popen[bytes]:
@@ -171,25 +173,6 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
     worker.wait()
 
 
-@contextmanager
-def _progress(plan: Plan, way: str) -> Iterator[Callable[[Outcome], None]]:
-    """Show how a way is getting on: a bar on a terminal, a line now and then elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(12), TextColumn("{task.fields[line]}"))
-    quarters = 0
-    with Progress(*columns, console=steps(), disable=not steps().is_terminal) as bar:
-        task = bar.add_task(way, total=plan.jobs, line="")
-
-        def show(seen: Outcome) -> None:
-            nonlocal quarters
-            line = f"{seen.done} done, {seen.paid} paid, {seen.refused} refused"
-            bar.update(task, completed=seen.done, line=line)
-            if bar.disable and seen.done * 4 // plan.jobs > quarters:
-                quarters = seen.done * 4 // plan.jobs
-                tell(f"{way}: {line}")
-
-        yield show
-
-
 # -- in the process that is killed ----------------------------------------------------------------------
 
 
@@ -197,7 +180,10 @@ class Studio:
     """The service as both ways use it, and notes of what was ordered there: they outlive the process."""
 
     def __init__(self, url: str, token: str, folder: str, speed: str) -> None:
-        self.url, self.token, self.folder, self.speed = url, token, folder, float(speed)
+        self.url, self.token, self.speed = url, token, float(speed)
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {token}"
+        self.session.trust_env = False  # no proxy of the environment knows the stand-in
         self.source = HttpSource(SERVICE, token=token, base_url=url)
         self._file = Path(folder) / "notes"
         lines = (line.split(" ") for line in self._file.read_text("utf-8").splitlines())
@@ -211,17 +197,15 @@ class Studio:
 
     def ask(self, method: str, path: str, fields: Any = None) -> requests.Response:
         """Send a request, once. Raises what requests raises if no answer came."""
-        headers = {"Authorization": f"Bearer {self.token}"}
-        loopback = {"no_proxy": "127.0.0.1"}  # no proxy of the environment knows the stand-in
-        url = f"{self.url}/v1/{SERVICE}/{path}"
-        return requests.request(method, url, json=fields, headers=headers, proxies=loopback, timeout=30)
+        return self.session.request(method, f"{self.url}/v1/{SERVICE}/{path}", json=fields, timeout=30)
 
-    def finish(self, job: str) -> None:
-        """Wait until a job is over."""
+    def finish(self, order: str, job: str) -> None:
+        """Wait until the job of an order is over."""
         status = ""
         while status not in ("SUCCEEDED", "FAILED"):
             self.sleep(POLL_SECONDS)
             status = self.ask("GET", f"tasks/{job}").json()["status"]
+        self.note("done", order)
 
     def sleep(self, seconds: tuple[float, float]) -> None:
         """Sleep by the service's clock."""
@@ -240,7 +224,7 @@ def usual_way(studio: Studio) -> Callable[[str], None]:
             except requests.RequestException:
                 continue
             if answer.ok:
-                return studio.finish(answer.json()["taskId"])
+                return studio.finish(order, answer.json()["taskId"])
             studio.sleep(RETRY_SECONDS)
 
     return make
@@ -248,17 +232,10 @@ def usual_way(studio: Studio) -> Callable[[str], None]:
 
 def with_balancer(studio: Studio) -> Callable[[str], None]:
     """Ask the pool for an account that has room, and the server's list for what became of a lost answer."""
-    pool = AccountPool(
-        SERVICE,
-        token=studio.token,
-        base_url=studio.url,
-        store=f"sqlite://{studio.folder}/slots.db",  # it outlives the process, too
-        lease_ttl=60 / studio.speed,
-        reconcile_every=30 / studio.speed,
-    )
+    pool = AccountPool(SERVICE, token=studio.token, base_url=studio.url, reconcile_every=30 / studio.speed)
 
-    def listed() -> dict[str | None, str | None]:
-        return {job.ref: job.id for job in studio.source.jobs().jobs if job.ref}
+    def listed() -> dict[str | None, str]:
+        return {job.ref: str(job.id) for job in studio.source.jobs().jobs}
 
     def submit(order: str) -> str:
         def create(lease: Lease) -> requests.Response:
@@ -266,7 +243,7 @@ def with_balancer(studio: Studio) -> Callable[[str], None]:
             return studio.ask("POST", "gen4/create", {"prompt": order, **lease.params})
 
         try:
-            return str(pool.run(create, bind="taskId", label=order).json()["taskId"])
+            return str(pool.run(create, bind="taskId").json()["taskId"])
         except AmbiguousOutcome as ambiguous:
             job = listed().get(ambiguous.lease_id)
             pool.reconcile()  # the slot follows the job that the server lists
@@ -281,7 +258,7 @@ def with_balancer(studio: Studio) -> Callable[[str], None]:
         sent = studio.notes.get(("lease", order))
         job = studio.notes.get(("job", order)) or running.get(sent) or submit(order)
         studio.note("job", order, job)
-        studio.finish(job)
+        studio.finish(order, job)
         pool.release(job_id=job)
 
     return make
@@ -295,14 +272,9 @@ def work(way: str, jobs: str, threads: str, *where: str) -> None:
     studio = Studio(*where)
     make = WAYS[way](studio)
     studio.note("ready")
-
-    def make_and_note(order: str) -> None:
-        make(order)
-        studio.note("done", order)
-
-    orders = (f"video-{number}" for number in range(int(jobs)))
+    orders = [f"video-{number}" for number in range(int(jobs))]
     with ThreadPoolExecutor(int(threads)) as crew:
-        list(crew.map(make_and_note, [order for order in orders if ("done", order) not in studio.notes]))
+        list(crew.map(make, [order for order in orders if ("done", order) not in studio.notes]))
 
 
 if __name__ == "__main__":

@@ -272,6 +272,7 @@ class PoolCore:
 
         ``wait``: for a moment, until what a shared store is still to be told is sent.
         """
+        self.timekeeper.close()
         if self.closed:
             return
         self.refresher.close()

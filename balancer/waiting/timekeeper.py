@@ -25,6 +25,7 @@ class Timekeeper:
     def __init__(self, clock: Clock, on_due: Callable[[], float | None]) -> None:
         self._clock = clock
         self._on_due = on_due
+        self._closed = False
         self._begin()
 
     def _begin(self) -> None:
@@ -83,6 +84,11 @@ class Timekeeper:
         finally:
             self._starting.release()
 
+    def close(self) -> None:
+        """Have the thread end as soon as nobody waits: no caller will come who would need it."""
+        self._closed = True
+        self.nudge()
+
     def after_fork(self) -> None:
         """Begin anew in a child: the thread stayed behind in the parent."""
         self._begin()
@@ -102,7 +108,7 @@ class Timekeeper:
     def _linger(self) -> None:
         """Wait for somebody who needs it, and end if nobody comes."""
         self._idle = True
-        if self._on_due() is None and not self._gate.acquire(timeout=_LINGER):
+        if self._on_due() is None and not self._gate.acquire(timeout=0 if self._closed else _LINGER):
             self._end()
         self._idle = False
 

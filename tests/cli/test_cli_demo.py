@@ -34,24 +34,14 @@ def desk(tmp_path):
     desk.close()
 
 
-def test_the_usual_way_pays_twice_and_the_pool_does_not(desk):
-    """The same videos are made both ways; lost answers and a killed process cost only one of them money."""
-    result = desk.run("demo", *QUICK, "--json")
-    assert result.exit_code == 0, result.stderr
-    usual, pool = json.loads(result.stdout)["ways"].values()
-    assert usual["done"] == pool["done"] == 24
-    assert usual["paid"] > 24
-    assert pool["paid"] == 24
-    assert usual["refused"] > 0
-    assert pool["refused"] == 0
-    assert usual["over"] == pool["over"] == 0
-    assert all(1 < way["minutes"] < 600 for way in (usual, pool))
+def test_the_usual_way_pays_twice_and_the_pool_does_not(desk, tmp_path, monkeypatch):
+    """The same videos are made both ways; lost answers and a killed process cost only one of them money.
 
-
-@pytest.mark.parametrize("name", demo.WAYS)
-def test_each_way_is_killed_once_and_loses_the_same_answers(monkeypatch, name):
-    """What goes wrong is the same for both: one process more than one, and as many faults as were planned."""
-    started, faults = [], []
+    What goes wrong is the same for both: one process more than one, and as many faults as were planned.
+    Where there is no terminal it says first how long it takes; progress goes to stderr, the result to stdout,
+    colour nowhere. As JSON, as lines or as a picture, it tells the same.
+    """
+    started, faults, picture = [], [], tmp_path / "demo.svg"
     start, fake = demo._start, demo.FakeUseapi
 
     class Counted(fake):
@@ -60,10 +50,37 @@ def test_each_way_is_killed_once_and_loses_the_same_answers(monkeypatch, name):
 
     monkeypatch.setattr(demo, "_start", lambda *given: (started.append(start(*given)), started[-1])[1])
     monkeypatch.setattr(demo, "FakeUseapi", Counted)
-    play(Plan(36, 16, 60, seed=1), name)
-    assert [process.returncode for process in started] == [-9, 0]
-    assert len(faults) == len(demo.LOST)
+    result = desk.run("demo", *QUICK, "--json", "--svg", picture)
+    assert result.exit_code == 0, result.stderr
+    assert [process.returncode for process in started] == [-9, 0, -9, 0]
+    assert len(faults) == 2 * len(demo.LOST)
     assert all(fault.spent for fault in faults)
+
+    ways = json.loads(result.stdout)["ways"]
+    usual, pool = ways.values()
+    assert usual["done"] == pool["done"] == 24
+    assert usual["paid"] > 24
+    assert pool["paid"] == 24
+    assert usual["refused"] > 0
+    assert pool["refused"] == 0
+    assert usual["over"] == pool["over"] == 0
+    assert all(1 < way["minutes"] < 600 for way in (usual, pool))
+
+    first, *steps = result.stderr.splitlines()
+    assert "It takes about " in first
+    assert [line.split(":")[0] for line in steps] == ["the usual way", "with balancer"]
+    assert steps[-1].endswith("24 done, 24 paid, 0 refused")
+    text = "".join(ET.parse(picture).getroot().itertext()).replace("\xa0", " ")
+    assert "paid for nothing" in text
+    assert "With the pool it was 24 jobs" in text
+    assert "url(" not in picture.read_text("utf-8").replace("url(#", "")
+
+    monkeypatch.setattr(demo, "play", lambda _, way: demo.Outcome(**ways[way]))
+    lines = desk.run("demo", *QUICK).stdout
+    assert "\x1b" not in result.output + lines
+    assert "paid for nothing" in lines
+    assert "With the pool it was 24 jobs and 0 refusals" in lines
+    assert re.search(r"It saved [1-9]\d* jobs, which are [1-9]\d*0 credits(, and \d+ minutes)?\.\s*$", lines)
 
 
 def test_the_jobs_are_as_long_each_way():
@@ -84,27 +101,6 @@ def test_an_error_of_the_process_ends_the_demo(monkeypatch):
     )
     with pytest.raises(RuntimeError, match="boom"):
         play(Plan(24, 2, 600, seed=1), "with balancer")
-
-
-def test_elsewhere_than_on_a_terminal_it_prints_plain_lines(desk, tmp_path):
-    """It says first how long it takes; progress goes to stderr, the result to stdout, colour nowhere."""
-    picture = tmp_path / "demo.svg"
-    result = desk.run("demo", *QUICK, "--svg", picture)
-    assert result.exit_code == 0, result.stderr
-    assert "\x1b" not in result.output
-    lines = result.stderr.splitlines()
-    assert "It takes about " in lines[0]
-    assert [line.split(":")[0] for line in (lines[1], lines[-1])] == ["the usual way", "with balancer"]
-    assert lines[-1].endswith("24 done, 24 paid, 0 refused")
-    assert "paid for nothing" in result.stdout
-    assert "With the pool it was 24 jobs and 0 refusals" in result.stdout
-    assert re.search(
-        r"It saved [1-9]\d* jobs, which are [1-9]\d*0 credits(, and \d+ minutes)?\.\s*$", result.stdout
-    )
-    text = "".join(ET.parse(picture).getroot().itertext()).replace("\xa0", " ")
-    assert "paid for nothing" in text
-    assert "With the pool it was 24 jobs" in text
-    assert "url(" not in picture.read_text("utf-8").replace("url(#", "")
 
 
 def test_a_terminal_of_sixty_columns_gets_a_live_view(desk):

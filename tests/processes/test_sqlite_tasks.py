@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 from backends import configure, rows
@@ -57,19 +58,27 @@ async def until_free(pool):
         await asyncio.sleep(0.02)
 
 
+@asynccontextmanager
+async def no_slot_lost(path):
+    """A pool of which every slot can be had before and after what is done to it."""
+    async with open_pool(path) as pool:
+        await give_back(await take_all(pool))
+        yield pool
+        await until_free(pool)
+        await give_back(await take_all(pool))
+
+
 @IN_THE_WAY
 @pytest.mark.parametrize("timeout", [0, 1])
 def test_no_task_pays_for_those_before_it(path, in_the_way, timeout):
     """P-15, P-43: each waits for its own timeout, hears who it is, and all goes on when it is over."""
 
     async def main():
-        async with open_pool(path) as pool:
-            await give_back(await take_all(pool))
+        async with no_slot_lost(path) as pool:
             with in_the_way(path) as pid:
                 told, longest = await all_timed(pool.acquire(timeout=timeout) for _ in range(TASKS))
             assert longest < 2.5
             assert all(f"process {pid}" in str(error) for error in told), set(map(str, told))
-            await give_back(await take_all(pool))
 
     asyncio.run(main())
 
@@ -79,8 +88,7 @@ def test_a_task_that_does_not_wait_is_not_held_up_by_one_that_does(path, in_the_
     """P-15: what is asked first may take seconds; who stands behind it in the same thread is told in time."""
 
     async def main():
-        async with open_pool(path) as pool:
-            await give_back(await take_all(pool))
+        async with no_slot_lost(path) as pool:
             with in_the_way(path):
                 patient = [asyncio.create_task(timed(pool.acquire(timeout=4))) for _ in range(TASKS // 2)]
                 await asyncio.sleep(0)
@@ -89,7 +97,6 @@ def test_a_task_that_does_not_wait_is_not_held_up_by_one_that_does(path, in_the_
                 told, took = zip(*await asyncio.gather(*patient), strict=True)
                 assert all(isinstance(error, StoreUnavailable) for error in told)
                 assert max(took) < 5.5
-            await give_back(await take_all(pool))
 
     asyncio.run(main())
 
@@ -99,7 +106,7 @@ def test_tasks_that_give_back_or_bind_go_on_in_time(path, in_the_way):
     """P-27: what could not be said is kept, and said once the lock is free, whichever task said it."""
 
     async def main():
-        async with open_pool(path) as pool:
+        async with no_slot_lost(path) as pool:
             leases = await take_all(pool)
             half = TASKS // 2
             with in_the_way(path):
@@ -110,8 +117,6 @@ def test_tasks_that_give_back_or_bind_go_on_in_time(path, in_the_way):
                 assert longest < 7.0
             # A job may be over before the store has heard of it: that is remembered, so none is missed.
             await asyncio.gather(*(pool.release(job_id=f"job-{lease.id}") for lease in leases[half:]))
-            await until_free(pool)
-            await give_back(await take_all(pool))
 
     asyncio.run(main())
 
@@ -121,8 +126,7 @@ def test_tasks_cancelled_in_line_lose_no_slot(path, in_the_way):
     """P-9, P-15: whoever is cancelled hears so at once, and nothing of theirs is taken later."""
 
     async def main():
-        async with open_pool(path) as pool:
-            await give_back(await take_all(pool))
+        async with no_slot_lost(path) as pool:
             with in_the_way(path):
                 tasks = [asyncio.create_task(timed(pool.acquire(timeout=30))) for _ in range(TASKS)]
                 await asyncio.sleep(0.2)
@@ -132,8 +136,6 @@ def test_tasks_cancelled_in_line_lose_no_slot(path, in_the_way):
                 told = await asyncio.gather(*tasks, return_exceptions=True)
                 assert time.monotonic() - begun < 1.0
                 assert all(isinstance(error, asyncio.CancelledError) for error in told)
-            await until_free(pool)
-            await give_back(await take_all(pool))
 
     asyncio.run(main())
 

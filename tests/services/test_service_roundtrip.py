@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import pytest
 import requests
-from service_world import INTERVAL, ROWS, SLOTS, World
+from service_world import INTERVAL, SLOTS
 
 from balancer import NoAccounts, SourceError, Verdict
-
-
-@pytest.fixture(params=ROWS)
-def row(request):
-    """Each row of the table in turn, and one that is not in it."""
-    return ROWS[request.param]
-
-
-@pytest.fixture
-def world(row):
-    """The service of ``row``, and all that belongs to it."""
-    with ExitStack() as stack:
-        yield World(row, stack)
 
 
 def test_a_job_runs_on_the_account_that_was_chosen(world):

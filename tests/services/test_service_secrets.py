@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import re
 import traceback
-from contextlib import ExitStack
 
 import pytest
 import structlog
 from own_code import is_own
-from service_world import ROWS, World
 
 from balancer import InvalidConfiguration, NoAccounts
 from balancer.testing import CANARY
-
-
-@pytest.fixture(params=ROWS)
-def row(request):
-    """Each row of the table in turn, and one that is not in it."""
-    return ROWS[request.param]
-
-
-@pytest.fixture
-def world(row):
-    """The service of ``row``, and all that belongs to it."""
-    with ExitStack() as stack:
-        yield World(row, stack)
 
 
 def locals_of(error):

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from crew import start
-from interrupts import Interrupter
+from interrupts import interrupted
 from stepping import until
 
 from balancer import AcquireTimeout, AsyncAccountPool, StoreUnavailable
@@ -38,16 +38,6 @@ def asked(shelf):
     calls = [type(operation) for _, operation in shelf.calls if not isinstance(operation, ops.Heartbeat)]
     shelf.calls.clear()
     return calls
-
-
-def interrupted(moment, act):
-    """Act with an interruption at that moment; return whether it came."""
-    try:
-        with Interrupter(moment):
-            act()
-    except KeyboardInterrupt:
-        return True
-    return False
 
 
 def test_a_slot_costs_one_operation_there_and_one_back(pool, shelf):

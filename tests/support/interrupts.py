@@ -32,3 +32,13 @@ class Interrupter:
 
     def __exit__(self, *error):
         sys.setprofile(None)
+
+
+def interrupted(moment, act):
+    """Act with an interruption at that moment; return whether it came."""
+    try:
+        with Interrupter(moment):
+            act()
+    except KeyboardInterrupt:
+        return True
+    return False

@@ -42,6 +42,22 @@ IQCMObzC4X5+WGNe708xBrjg3UI1P6/Dd3V3ca22887C5QIhAMSgyRjQXbFKJklx
 """
 
 
+# -- where no connection comes about ---------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def port_that_never_answers():
+    """Hold a port whose queue of connections is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
 # -- what a server may do to a request -----------------------------------------------------------
 
 

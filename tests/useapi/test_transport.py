@@ -23,6 +23,7 @@ from trouble import (
     WORTHLESS,
     close_after_reading,
     never_finish,
+    port_that_never_answers,
     raised_by,
     serving,
     stay_silent,
@@ -58,22 +59,10 @@ def test_a_name_that_does_not_resolve_is_proof(post, monkeypatch):
     assert may_have_been_sent(post("http://nowhere.invalid/")) is False
 
 
-@pytest.fixture
-def port_of_no_return():
-    """Yield a port where connections are neither accepted nor refused: its queue is full."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
-def test_a_connect_timeout_is_proof(post, port_of_no_return):
+def test_a_connect_timeout_is_proof(post):
     """The connection did not come about in time, even where the client raises a plain TimeoutError."""
-    assert may_have_been_sent(post(f"http://127.0.0.1:{port_of_no_return}/")) is False
+    with port_that_never_answers() as port:
+        assert may_have_been_sent(post(f"http://127.0.0.1:{port}/")) is False
 
 
 def test_a_certificate_that_nobody_trusts_is_proof(post, tmp_path):

@@ -8,6 +8,7 @@ import socket
 import pytest
 from clients import CLIENTS, Target, outcome
 from ruling import AMBIGUOUS, NOT_SENT, ruled
+from trouble import port_that_never_answers
 
 from balancer import SERVICES, AccountPool, AmbiguousOutcome, AttemptsFailed
 from balancer.testing import FakeUseapi
@@ -45,19 +46,6 @@ def port_that_refuses():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
-
-
-@contextlib.contextmanager
-def port_that_never_answers():
-    """Hold a port whose queue of connections is full."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
 
 
 @pytest.mark.parametrize("place", [port_that_refuses, port_that_never_answers])

@@ -53,6 +53,7 @@ def assert_nothing_is_left(world, tasks):
     if not world.sync._core.closed:
         slots = world.source.table["a"]
         assert len([world.sync.acquire(timeout=0) for _ in range(slots)]) == slots
+    world.sync.close()  # its timekeeper goes with it, and not when the next hundred worlds have theirs
 
 
 def check(world, outcome, victim, neighbour, struck):

@@ -5,7 +5,7 @@ import itertools
 import traceback
 
 import pytest
-from interrupts import Interrupter
+from interrupts import Interrupter, interrupted
 from stepping import SteppedLoop, at_once, full_pool, in_flight
 
 from balancer import AccountPool, AsyncAccountPool
@@ -73,23 +73,13 @@ def waiting(pool, loop, count=2):
     return tasks
 
 
-def strike(moment, act):
-    """Act with an interruption at that moment; return whether it came."""
-    try:
-        with Interrupter(moment):
-            act()
-    except KeyboardInterrupt:
-        return True
-    return False
-
-
 def test_an_interrupted_release_strands_nobody_who_waits():
     """P-1, P-7: the slot goes to the first in line, and then to the second, at the next operation."""
     for moment in itertools.count(1):
         with SteppedLoop() as loop:
             sync, pool, holder = full_pool(clock=ManualClock())
             first, second = waiting(pool, loop)
-            came = strike(moment, holder.release)
+            came = interrupted(moment, holder.release)
             del holder
             sync.stats()
             loop.tick(3)
@@ -115,7 +105,7 @@ def test_a_waiter_that_is_interrupted_leaves_its_place_and_its_slot_to_the_next(
             if handed:
                 loop.tick(2)
                 holder.release()
-            came = strike(moment, lambda: loop.tick(3))
+            came = interrupted(moment, lambda: loop.tick(3))
             tasks += waiting(pool, loop)
             holder.release()
             del holder

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from crew import start
 
-from balancer import AccountPool, AsyncAccountPool
+from balancer import AccountPool, AcquireTimeout, AsyncAccountPool
 from balancer.testing import at_rest
 
 SOON = 0.5
@@ -164,3 +164,15 @@ def test_a_pool_in_which_callers_only_wait_does_nothing(store, tmp_path):
     for waiter in waiters:
         waiter.result(20).release()
     pool.close()
+
+
+def test_a_closed_pool_leaves_no_thread_behind():
+    """Who keeps the time goes with the pool, whenever it meant to look around next."""
+    before = {*threading.enumerate()}
+    pool = AccountPool(source={"a": 1}, ttl=1e9, reconcile_every=None)
+    with pool.acquire(), pytest.raises(AcquireTimeout):
+        pool.acquire(timeout=0.05)
+    [keeper] = [one for one in {*threading.enumerate()} - before if one.name == "balancer-timekeeper"]
+    pool.close()
+    keeper.join(LATE)
+    assert not keeper.is_alive()
