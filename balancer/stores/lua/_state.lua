@@ -34,6 +34,15 @@ local function in_flight(id)
   return call('ZLEXCOUNT', K.held, '[' .. start .. ':', '(' .. start .. ';')
 end
 
+-- Call `act` with each slot that is taken on an account: its key, and the text of its lease unless it is reserved.
+local function each_on(id, act)
+  local start = #id .. ':' .. id
+  for _, slot in ipairs(call('ZRANGEBYLEX', K.held, '[' .. start .. ':', '(' .. start .. ';')) do
+    local key = slot:sub(#start + 2)
+    act(key, call('HGET', K.rows, key))
+  end
+end
+
 -- Jobs that count against the account's bound.
 local function running(id, account)
   return in_flight(id) + account.external

@@ -25,6 +25,19 @@ local function end_row(key, row)
   vacate(row.account, key, not row.adverse)
 end
 
+local function set_end(key, row, ends)
+  row.ends = ends
+  call('ZADD', K.agenda, ends, 'lease:' .. key)
+end
+
+-- The lease becomes bound or ambiguous.
+local function loosen(key, row, state, ends)
+  row.state, row.state_since = state, now
+  call('ZREM', K.owned, key)
+  call('ZADD', K.loose, now, key)
+  set_end(key, row, ends)
+end
+
 local function gone(key, row)
   return {
     key = key, account = row.account, state = row.state, job = row.job, label = row.label,
@@ -68,7 +81,7 @@ local function settle()
   local due = call('ZRANGEBYSCORE', K.agenda, '-inf', now, 'LIMIT', 0, BATCH)
   if #due == 0 then return false end
 
-  local ends = {}
+  local ends, listed = {}, nil
 
   function ends.lease(key)
     local row = read(K.rows, key)
@@ -110,6 +123,27 @@ local function settle()
     write(K.owners, name, owner)
   end
 
+  -- Whether the last list shows a job that would be nobody's without this unbound lease: one that names it, or
+  -- one more than other leases explain, unbound ones that were live by then, too.
+  local function may_run(key, row)
+    listed = listed or read(K.meta, 'listed') or {jobs = {}, at = 0}
+    local named, nameless = {}, 0
+    for _, job in pairs(listed.jobs) do
+      if job.account == row.account then
+        if job.lease then named[job.lease] = true else nameless = nameless + 1 end
+      end
+    end
+    if named[key] then return true end
+    local account = nameless > 0 and row.since <= listed.at and read(K.accounts, row.account)
+    if not account then return false end
+    local explained = account.external
+    each_on(row.account, function(other, text)
+      local of = text and other ~= key and not named[other] and cjson.decode(text)
+      if of and of.state ~= 'bound' and of.since <= listed.at then explained = explained + 1 end
+    end)
+    return nameless > explained
+  end
+
   -- A dead owner. Its entry stays as long as there are leases of it to end.
   function ends.owner(name)
     local owner = read(K.owners, name)
@@ -124,9 +158,16 @@ local function settle()
       if #expired >= BATCH then return end
       local row = read(K.rows, key)
       if row then
-        expired[#expired + 1] = gone(key, row)
         row.adverse = true -- its account is no better for that
-        end_row(key, row)
+        if may_run(key, row) then
+          end_trial(row.account, read(K.accounts, row.account), key)
+          row.orphaned = true
+          loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL)
+          write(K.rows, key, row)
+        else
+          expired[#expired + 1] = gone(key, row)
+          end_row(key, row)
+        end
       else
         call('ZREM', K.owned, key)
       end
@@ -141,10 +182,16 @@ local function settle()
     for _, name in ipairs(call('ZRANGEBYSCORE', K.line, '-inf', '(inf')) do seekers[name] = true end
   end
 
+  local owners = {} -- last: by then it is known which leases explain a job
   for _, name in ipairs(due) do
     if #expired >= BATCH then break end
     local colon = name:find(':', 1, true)
-    ends[name:sub(1, colon - 1)](name:sub(colon + 1))
+    local what, rest = name:sub(1, colon - 1), name:sub(colon + 1)
+    if what == 'owner' then owners[#owners + 1] = rest else ends[what](rest) end
+  end
+  for _, name in ipairs(owners) do
+    if #expired >= BATCH then break end
+    ends.owner(name)
   end
   return true
 end

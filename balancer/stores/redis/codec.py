@@ -264,6 +264,7 @@ _KINDS: dict[str, Kind | None] = {
     "tuple[str, ...]": _PARSED,
     "tuple[str, ...] | None": _PARSED,
     "tuple[tuple[str, str], ...]": _PARSED,
+    "tuple[tuple[str, str, str], ...]": _PARSED,
     "Mapping[str, int]": (_object, "parsed({})"),
     "tuple[Account, ...]": (_described, "parsed({})"),
     "tuple[LeaseState, ...]": (_held, "parsed({})"),
