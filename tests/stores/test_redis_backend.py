@@ -273,7 +273,7 @@ def test_an_adopted_job_leaves_the_others_whatever_its_id_looks_like(backends, j
         assert external() == ({"a": 3}, {"a": 3})
 
 
-@pytest.mark.parametrize("lost", ["agenda", "rows", "room", "line", "owners"])
+@pytest.mark.parametrize("lost", ["timers", "rows", "room", "line", "owners"])
 def test_what_was_learned_and_when_it_changes_survives_the_loss_of_a_key(server, backends, lost):
     """P-26: the next trial comes, an account is not left alone for ever, and no lost lease is a trial."""
     clock = ManualClock()

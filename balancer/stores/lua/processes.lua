@@ -31,7 +31,7 @@ local function register(rows)
       known.state, known.state_since, known.ends, known.orphaned, known.adverse = 'held', nil, nil, nil, row.adverse
       write(K.rows, key, known)
       call('ZREM', K.loose, key)
-      call('ZREM', K.agenda, 'lease:' .. key)
+      call('ZREM', K.timers, 'lease:' .. key)
       call('ZADD', K.owned, 0, key)
     elseif not known then
       write(K.rows, key, {

@@ -44,9 +44,9 @@ local function read_some(ids)
     end)
   end
   local first
-  for _, entry in ipairs(call('ZRANGEBYSCORE', K.agenda, '-inf', '(inf', 'LIMIT', 0, BATCH)) do
-    if entry:find('^lease:') or entry:find('^pause:') or entry:find('^account:') then
-      first = math.max(0, call('ZSCORE', K.agenda, entry) - now)
+  for _, entry in ipairs(call('ZRANGEBYSCORE', K.timers, '-inf', '(inf', 'LIMIT', 0, BATCH)) do
+    if entry:find('^lease:') or entry:find('^cooldown:') or entry:find('^account:') then
+      first = math.max(0, call('ZSCORE', K.timers, entry) - now)
       break
     end
   end

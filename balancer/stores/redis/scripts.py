@@ -14,7 +14,7 @@ KEYS = (
     "rows",
     "held",
     "owned",
-    "agenda",
+    "timers",
     "loose",
     "jobs",
     "tombs",
