@@ -274,7 +274,7 @@ class FleetLedger:
             tuple(expired),
             hope,
             learned,
-            None if self.ruling is self.settings else _told_of(self.ruling),
+            None if self.ruling is self.settings else _settings_told(self.ruling),
         )
 
     def _hope(self, take: ops.Acquire) -> bool:
@@ -966,8 +966,7 @@ class FleetLedger:
     @property
     def leases(self) -> Iterator[LeaseRecord]:
         """The live leases; what is reserved for waiting processes is none."""
-        reserved = {process.offer for process in self.waiting if process.offer is not None}
-        return (record for record in self.ledger.records.values() if record not in reserved)
+        return (record for record in self.ledger.records.values() if not record.reserves)
 
     def inspect(self, look: Callable[[Ledger], T]) -> T:
         """Return what ``look`` reads from the ledger, in which a reserved slot is taken, but is no lease."""
@@ -982,52 +981,41 @@ class FleetLedger:
                 ledger.records[record.key] = record.account_state.held[record.key] = record
 
     def _read_some(self, _: ops.Owner, some: ops.ReadSome) -> ops.State:
-        ledger, now = self.ledger, self.now
-        shown = [ledger.account_states[id] for id in some.accounts if id in ledger.account_states]
-        offers = self._offers()
-        reserved = {process.offer for process in self.waiting if process.offer is not None}
-        leases = [record for each in shown for record in each.held.values() if record not in reserved]
-        soon = ledger.timers.next
-        return ops.State(
-            version=self.version,
-            table=AccountTable({each.id: each.account for each in shown if not each.draining})
-            if self.version
-            else None,
-            draining=tuple(each.account for each in shown if each.draining),
-            rows=tuple(_lease_state(record, now) for record in leases),
-            cooldowns=_cooldown_states(shown, now),
-            restrictions=_restriction_states(shown, now),
+        states, now = self.ledger.account_states, self.now
+        shown = [states[id] for id in some.accounts if id in states]
+        table = AccountTable({each.id: each.account for each in shown if not each.draining})
+        soon = self.ledger.timers.next
+        return self._told_of(
+            shown,
+            table=table if self.version else None,
             external={each.id: each.external for each in shown if each.external},
-            owners={owner_of(record.key): record.owner or "" for record in leases},
-            offers={each.id: offers[each.id] for each in shown if each.id in offers},
-            detached=len(ledger.detached_since),
+            detached=len(self.ledger.detached_since),
             next_end=None if soon == math.inf else max(0.0, soon - now),
-        )
-
-    def _offers(self) -> Counter[str]:
-        """Count the slots that are reserved for waiting processes, by account."""
-        return Counter(
-            process.offer.account_state.id for process in self.waiting if process.offer is not None
         )
 
     def _read_all(self, *_: object) -> ops.State:
         ledger, now = self.ledger, self.now
-        leases = list(self.leases)
+        return self._told_of(
+            list(ledger.account_states.values()),
+            table=self.table if self.version else None,
+            external=dict(ledger.external),
+            done={job_id: now - at for job_id, at in ledger.done.items()},
+        )
+
+    def _told_of(self, shown: list[AccountState], **more: Any) -> ops.State:
+        """Return what is held of some accounts, and what is told beside it."""
+        now = self.now
+        leases = [record for each in shown for record in each.held.values() if not record.reserves]
+        reserving = (record for each in shown for record in each.held.values() if record.reserves)
         return ops.State(
             version=self.version,
-            table=self.table if self.version else None,
-            draining=tuple(
-                account_state.account
-                for account_state in ledger.account_states.values()
-                if account_state.draining
-            ),
+            draining=tuple(each.account for each in shown if each.draining),
             rows=tuple(_lease_state(record, now) for record in leases),
-            cooldowns=_cooldown_states(ledger.account_states.values(), now),
-            restrictions=_restriction_states(ledger.account_states.values(), now),
-            external=dict(ledger.external),
+            cooldowns=_cooldown_states(shown, now),
+            restrictions=_restriction_states(shown, now),
             owners={owner_of(record.key): record.owner or "" for record in leases},
-            done={job_id: now - at for job_id, at in ledger.done.items()},
-            offers=self._offers(),
+            offers=Counter(record.account_state.id for record in reserving),
+            **more,
         )
 
     # -- what has changed ---------------------------------------------------------------------------
@@ -1091,7 +1079,7 @@ def _adopted(record: LeaseRecord, now: float) -> ops.Adopted:
     return ops.Adopted(str(record.key), record.account_state.id, live, record.job_ids, age, record.label)
 
 
-def _told_of(settings: ops.Settings) -> dict[str, Any]:
+def _settings_told(settings: ops.Settings) -> dict[str, Any]:
     return {
         "strategy": settings.strategy,
         "lease_ttl": settings.lease_ttl,
