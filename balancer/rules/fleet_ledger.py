@@ -818,11 +818,15 @@ class FleetLedger:
             owner.host_pid, self.now - state.age, HELD, state.adverse,
         )  # fmt: skip
         record.accepted, record.declined = state.accepted, state.declined
-        if state.account not in self.ledger.account_states:
-            self.changed["account:" + state.account] = None
-        self.add(record, self.make_sure_of(state.account))
+        self._bring_back(record, state.account)
+
+    def _bring_back(self, record: LeaseRecord, account_id: str) -> None:
+        """Write down a lease that was forgotten, on an account that may be so, too."""
+        if account_id not in self.ledger.account_states:
+            self._note_account(account_id)
+        self.add(record, self.make_sure_of(account_id))
         self.ledger.update_selector(record.account_state)
-        self.changed["lease:" + state.key] = None
+        self.changed[f"lease:{record.key}"] = None
 
     def make_sure_of(self, id: str) -> AccountState:
         """Return an account that leases run on: one that no table names is draining."""
@@ -955,11 +959,7 @@ class FleetLedger:
                 and record.key not in records
                 and not self.barred(str(record.key))
             ):
-                if record.account_state.id not in self.ledger.account_states:
-                    self._note_account(record.account_state.id)
-                self.add(record, self.make_sure_of(record.account_state.id))
-                self.ledger.update_selector(record.account_state)
-                self.changed[f"lease:{record.key}"] = None
+                self._bring_back(record, record.account_state.id)
 
     # -- reading ------------------------------------------------------------------------------------
 

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from backends import configure, dump, rows, world
 
+from balancer.models import AccountTable
 from balancer.rules import operations as ops
-from balancer.stores.snapshot import only
 
 __all__ = ["world"]
 
@@ -326,6 +326,27 @@ def test_lease_that_two_others_ended_is_still_told_to_its_owner(world, one, two)
     two.call(ops.Release(key="one-1"))
     world.open("three").call(ops.Release(key="one-1"))
     assert one.call(ops.Heartbeat()).result.ended == ("one-1",)
+
+
+def only(state, ids):
+    """Return what a state says of some accounts, and what is told beside it."""
+    accounts = state.table.accounts if state.table is not None else {}
+    detached = [record for record in state.rows if record.state != "held"]
+    ends = [record.expires_in for record in detached if record.expires_in is not None]
+    ends += [cooldown.left for cooldown in state.cooldowns if cooldown.left > 0]
+    return ops.State(
+        version=state.version,
+        table=state.table and AccountTable({id: accounts[id] for id in ids if id in accounts}),
+        draining=tuple(account for account in state.draining if account.id in ids),
+        rows=tuple(record for record in state.rows if record.account in ids),
+        cooldowns=tuple(each for each in state.cooldowns if each.account in ids),
+        restrictions=tuple(each for each in state.restrictions if each.account in ids),
+        external={id: jobs for id, jobs in state.external.items() if id in ids},
+        owners=state.owners,
+        offers={id: number for id, number in state.offers.items() if id in ids},
+        detached=len(detached),
+        next_end=min(ends, default=None),
+    )
 
 
 def test_of_some_accounts_the_same_is_told_as_of_all(world):
