@@ -12,14 +12,16 @@ of its end. Instants are told by a clock that is ahead of the ledger's by ``offs
 ``account:<id>``            capacity, draining, broken, note, fields (JSON)
 ``lease:<key>``             state, account, since, host:pid, label, scope, job, state since, end, ttl given,
                             adverse, lists missed, time of day of its end, latest end, accepted, declined,
-                            further jobs and those that are over (lists); when it is over by
-                            whom (``own``, ``other``, ``told`` once its process has heard of that;
-                            ``unknown``: before anybody had heard of it), or ``expired``: it may come back
+                            further jobs and those that are over (lists), whether its process was found
+                            dead; when it is over by whom (``own``, ``other``, ``told`` once its process has
+                            heard of that; ``unknown``: before anybody had heard of it), or ``expired``: it
+                            may come back
 ``cooldown:<id, scope>``    whether it cools still, until, worth waiting, reason, key of the lease that probes
 ``limit:<id>``              jobs, when the next trial comes, seconds from one to the next, key of the lease
                             that is a trial, whether one is due; until when it is left alone after a grant
-``external:``               id, jobs of others, id, jobs …
-``listed:``                 ids of jobs of others, as far as a list told them
+``external:``               how many accounts follow: id, jobs of others, id, jobs …
+``listed:``                 how many jobs of the last list follow that no lease is bound to; when it was asked
+                            for; of each: id, account, key of the unbound lease that it names or nothing
 ``process:<name>``          host:pid, when to look after it, place in line, forgotten, priority, what is
                             offered to it, until when, the accounts that it wants
 ``claim:<what>``            number, holder, void at, done at, retry at, kind and text of the last error
@@ -41,7 +43,7 @@ from balancer.rules import operations as ops
 from balancer.rules.entries import escaped, pack, unpack
 from balancer.rules.fleet_ledger import Claim, FleetLease, FleetLedger, Process, owner_of
 from balancer.rules.limits import FIRST_WAIT, Limit
-from balancer.rules.records import AMBIGUOUS, BOUND, HELD, AccountState, Cooldown, LeaseRecord
+from balancer.rules.records import AMBIGUOUS, BOUND, HELD, AccountState, Cooldown, LeaseRecord, ListedJob
 
 OVER, REMEMBERED = "-", "~"
 """How the text of an entry begins that is over; and of one that is so, and still counts for 600 s."""
@@ -73,7 +75,7 @@ class FleetEntries:
             "limit": lambda id: self._limit(self._ledger.account_states[id]) or "",
             "claim": self._claim,
             "external": self._external,
-            "listed": lambda _: pack(*sorted(self._ledger.external_jobs)),
+            "listed": self._listed,
             "clock": self._clock,
             "pool": self._pool,
             "settings": self._settings,
@@ -207,6 +209,7 @@ class FleetEntries:
             record.declined or None,
             pack(*record.other_jobs) if record.other_jobs else None,
             pack(*sorted(record.ended_jobs)) if record.ended_jobs else None,
+            getattr(record, "orphaned", None) or None,
         )
 
     def _process(self, name: str) -> str:
@@ -242,7 +245,14 @@ class FleetEntries:
         return self._cooldown(self._ledger.account_states[id or ""].cooldowns[scope])
 
     def _external(self, _: str) -> str:
-        return pack(*(field for item in self._ledger.external.items() for field in item))
+        external = self._ledger.external
+        return pack(len(external), *(field for item in external.items() for field in item))
+
+    def _listed(self, _: str) -> str:
+        fields: list[object] = [len(self._ledger.listed), self._ledger.listed_at + self.offset]
+        for job_id, job in self._ledger.listed.items():
+            fields += job_id, job.account, "" if job.lease is None else job.lease
+        return pack(*fields)
 
     def _clock(self, _: str) -> str:
         fleet = self.fleet
@@ -264,7 +274,7 @@ class FleetEntries:
             ("settings:", fleet.ruler),
             ("pool:", fleet.version),
             ("external:", ledger.external),
-            ("listed:", ledger.external_jobs),
+            ("listed:", ledger.listed),
         ):
             if there:
                 yield name, self._told(name)
@@ -340,10 +350,9 @@ class FleetEntries:
                 self.fleet.unheard.get(owner_of(key), {}).pop(key, None)
 
     def _add_told(self, key: str, fields: Fields) -> None:
-        state, account, since, host_pid, label, scope, job_id, *more = _filled(fields, 18)
-        state_since, end, given, adverse, missed, wall_end, latest, accepted, declined, others, ended = more[
-            :11
-        ]
+        state, account, since, host_pid, label, scope, job_id, *more = _filled(fields, 19)
+        state_since, end, given, adverse, missed, wall_end, latest, accepted, declined, others, *rest = more
+        ended, orphaned = rest[:2]
         record = FleetLease(key, label, scope)
         record.owner, record.held_since, record.state = host_pid, self._instant(since), _STATES[state or ""]
         if job_id is not None:
@@ -365,6 +374,8 @@ class FleetEntries:
         if wall_end is not None:
             record.wall_end, record.latest = float(wall_end), self._instant(latest)
             self.fleet.carried.add(record)
+        if orphaned is not None:
+            record.orphaned = True
         self.fleet.add(record, self.fleet.make_sure_of(account or ""))
         self._ledger.place(record.account_state)
 
@@ -476,7 +487,7 @@ class FleetEntries:
         claim.trouble = None if kind is None else (kind, said or "")
 
     def _apply_external(self, _: str, fields: Fields, __: bool) -> None:
-        ids, jobs = fields[::2], fields[1::2]
+        ids, jobs = fields[1::2], fields[2::2]
         external = {id or "": int(number or 0) for id, number in zip(ids, jobs, strict=False)}
         changed = self._ledger.external.keys() | external.keys()
         self._ledger.external = external
@@ -488,7 +499,9 @@ class FleetEntries:
             self._ledger.place(account_state)
 
     def _apply_listed(self, _: str, fields: Fields, __: bool) -> None:
-        self._ledger.external_jobs = frozenset(job_id for job_id in fields if job_id)
+        self._ledger.listed_at = self._instant(fields[1])
+        jobs = zip(fields[2::3], fields[3::3], fields[4::3], strict=True)
+        self._ledger.listed = {id or "": ListedJob(account or "", key or None) for id, account, key in jobs}
 
     def _apply_job(self, job_id: str, fields: Fields, _: bool) -> None:
         here, at, ledger = self.fleet.now, self._instant(fields[0]), self._ledger

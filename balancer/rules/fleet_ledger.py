@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from balancer.models import Account, AccountTable
@@ -26,6 +26,7 @@ from balancer.rules.records import (
     OUT,
     AccountState,
     LeaseRecord,
+    ListedJob,
     SlotRequest,
 )
 from balancer.rules.selection import STRATEGIES
@@ -53,6 +54,8 @@ class FleetLease(LeaseRecord):
     """Time of day of its end, if the machine was started again since that was set."""
     latest: float | None = None
     """How late it may end at most, whatever the time of day is said to be."""
+    orphaned: bool = False
+    """It is in doubt as its process was found dead."""
 
 
 class Process:
@@ -253,7 +256,10 @@ class FleetLedger:
         expired = self._settle() if self.next_end <= now else []
         if self.ruling is not self.settings or not self.ruler:
             self._find_ruler(owner)
+        listed = self.ledger.listed
         result = self._do[kind](owner, operation)
+        if self.ledger.listed is not listed:
+            self.changed["listed:"] = None
         if self.line is None or self.line:
             expired += self._offer_all(draw)
         hope = self._hope(operation) if result is None and isinstance(operation, ops.Acquire) else None
@@ -268,7 +274,7 @@ class FleetLedger:
             tuple(expired),
             hope,
             learned,
-            None if self.ruling is self.settings else _told_of(self.ruling),
+            None if self.ruling is self.settings else _settings_told(self.ruling),
         )
 
     def _hope(self, take: ops.Acquire) -> bool:
@@ -309,7 +315,7 @@ class FleetLedger:
                 self._prolong(process)
             else:
                 dead.append(process)
-        gone += self._bury(dead)
+        gone += self._bury(sorted(dead, key=lambda process: (process.look_at, process.name)))
         for process in sorted(lapsed, key=lambda process: (process.offer_until, process.name)):
             if process.name in self.processes:
                 self._end_offer(process)
@@ -341,15 +347,15 @@ class FleetLedger:
         self._note_process(process.name)
 
     def _bury(self, dead: Iterable[Process]) -> list[ops.EndedLease]:
-        """Forget processes that are dead; return the leases that they held, which end."""
-        names = set()
+        """Forget processes that are dead; return the leases that they held and that end."""
+        names: dict[str, int] = {}
         for process in dead:
             self.leave(process)
             self.deadlines.drop(("look", process.name))
             del self.processes[process.name]
             self.unheard.pop(process.name, None)
             self.changed["process:" + process.name] = (self.now, "over")
-            names.add(process.name)
+            names[process.name] = len(names)
         if not names:
             return []
         if self._lives is not None:
@@ -359,14 +365,43 @@ class FleetLedger:
             for record in self.ledger.records.values()
             if record.state is HELD and owner_of(record.key) in names
         ]
-        gone = [self._gone(record, HELD) for record in held]
-        for record in held:
-            record.adverse = True  # its account is no better for that
-            self.ledger.end(record, self.now)
-            self._note_end(record.key, "expired")
-        return gone
+        held.sort(key=lambda record: (names[owner_of(record.key)], str(record.key)))
+        return [self._gone(record, HELD) for record in held if self._end_orphan(record)]
 
-    def _void_claims(self, names: set[str]) -> None:
+    def _end_orphan(self, record: Any) -> bool:
+        """End a lease that a dead process held, unless its job may run: then it is in doubt."""
+        record.adverse = True  # its account is no better for that
+        if self._may_run(record):
+            ttl = self.settings.ambiguous_ttl
+            self.ledger.doubt(record, self.now + ttl, self.now)
+            self._give(record, ttl)
+            record.orphaned = True
+            return False
+        self.ledger.end(record, self.now)
+        self._note_end(record.key, "expired")
+        return True
+
+    def _may_run(self, record: LeaseRecord) -> bool:
+        """Whether the last list shows a job that would be nobody's without this unbound lease.
+
+        One that names it, or one more than other leases explain: unbound ones that were live by then, too.
+        """
+        ledger, account_state = self.ledger, record.account_state
+        leases = [job.lease for job in ledger.listed.values() if job.account == account_state.id]
+        if record.key in leases:
+            return True
+        others = sum(
+            each.state is not BOUND
+            and not each.reserves
+            and each.held_since <= ledger.listed_at
+            and each.key not in leases
+            for each in account_state.held.values()
+            if each is not record
+        )
+        was_live = record.held_since <= ledger.listed_at and not record.reserves
+        return was_live and leases.count(None) > account_state.external + others
+
+    def _void_claims(self, names: Collection[str]) -> None:
         for what, claim in self.claims.items():
             if claim.owner in names:
                 claim.owner = claim.void_at = None
@@ -596,7 +631,7 @@ class FleetLedger:
         if known is record and record.state is BOUND:
             self._give(record, adopt.ttl)
         if ledger.external is not external:
-            self.changed["external:"] = self.changed["listed:"] = None
+            self.changed["external:"] = None
         return None if known is None else _adopted(known, self.now)
 
     def _give(self, record: LeaseRecord, ttl: float) -> None:
@@ -621,6 +656,7 @@ class FleetLedger:
     def _report(self, _: ops.Owner, report: ops.Report) -> ops.Reported:
         record, ttl = self.ledger.records.get(report.key), self.settings.ambiguous_ttl
         if record is not None and report.doubt and record.state is not BOUND:
+            record.orphaned = False  # type: ignore[attr-defined]  # its process says so itself
             self._give(record, ttl)
         elif record is not None:
             self.changed[f"lease:{report.key}"] = None
@@ -712,14 +748,17 @@ class FleetLedger:
         return self.known_table
 
     def _apply_plan(self, _: ops.Owner, plan: ops.Apply) -> tuple[str, ...] | None:
-        if not self._holds("survey", plan.number):
+        ledger, usual = self.ledger, self.settings.job_ttl
+        listed = {job_id: ListedJob(account, key or None) for job_id, account, key in plan.listed}
+        named = [str(job.lease) for job in listed.values() if job.lease is not None]
+        if not self._holds("survey", plan.number) or any(
+            key not in ledger.records and not self.barred(key) for key in named
+        ):
             return None
         self._done("survey")
-        ledger, usual = self.ledger, self.settings.job_ttl
-        jobs = frozenset(plan.external_jobs)
-        if dict(plan.external) != dict(ledger.external) or jobs != ledger.external_jobs:
-            ledger.set_external(dict(plan.external), jobs)
-            self.changed["external:"] = self.changed["listed:"] = None
+        if listed or ledger.listed or dict(plan.external) != dict(ledger.external):
+            ledger.set_external(dict(plan.external), listed, self.now - plan.age)
+            self.changed["external:"] = None
         ended = [
             key
             for key, job_id in plan.bind
@@ -762,10 +801,15 @@ class FleetLedger:
         self._prolong(process)
         ended = []
         for state in register.rows:
+            record: Any = self.ledger.records.get(state.key)
             if self.barred(state.key):
                 ended.append(state.key)
-            elif state.key not in self.ledger.records:
+            elif record is None:
                 self._revive(owner, state)
+            elif record.orphaned and record.state is AMBIGUOUS:
+                record.adverse, record.orphaned = state.adverse, False
+                self.ledger.hold(record)
+                self.changed["lease:" + state.key] = None
         return tuple(ended)
 
     def _revive(self, owner: ops.Owner, state: ops.LeaseState) -> None:
@@ -775,11 +819,15 @@ class FleetLedger:
             owner.host_pid, self.now - state.age, HELD, state.adverse,
         )  # fmt: skip
         record.accepted, record.declined = state.accepted, state.declined
-        if state.account not in self.ledger.account_states:
-            self.changed["account:" + state.account] = None
-        self.add(record, self.make_sure_of(state.account))
+        self._bring_back(record, state.account)
+
+    def _bring_back(self, record: LeaseRecord, account_id: str) -> None:
+        """Write down a lease that was forgotten, on an account that may be so, too."""
+        if account_id not in self.ledger.account_states:
+            self._note_account(account_id)
+        self.add(record, self.make_sure_of(account_id))
         self.ledger.update_selector(record.account_state)
-        self.changed["lease:" + state.key] = None
+        self.changed[f"lease:{record.key}"] = None
 
     def make_sure_of(self, id: str) -> AccountState:
         """Return an account that leases run on: one that no table names is draining."""
@@ -835,12 +883,12 @@ class FleetLedger:
         but it may be wrong so soon after a start. So no time is taken to have gone backward, and no lease
         ends at once; and the ends are worked out again when the time of day is set.
         """
-        self.now, ledger = now, self.ledger
-        seen, by_wall = self.last_seen, self.wall_offset - wall_offset
-        shift = min(by_wall, now - seen)
+        ledger = self.ledger
+        self.now = seen = self.last_seen  # by the old clock
+        shift = min(self.wall_offset - wall_offset, now - seen)
         for record in [record for record in ledger.records.values() if record.state is HELD]:
-            record.adverse = True  # its account is no better for that
-            ledger.end(record, now)
+            self._end_orphan(record)
+        self.now = now
         for process in list(self.processes.values()):
             self.deadlines.drop(("look", process.name))
             self.deadlines.drop(("offer", process.name))
@@ -887,6 +935,7 @@ class FleetLedger:
         for job_id in early:
             ledger.early[job_id] = True
         self.fetched_at += shift
+        ledger.listed_at += shift
         for claim in self.claims.values():
             claim.owner = claim.void_at = None
             claim.done_at = None if claim.done_at is None else claim.done_at + shift
@@ -911,19 +960,14 @@ class FleetLedger:
                 and record.key not in records
                 and not self.barred(str(record.key))
             ):
-                if record.account_state.id not in self.ledger.account_states:
-                    self._note_account(record.account_state.id)
-                self.add(record, self.make_sure_of(record.account_state.id))
-                self.ledger.update_selector(record.account_state)
-                self.changed[f"lease:{record.key}"] = None
+                self._bring_back(record, record.account_state.id)
 
     # -- reading ------------------------------------------------------------------------------------
 
     @property
     def leases(self) -> Iterator[LeaseRecord]:
         """The live leases; what is reserved for waiting processes is none."""
-        reserved = {process.offer for process in self.waiting if process.offer is not None}
-        return (record for record in self.ledger.records.values() if record not in reserved)
+        return (record for record in self.ledger.records.values() if not record.reserves)
 
     def inspect(self, look: Callable[[Ledger], T]) -> T:
         """Return what ``look`` reads from the ledger, in which a reserved slot is taken, but is no lease."""
@@ -938,52 +982,41 @@ class FleetLedger:
                 ledger.records[record.key] = record.account_state.held[record.key] = record
 
     def _read_some(self, _: ops.Owner, some: ops.ReadSome) -> ops.State:
-        ledger, now = self.ledger, self.now
-        shown = [ledger.account_states[id] for id in some.accounts if id in ledger.account_states]
-        offers = self._offers()
-        reserved = {process.offer for process in self.waiting if process.offer is not None}
-        leases = [record for each in shown for record in each.held.values() if record not in reserved]
-        soon = ledger.timers.next
-        return ops.State(
-            version=self.version,
-            table=AccountTable({each.id: each.account for each in shown if not each.draining})
-            if self.version
-            else None,
-            draining=tuple(each.account for each in shown if each.draining),
-            rows=tuple(_lease_state(record, now) for record in leases),
-            cooldowns=_cooldown_states(shown, now),
-            restrictions=_restriction_states(shown, now),
+        states, now = self.ledger.account_states, self.now
+        shown = [states[id] for id in some.accounts if id in states]
+        table = AccountTable({each.id: each.account for each in shown if not each.draining})
+        soon = self.ledger.timers.next
+        return self._told_of(
+            shown,
+            table=table if self.version else None,
             external={each.id: each.external for each in shown if each.external},
-            owners={owner_of(record.key): record.owner or "" for record in leases},
-            offers={each.id: offers[each.id] for each in shown if each.id in offers},
-            detached=len(ledger.detached_since),
+            detached=len(self.ledger.detached_since),
             next_end=None if soon == math.inf else max(0.0, soon - now),
-        )
-
-    def _offers(self) -> Counter[str]:
-        """Count the slots that are reserved for waiting processes, by account."""
-        return Counter(
-            process.offer.account_state.id for process in self.waiting if process.offer is not None
         )
 
     def _read_all(self, *_: object) -> ops.State:
         ledger, now = self.ledger, self.now
-        leases = list(self.leases)
+        return self._told_of(
+            list(ledger.account_states.values()),
+            table=self.table if self.version else None,
+            external=dict(ledger.external),
+            done={job_id: now - at for job_id, at in ledger.done.items()},
+        )
+
+    def _told_of(self, shown: list[AccountState], **more: Any) -> ops.State:
+        """Return what is held of some accounts, and what is told beside it."""
+        now = self.now
+        leases = [record for each in shown for record in each.held.values() if not record.reserves]
+        reserving = (record for each in shown for record in each.held.values() if record.reserves)
         return ops.State(
             version=self.version,
-            table=self.table if self.version else None,
-            draining=tuple(
-                account_state.account
-                for account_state in ledger.account_states.values()
-                if account_state.draining
-            ),
+            draining=tuple(each.account for each in shown if each.draining),
             rows=tuple(_lease_state(record, now) for record in leases),
-            cooldowns=_cooldown_states(ledger.account_states.values(), now),
-            restrictions=_restriction_states(ledger.account_states.values(), now),
-            external=dict(ledger.external),
+            cooldowns=_cooldown_states(shown, now),
+            restrictions=_restriction_states(shown, now),
             owners={owner_of(record.key): record.owner or "" for record in leases},
-            done={job_id: now - at for job_id, at in ledger.done.items()},
-            offers=self._offers(),
+            offers=Counter(record.account_state.id for record in reserving),
+            **more,
         )
 
     # -- what has changed ---------------------------------------------------------------------------
@@ -1047,7 +1080,7 @@ def _adopted(record: LeaseRecord, now: float) -> ops.Adopted:
     return ops.Adopted(str(record.key), record.account_state.id, live, record.job_ids, age, record.label)
 
 
-def _told_of(settings: ops.Settings) -> dict[str, Any]:
+def _settings_told(settings: ops.Settings) -> dict[str, Any]:
     return {
         "strategy": settings.strategy,
         "lease_ttl": settings.lease_ttl,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cachetools import TTLCache
@@ -29,18 +30,19 @@ from balancer.rules.records import (
     HELD,
     NEW,
     NO_COOLDOWNS,
-    NONE,
     OUT,
     AccountState,
     Cooldown,
     Hope,
     Key,
     LeaseRecord,
+    ListedJob,
     SlotRequest,
 )
 from balancer.rules.selection import STRATEGIES, Selector
 from balancer.rules.timer_queue import TimerQueue
 
+NOTHING: Mapping[str, ListedJob] = MappingProxyType({})
 EARLY_RELEASES = 10_000
 EARLY_RELEASE_TTL = 600.0
 
@@ -82,8 +84,10 @@ class Ledger:
         """Jobs that were released, and when: the server's list may lag behind."""
         self.external: Mapping[str, int] = {}
         """Jobs of others on each account, as last listed; accounts that are not here have none."""
-        self.external_jobs: frozenset[str] = frozenset()
-        """Their ids, as far as the list told them."""
+        self.listed = NOTHING
+        """Jobs of that list, by id, that were nobody's then, and that nobody has bound or released since."""
+        self.listed_at = -math.inf
+        """When that list was asked for."""
         self.limit_changes: list[LimitChange] = []
         """What was learned, to be told."""
         self.scoped: set[AccountState] = set()
@@ -329,10 +333,15 @@ class Ledger:
             self.recompute(account_state)
         return gone + [self._put(account) for account in changes.put]
 
-    def set_external(self, external: Mapping[str, int], jobs: frozenset[str] = NONE) -> list[AccountState]:
-        """Take over how many jobs of others run on each account, and which. Return what changed."""
+    def set_external(
+        self, external: Mapping[str, int], listed: Mapping[str, ListedJob] = NOTHING, at: float = -math.inf
+    ) -> list[AccountState]:
+        """Take over how many jobs of others run on each account. Return what changed.
+
+        ``listed``: the jobs of no lease on the list that this is known by, which was asked for at ``at``.
+        """
         ids = self.external.keys() | external.keys()
-        self.external, self.external_jobs = external, jobs
+        self.external, self.listed, self.listed_at = external, listed, at
         changed = [self.account_states[id] for id in ids if id in self.account_states]
         for account_state in changed:
             self.recompute(account_state)
@@ -524,6 +533,7 @@ class Ledger:
             self.accept(record, now)
         for job_id in over:
             self.early.pop(job_id, None)
+        self._take_off_list(job_ids)
         return record.state is BOUND
 
     def adopt(
@@ -544,17 +554,30 @@ class Ledger:
         self.records[record.key] = account_state.held[record.key] = self.jobs[job_id] = record
         self._loosen(record, BOUND, end, now)
         # Last: who is cut off in between leaves a job that counts twice until the next list, and not none.
-        if job_id in self.external_jobs and self.external.get(account_state.id):
-            self.external_jobs -= {job_id}
+        listed = self.listed.get(job_id)
+        if listed is not None and listed.lease not in self.records and self.external.get(account_state.id):
             self.external = {**self.external, account_state.id: self.external[account_state.id] - 1}
+        self._take_off_list([job_id])
         self.recompute(account_state)
         return record
+
+    def _take_off_list(self, job_ids: Iterable[str]) -> None:
+        """Note that it is known by now whose these jobs are, or that they are over."""
+        if not self.listed.keys().isdisjoint(job_ids):
+            known = set(job_ids)
+            self.listed = {job_id: job for job_id, job in self.listed.items() if job_id not in known}
 
     def doubt(self, record: LeaseRecord, end: float, now: float) -> None:
         """Keep the slot of a lease of which nobody knows whether its job runs, until ``end``."""
         if record.state != BOUND:
             self._end_trial(record, now)
             self._loosen(record, AMBIGUOUS, end, now)
+
+    def hold(self, record: LeaseRecord) -> None:
+        """Have a lease in doubt be its process's again, which keeps it."""
+        record.state, record.end = HELD, None
+        self.timers.drop(record)
+        self.detached_since.drop(record)
 
     def _loosen(self, record: LeaseRecord, state: str, end: float, now: float) -> None:
         record.end, record.state_since, record.state = end, now, state
@@ -581,6 +604,7 @@ class Ledger:
         if record is None:
             if job_id not in self.done:
                 self.early[job_id] = True
+            self._take_off_list([job_id])
             return None, False
         if len(record.running_jobs) == 1:
             return record, True

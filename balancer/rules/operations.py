@@ -256,7 +256,8 @@ class ReadTable:
 class Apply:
     """Put into effect what the server's list means, and give the claim back.
 
-    Answer: the keys that ended; None, and nothing is done, if the claim is void.
+    Answer: the keys that ended; None, and nothing is done, if the claim is void, or if a lease that a listed
+    job names is gone though nobody has ended it: its process was found dead since the plan was made.
 
     Each change is made only if the lease is still in the state that it was planned for: ``bind`` and
     ``resolve`` are of ambiguous leases, ``prolong``, ``reclaim`` and ``missed`` of bound ones.
@@ -271,8 +272,10 @@ class Apply:
     """Their end moves on to ``job_ttl`` from now, unless it is later already."""
     reclaim: tuple[str, ...] = ()
     resolve: tuple[str, ...] = ()
-    external_jobs: tuple[str, ...] = ()
-    """Ids of jobs that ``external`` counts, as far as the list told them."""
+    listed: tuple[tuple[str, str, str], ...] = ()
+    """Jobs that no lease is bound to: id, account, and key of the unbound lease that it names or nothing."""
+    age: Seconds = 0.0
+    """How long ago the list was asked for."""
     missed: Mapping[str, int] = field(default_factory=dict)
     """Key -> lists in a row that its job was missing from."""
 

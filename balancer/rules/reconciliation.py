@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from balancer.models import Job, JobList
 from balancer.rules.ledger import Ledger
-from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord
+from balancer.rules.records import AMBIGUOUS, BOUND, Key, LeaseRecord, ListedJob
 from balancer.useapi.json_access import folded
 
 LISTS_TO_RECLAIM = 2
@@ -29,8 +29,8 @@ class Plan:
 
     def __init__(self) -> None:
         self.external: Mapping[str, int] = {}
-        self.external_jobs: frozenset[str] = frozenset()
-        """Ids of jobs that are counted there."""
+        self.listed: Mapping[str, ListedJob] = {}
+        """Jobs that no lease is bound to, by id, as far as the list tells where they run."""
         self.bind: list[tuple[LeaseRecord, str]] = []
         """Ambiguous leases whose job was found by its ``replyRef``."""
         self.prolong: list[LeaseRecord] = []
@@ -85,7 +85,7 @@ def reconcile_jobs(
         jobs_left = jobs.left[account] + jobs.left[None] + listing.counts.get(account, 0)
         _review_doubtful(records, jobs_left, since if listing.complete else -math.inf, plan)
     plan.external = _external(listing, before, ledger, jobs, text)
-    plan.external_jobs = frozenset(jobs.strange)
+    plan.listed = jobs.unbound
     return plan
 
 
@@ -118,8 +118,8 @@ class _Sorted:
         """Bound leases whose job is listed."""
         self.found: set[Key] = set()
         """Other leases that the reference of a job names."""
-        self.strange: set[str] = set()
-        """Ids of jobs of no lease, on accounts that the list tells."""
+        self.unbound: dict[str, ListedJob] = {}
+        """Jobs that no lease is bound to, on accounts that are known."""
         self.left: Counter[str | None] = Counter()
         """Account -> jobs of no lease; None: the list does not tell where they run."""
         self.refs: set[str] = set()
@@ -131,19 +131,22 @@ def _sort_jobs(
 ) -> _Sorted:
     by_ref = {text(key): record for key, record in ledger.records.items()}
     result = _Sorted()
-    for job in _distinct(listing.jobs):
+    for number, job in enumerate(_distinct(listing.jobs)):
+        id = job.id or f"#{number}"
         record = ledger.jobs.get(job.id or "") or by_ref.get(job.ref or "")
         if record is None:
             if ledger.done.get(job.id or "", -math.inf) < since:
                 result.left[job.account] += 1
                 result.refs |= {job.ref} if job.ref else set()
-                result.strange |= {job.id} if job.id and job.account else set()
+                if job.account:
+                    result.unbound[id] = ListedJob(job.account)
         elif record.state == BOUND:
             result.listed.add(record)
-        elif record.key not in result.found:
-            result.found.add(record.key)
-            if record.state == AMBIGUOUS:
+        else:
+            result.unbound[id] = ListedJob(record.account_state.id, record.key)
+            if record.state == AMBIGUOUS and record.key not in result.found:
                 _bind_found(record, job.id, plan)
+            result.found.add(record.key)
     return result
 
 

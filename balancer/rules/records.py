@@ -96,6 +96,14 @@ ANY: Alike = (None, NONE, None, None, 0)
 """Any account will do."""
 
 
+class ListedJob(NamedTuple):
+    """A job that the last list showed, which no lease was bound to."""
+
+    account: str
+    lease: Key | None = None
+    """The unbound lease that it names; None: it names none."""
+
+
 class SlotRequest(NamedTuple):
     """What one caller asks for; requests that are ``alike`` can be served by the same accounts."""
 

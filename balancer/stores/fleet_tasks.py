@@ -163,7 +163,8 @@ class FleetTasks:
             for key, count in missed.items()
             if ledger.records[key].missed != count
         }
-        ended: tuple[str, ...] | None = self._do(_applied(number, plan, changed))
+        age = self._now() - before.requested_at
+        ended: tuple[str, ...] | None = self._do(_applied(number, plan, changed, age))
         if ended is None:
             return None
         self._on_reconciled(plan, frozenset(ended))
@@ -204,11 +205,15 @@ class FleetTasks:
         self._do(Fail(what, number, type(error).__name__, str(error), pause))
 
 
-def _applied(number: int, plan: Plan, missed: dict[str, int]) -> Apply:
+def _applied(number: int, plan: Plan, missed: dict[str, int], age: float) -> Apply:
     return Apply(
         number=number,
         external=plan.external,
-        external_jobs=tuple(sorted(plan.external_jobs)),
+        listed=tuple(
+            (job_id, job.account, "" if job.lease is None else str(job.lease))
+            for job_id, job in plan.listed.items()
+        ),
+        age=age,
         bind=tuple((str(record.key), job_id) for record, job_id in plan.bind),
         prolong=tuple(str(record.key) for record in plan.prolong),
         reclaim=tuple(str(record.key) for record in plan.reclaim),

@@ -547,7 +547,7 @@ class MemoryStore(Store):
         if not wanted():
             return SourceUnavailable("the list of jobs came too late")
         plan = reconcile_jobs(listed, before, self.ledger, interval, self.lease_id)
-        changed = self.ledger.set_external(plan.external, plan.external_jobs)
+        changed = self.ledger.set_external(plan.external, plan.listed, before.requested_at)
         for record, job_id in plan.bind:
             self.ledger.bind(record, (job_id,), now + self.ttls[BOUND], now)
         for record in plan.prolong:

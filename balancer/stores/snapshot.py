@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from sys import intern
 
-from balancer.models import AccountTable
 from balancer.rules.ledger import Changes, Ledger
 from balancer.rules.limits import Limit
 from balancer.rules.operations import CooldownState, LeaseState, RestrictionState, State
-from balancer.rules.records import HELD, AccountState, Cooldown, LeaseRecord
+from balancer.rules.records import AccountState, Cooldown, LeaseRecord
 
 
 def fill(ledger: Ledger, state: State, now: float) -> Ledger:
@@ -36,27 +35,6 @@ def fill(ledger: Ledger, state: State, now: float) -> Ledger:
             offered.left = 0 if offered.cooldowns else max(0, offered.left - reserved)
             ledger.update_selector(offered)
     return ledger
-
-
-def only(state: State, ids: Collection[str]) -> State:
-    """Return what ``state`` says of some accounts, and what is told beside it."""
-    accounts = state.table.accounts if state.table is not None else {}
-    detached = [record for record in state.rows if record.state != HELD]
-    ends = [record.expires_in for record in detached if record.expires_in is not None]
-    ends += [pause.left for pause in state.cooldowns if pause.left > 0]
-    return State(
-        version=state.version,
-        table=state.table and AccountTable({id: accounts[id] for id in ids if id in accounts}),
-        draining=tuple(account for account in state.draining if account.id in ids),
-        rows=tuple(record for record in state.rows if record.account in ids),
-        cooldowns=tuple(pause for pause in state.cooldowns if pause.account in ids),
-        restrictions=tuple(each for each in state.restrictions if each.account in ids),
-        external={id: jobs for id, jobs in state.external.items() if id in ids},
-        owners=state.owners,
-        offers={id: number for id, number in state.offers.items() if id in ids},
-        detached=len(detached),
-        next_end=min(ends, default=None),
-    )
 
 
 def _put_record(ledger: Ledger, state: LeaseState, owners: Mapping[str, str], now: float) -> None:

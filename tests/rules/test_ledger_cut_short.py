@@ -18,7 +18,7 @@ from balancer.models import Account
 from balancer.rules import ledger as module
 from balancer.rules.ledger import Changes
 from balancer.rules.limits import Limit, bound
-from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD, NEW, LeaseRecord, SlotRequest
+from balancer.rules.records import AMBIGUOUS, BOUND, ENDED, HELD, NEW, LeaseRecord, ListedJob, SlotRequest
 from balancer.rules.selection import OUT
 
 MODULES = ("ledger", "limits", "records", "selection", "timer_queue")
@@ -218,7 +218,7 @@ def test_an_adoption_cut_short_anywhere_leaves_its_job_counted():
     """A job of somebody else's becomes a lease's: in between it may count twice, and never not at all."""
     for at in count(1):
         desk = Desk("random", a=2)
-        desk.ledger.set_external({"a": 2}, frozenset({"x", "y"}))
+        desk.ledger.set_external({"a": 2}, {"x": ListedJob("a"), "y": ListedJob("a")})
         state = desk.ledger.account_states["a"]
 
         def adopt(desk=desk, state=state):

@@ -6,6 +6,7 @@ import pytest
 from ledgers import INTERVAL, Matching, ours
 
 from balancer.models import Job
+from balancer.rules.records import ListedJob
 
 # -- external jobs --------------------------------------------------------------------------------
 
@@ -100,6 +101,27 @@ def test_a_job_that_is_listed_twice_is_one_job():
     """A source of somebody's own need not be tidy."""
     desk = Matching(a=5)
     assert desk.compare(ours("job"), ours("job"), Job(None, "a"), Job(None, "a")).external == {"a": 3}
+
+
+def test_it_is_told_which_jobs_are_no_leases_and_which_of_them_name_one():
+    """So that a store knows what runs on when the process of an unbound lease is dead."""
+    desk = Matching(a=9, b=1)
+    desk.bound("known")
+    held = desk.take("a")
+    plan = desk.compare(
+        ours("known"),
+        ours("stranger", "b"),
+        Job("found", None, ref=str(held.key)),
+        Job("later", "a", ref=str(held.key)),
+        Job(None, "a"),
+        Job("nowhere", None),
+    )
+    assert plan.listed == {
+        "stranger": ListedJob("b"),
+        "found": ListedJob("a", held.key),
+        "later": ListedJob("a", held.key),
+        "#4": ListedJob("a"),
+    }
 
 
 def test_bare_numbers_count_against_all_our_leases_on_the_account():

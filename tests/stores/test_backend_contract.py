@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from backends import configure, dump, rows, world
 
+from balancer.models import AccountTable
 from balancer.rules import operations as ops
-from balancer.stores.snapshot import only
 
 __all__ = ["world"]
 
@@ -328,6 +328,27 @@ def test_lease_that_two_others_ended_is_still_told_to_its_owner(world, one, two)
     assert one.call(ops.Heartbeat()).result.ended == ("one-1",)
 
 
+def only(state, ids):
+    """Return what a state says of some accounts, and what is told beside it."""
+    accounts = state.table.accounts if state.table is not None else {}
+    detached = [record for record in state.rows if record.state != "held"]
+    ends = [record.expires_in for record in detached if record.expires_in is not None]
+    ends += [cooldown.left for cooldown in state.cooldowns if cooldown.left > 0]
+    return ops.State(
+        version=state.version,
+        table=state.table and AccountTable({id: accounts[id] for id in ids if id in accounts}),
+        draining=tuple(account for account in state.draining if account.id in ids),
+        rows=tuple(record for record in state.rows if record.account in ids),
+        cooldowns=tuple(each for each in state.cooldowns if each.account in ids),
+        restrictions=tuple(each for each in state.restrictions if each.account in ids),
+        external={id: jobs for id, jobs in state.external.items() if id in ids},
+        owners=state.owners,
+        offers={id: number for id, number in state.offers.items() if id in ids},
+        detached=len(detached),
+        next_end=min(ends, default=None),
+    )
+
+
 def test_of_some_accounts_the_same_is_told_as_of_all(world):
     """Who is turned away reads few accounts, and sees of them what who reads everything does."""
     backend = world.open("one")
@@ -641,7 +662,7 @@ def test_jobs_of_others_count_on_an_account_that_leases_were_registered_on_first
     """The list came before the table that names the account; adoption goes on from what it counted."""
     configure(one, {"a": 1})
     number = one.call(ops.Claim("survey", 0, 60)).result.number
-    one.call(ops.Apply(number=number, external={"b": 2}, external_jobs=("x",)))
+    one.call(ops.Apply(number=number, external={"b": 2}, listed=(("x", "b", ""),)))
     lease = ops.LeaseState(key="one-1", account="b", state="held", age=1.0)
     assert one.call(ops.Register((lease,))).result == ()
     configure(one, {"b": 3})
@@ -774,3 +795,146 @@ def test_a_process_that_dies_in_a_probe_has_proven_nothing(world):
         two.call(ops.Heartbeat())
     assert take(two, "two-1") == "a"
     assert take(two, "two-2") is None
+
+
+# -- what a dead process held, and the last list of jobs ---------------------------------------------------
+
+
+def show(backend, *jobs, age=0.0, **external):
+    """Have a list show jobs that no lease is bound to: (id, key of the lease that it names, or nothing)."""
+    number = backend.call(ops.Claim("survey", 0, 60)).result.number
+    listed = tuple((job, "a", key) for job, key in jobs)
+    return backend.call(ops.Apply(number=number, external=external, listed=listed, age=age)).result
+
+
+def outlive(world, backend, other):
+    """Have another process die, and be missed."""
+    world.kill(other)
+    for _ in range(3):
+        world.clock.advance(25.0)
+        backend.call(ops.Heartbeat())
+
+
+def states(backend):
+    """Return the states of the live leases by key."""
+    return {key: row.state for key, row in rows(backend).items()}
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by its reference", "by no name"])
+def test_a_job_that_the_list_shows_keeps_the_slot_of_a_dead_process(world, one, two, named):
+    """P-5: it was killed between its create and its bind; the job runs on, and its slot is not given away."""
+    configure(one, {"a": 2})
+    assert [take(two, key) for key in ("two-1", "two-2")] == ["a", "a"]
+    assert show(one, ("job", "two-1" if named else "")) == ()
+    outlive(world, one, two)
+    (kept,) = states(one).items()
+    assert kept[1] == "ambiguous"
+    assert not named or kept[0] == "two-1"
+    assert take(one, "one-1") == "a"
+    assert take(one, "one-2") is None
+    number = one.call(ops.Claim("survey", 0, 60)).result.number
+    one.call(ops.Apply(number=number, external={}, bind=((kept[0], "job"),)))
+    assert one.call(ops.Release(job_id="job")).result.key == kept[0]
+    assert take(one, "one-3") == "a"
+
+
+def test_what_no_list_shows_ends_with_its_process(world, one, two):
+    """Its slot is back at once, as it was: other accounts' jobs, and those of others, are no jobs of its."""
+    configure(one, {"a": 3, "b": 1})
+    assert [take(two, f"two-{number}", accounts=("a",)) for number in range(2)] == ["a", "a"]
+    number = one.call(ops.Claim("survey", 0, 60)).result.number
+    listed = (("elsewhere", "b", ""), ("stranger", "a", ""))
+    one.call(ops.Apply(number=number, external={"a": 1, "b": 1}, listed=listed))
+    outlive(world, one, two)
+    assert states(one) == {}
+
+
+def test_as_many_slots_of_the_dead_are_kept_as_there_are_jobs_that_the_living_do_not_explain(world, one, two):
+    """Of three jobs without a name one may be the living process's; so of three dead ones two are kept."""
+    configure(one, {"a": 9})
+    for key in ("two-1", "two-2", "two-3"):
+        assert take(two, key) == "a"
+    assert take(one, "one-1") == "a"
+    world.clock.advance(5.0)
+    show(one, *((job, "") for job in ("x", "y", "z")))
+    world.clock.advance(1.0)
+    assert take(one, "one-2") == "a"  # too late to be the one that the list shows
+    outlive(world, one, two)
+    assert Counter(states(one).values()) == {"held": 2, "ambiguous": 2}
+
+
+def test_what_was_granted_after_the_list_was_asked_for_is_on_no_list(world, one, two):
+    """So a job that it shows without a name is not the dead process's; by a name it would be."""
+    configure(one, {"a": 3})
+    world.clock.advance(60.0)
+    assert [take(two, key) for key in ("two-1", "two-2")] == ["a", "a"]
+    show(one, ("x", ""), ("y", "two-2"), age=10.0)
+    outlive(world, one, two)
+    assert states(one) == {"two-2": "ambiguous"}
+
+
+@pytest.mark.parametrize("known", ["bound", "adopted", "released"])
+def test_a_job_that_has_a_lease_or_is_over_keeps_no_other(world, one, two, known):
+    """What became of a listed job since is known: the dead process's lease stands for it no longer."""
+    configure(one, {"a": 3})
+    assert [take(backend, key) for backend, key in ((one, "one-1"), (two, "two-1"))] == ["a", "a"]
+    show(one, ("job", ""), ("other", "two-1"))
+    for job in ("job", "other"):
+        if known == "bound":
+            one.call(ops.Release(key="one-1"))
+            assert take(one, f"one-{job}") == "a"
+            assert one.call(ops.Bind(f"one-{job}", (job,), 3000.0)).result == "bound"
+        elif known == "adopted":
+            assert one.call(ops.Adopt(f"one-{job}", job, "a", 3000.0)).result.live
+        else:
+            one.call(ops.Release(job_id=job))
+    outlive(world, one, two)
+    assert "two-1" not in rows(one)
+
+
+def test_a_listed_job_changes_nothing_for_a_living_process(one, two):
+    """It binds its lease to whatever the answer named, or ends it."""
+    configure(one, {"a": 2})
+    assert [take(two, key) for key in ("two-1", "two-2")] == ["a", "a"]
+    show(one, ("x", "two-1"), ("y", "two-2"))
+    assert states(one) == {"two-1": "held", "two-2": "held"}
+    assert two.call(ops.Bind("two-1", ("x-by-another-name", "x2"), 60.0)).result == "bound"
+    assert two.call(ops.Release(key="two-2")).result.state == "held"
+    assert states(one) == {"two-1": "bound"}
+
+
+def test_a_process_that_was_missed_and_lives_holds_again_what_was_in_doubt(world):
+    """Its heartbeats were late: the lease is its own again, and does not end before it says so."""
+    if not world.beats:
+        pytest.skip("the kernel knows who lives")
+    one, two = world.open("one"), world.open("two")
+    configure(one, {"a": 1})
+    assert take(two, "two-1") == "a"
+    show(one, ("job", "two-1"))
+    for _ in range(3):
+        world.clock.advance(25.0)
+        one.call(ops.Heartbeat())
+    assert states(one) == {"two-1": "ambiguous"}
+    held = ops.LeaseState(key="two-1", account="a", state="held", age=75.0)
+    assert two.call(ops.Register((held,))).result == ()
+    assert states(one) == {"two-1": "held"}
+    for _ in range(30):
+        world.clock.advance(25.0)
+        two.call(ops.Heartbeat())
+    assert states(two) == {"two-1": "held"}
+    assert two.call(ops.Report(key="two-1", account="a", doubt=True)).result.live
+    two.call(ops.Register((held,)))  # was on its way when it said so
+    assert states(two) == {"two-1": "ambiguous"}
+
+
+def test_a_plan_from_before_a_process_was_found_dead_is_void(world, one, two):
+    """It counts the job as the dead process's: the list is to be compared again."""
+    configure(one, {"a": 1})
+    assert take(two, "two-1") == "a"
+    outlive(world, one, two)
+    assert states(one) == {}
+    assert show(one, ("job", "two-1")) is None
+    assert show(one, ("job", ""), a=1) == ()
+    assert take(one, "one-1") is None
+    one.call(ops.Release(key="never-1"))
+    assert show(one, ("job", "never-1")) == ()

@@ -19,6 +19,7 @@ from balancer.rules.records import LeaseRecord, SlotRequest
 IDS = ("a", "b", "c", "d")
 ids = st.sampled_from(IDS)
 jobs = st.sampled_from(("j1", "j2", "j3"))
+names_of_no_job = st.sampled_from(("#1", "#2"))
 scopes = st.sampled_from((None, "s1", "s2", ""))
 draws = st.floats(0, 1, exclude_max=True)
 lengths = st.sampled_from((0, 1, 5, 30, 700))
@@ -287,15 +288,20 @@ class Lockstep(RuleBasedStateMachine):
 
     @rule(
         who=pick, external=st.dictionaries(ids, st.integers(1, 3)), bind=some, prolong=some, reclaim=some,
-        resolve=some, missed=some, job=jobs, listed=st.lists(jobs, unique=True).map(tuple),
+        resolve=some, missed=some, job=jobs, age=st.sampled_from((0.0, 2.0, 40.0)),
+        listed=st.dictionaries(jobs | names_of_no_job, st.tuples(ids, st.none() | pick)),
     )  # fmt: skip
-    def apply(self, who, external, bind, missed, *, job, listed, **keys):
+    def apply(self, who, external, bind, missed, *, job, listed, age, **keys):
         name = self.someone(who)
         number = self.claim(name, "survey")
         plan = ops.Apply(
             number=number,
             external=external,
-            external_jobs=listed,
+            listed=tuple(
+                (job, account, "" if number is None else self.some_key(number))
+                for job, (account, number) in listed.items()
+            ),
+            age=age,
             bind=tuple((self.some_key(n), job) for n in bind),
             missed={self.some_key(n): 1 + n % 2 for n in missed},
             **{what: tuple({self.some_key(n): 0 for n in numbers}) for what, numbers in keys.items()},

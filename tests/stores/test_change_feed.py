@@ -211,3 +211,19 @@ def test_what_was_reserved_on_an_account_may_be_read_to_be_over_after_the_accoun
     waits.call(ops.SetWanted(None))  # and so its process stands behind that
     world.audit()
     assert away._feed.fleet.ledger.account_states == {}
+
+
+@pytest.mark.parametrize("mark", ["-", "~"])
+def test_a_list_is_not_taken_for_something_that_is_over_whatever_its_accounts_are_called(world, hasty, mark):
+    """Jobs of others on an account named like a mark count in every process, as long as they are listed."""
+    one, two = world.open("one"), world.open("two")
+    account, job = f"{mark}1", f"{mark}2"
+    configure(one, {account: 3})
+    number = one.call(ops.Claim("survey", 0, 60)).result.number
+    one.call(ops.Apply(number=number, external={account: 2}, listed=((job, account, ""), ("x", account, ""))))
+    configure(one, {account: 3, "b": 1})
+    use(one, 200)
+    assert two.call(ops.ReadAll()).result.external == {account: 2}
+    assert two.call(ops.Adopt("two-1", job, account, 60.0)).result.live
+    assert in_file(world.path).ledger.external == {account: 1}
+    assert in_file(world.path).ledger.listed.keys() == {"x"}

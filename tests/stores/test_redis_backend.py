@@ -105,10 +105,10 @@ def test_customers_and_services_share_no_key_and_nothing_but_their_namespace_nam
         configure(backend, {"a": 1})
         granted(backend)
     assert take(one)[1] is None
-    keys = [*client.scan_iter("{balancer:2:user:7*")]
+    keys = [*client.scan_iter("{balancer:3:user:7*")]
     assert {key.partition("}:")[0] for key in keys} == {
-        "{balancer:2:user:71/kling",
-        "{balancer:2:user:72/kling",
+        "{balancer:3:user:71/kling",
+        "{balancer:3:user:72/kling",
     }
     assert len(keys) > 20
 
@@ -259,8 +259,8 @@ def test_an_adopted_job_leaves_the_others_whatever_its_id_looks_like(backends, j
     backend = backends()
     configure(backend, {"a": 9})
     number = backend.call(ops.Claim("survey", 0, 60)).result.number
-    listed = (job, "p", "q", job)
-    backend.call(ops.Apply(number=number, external={"a": 4}, external_jobs=listed))
+    listed = tuple((each, "a", "") for each in (job, "p", "q", job))
+    backend.call(ops.Apply(number=number, external={"a": 4}, listed=listed))
 
     def external():
         return backend.call(ops.ReadAll()).result.external, backend.call(ops.ReadSome(("a",))).result.external
@@ -273,7 +273,7 @@ def test_an_adopted_job_leaves_the_others_whatever_its_id_looks_like(backends, j
         assert external() == ({"a": 3}, {"a": 3})
 
 
-@pytest.mark.parametrize("lost", ["agenda", "rows", "room", "line", "owners"])
+@pytest.mark.parametrize("lost", ["timers", "rows", "room", "line", "owners"])
 def test_what_was_learned_and_when_it_changes_survives_the_loss_of_a_key(server, backends, lost):
     """P-26: the next trial comes, an account is not left alone for ever, and no lost lease is a trial."""
     clock = ManualClock()

@@ -54,7 +54,7 @@ def test_every_key_goes_away_by_itself_and_not_before_what_it_holds_has_ended(se
     life = {name.rpartition(":")[2]: client.pttl(name) for name in client.scan_iter(backend.base + "*")}
     assert life.keys() == {*ops_keys()}
     assert all(ms > 0 for ms in life.values()), life
-    assert all(life[name] > 5 * DAY for name in ("rows", "agenda", "meta", "accounts", "owners", "tombs"))
+    assert all(life[name] > 5 * DAY for name in ("rows", "timers", "meta", "accounts", "owners", "tombs"))
     assert max(life.values()) <= 40 * DAY
 
 
@@ -164,7 +164,7 @@ def test_a_life_of_leases_is_each_processes_own(backends):
     configure(slow, {"a": 2})
     key = granted(slow)
     quick.call(ops.Heartbeat())
-    name = quick.base + "agenda"
+    name = quick.base + "timers"
     quick._connections.command("DEL", name)
     end = time.monotonic() + 2.5
     while time.monotonic() < end:

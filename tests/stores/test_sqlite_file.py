@@ -323,6 +323,18 @@ def test_another_start_of_the_machine_keeps_jobs_and_drops_what_processes_held(m
     assert after.call(ops.Acquire(key="later-2")).result is None
 
 
+def test_a_listed_job_of_a_process_that_went_with_the_machine_keeps_its_slot(machine):
+    """It runs on elsewhere: its lease is in doubt, as of any process that was killed, and ends in time."""
+    backend = held_bound_cooling(machine)
+    number = backend.call(ops.Claim("survey", 0, 60)).result.number
+    backend.call(ops.Apply(number=number, external={}, listed=(("new", "c", "one-2"),)))
+    machine.restart(backend, off=100.0)
+    after = machine.open("later")
+    assert {key: row.state for key, row in rows(after).items()} == {"one-0": "bound", "one-2": "ambiguous"}
+    assert rows(after)["one-2"].expires_in <= after._settings.ambiguous_ttl
+    assert after.call(ops.Acquire(key="later-1", accounts=("c",))).result is None
+
+
 @pytest.mark.parametrize("wrong", [-365 * 86_400.0, -7200.0, -150.0])
 def test_a_clock_that_is_behind_after_a_start_keeps_nothing_longer_than_it_was_given(machine, wrong):
     """No time is taken to have gone backward, and all is right again when the clock is."""

@@ -87,7 +87,7 @@ class Matching(Desk):
         return reconcile_jobs(listing, before or self.snapshot(), self.ledger, interval, str)
 
     def apply(self, plan):
-        self.ledger.set_external(plan.external)
+        self.ledger.set_external(plan.external, plan.listed)
         for row, job in plan.bind:
             self.bind(row, job)
         for row in plan.prolong:

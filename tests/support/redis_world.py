@@ -48,7 +48,7 @@ class RedisWorld:
         """Check what the keys derive from the leases."""
         base = base_of(self._settings.namespace)
         rows, accounts, owners = (self._hash(base + key) for key in ("rows", "accounts", "owners"))
-        held, room, line, agenda = (self._set(base + key) for key in ("held", "room", "line", "agenda"))
+        held, room, line, timers = (self._set(base + key) for key in ("held", "room", "line", "timers"))
         offers = {name: owner["offer"] for name, owner in owners.items() if "offer" in owner}
         slots = [(row["account"], key) for key, row in rows.items()]
         slots += [(id, f"{name}-offer") for name, id in offers.items()]
@@ -58,7 +58,7 @@ class RedisWorld:
             name: owner["place"] - owner.get("priority", 0) * 2**42 for name, owner in waiting.items()
         }
         timed = {f"account:{id}": at for id, account in accounts.items() if (at := self._changes_at(account))}
-        assert {name: at for name, at in agenda.items() if name.startswith("account:")} == timed
+        assert {name: at for name, at in timers.items() if name.startswith("account:")} == timed
         bound = [(key, [row.get("job"), *row.get("other_jobs", ())], row) for key, row in rows.items()]
         running = {
             job: key
@@ -68,7 +68,7 @@ class RedisWorld:
         }
         indexed = {job: key for job, key in self.client.hgetall(base + "jobs").items() if job}
         assert indexed == running
-        lapses = {name.split(":")[2] for name in agenda if name.startswith("offer:")}
+        lapses = {name.split(":")[2] for name in timers if name.startswith("offer:")}
         assert lapses == offers.keys()
         for id, account in accounts.items():
             assert room.get(id) == self._place(account, [slot for slot, _ in slots].count(id))
@@ -80,7 +80,7 @@ class RedisWorld:
         used, limit = live + account["external"], account.get("limit")
         by_load = self._settings.strategy == "least_loaded"
         score = used / account["capacity"] if by_load else used
-        if any("cooling" in pause or "probe" in pause for pause in account.get("pauses", ())):
+        if any("cooling" in each or "probe" in each for each in account.get("cooldowns", ())):
             return score + PAUSING
         bound = min(account["capacity"], limit["jobs"] + ("due" in limit)) if limit else account["capacity"]
         if "spaced" in account or used >= bound:

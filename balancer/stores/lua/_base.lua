@@ -23,7 +23,7 @@
 -- need is made inside of what does need it, and keys are fields of a table.
 
 local K = {
-  rows = KEYS[1], held = KEYS[2], owned = KEYS[3], agenda = KEYS[4], loose = KEYS[5], jobs = KEYS[6],
+  rows = KEYS[1], held = KEYS[2], owned = KEYS[3], timers = KEYS[4], loose = KEYS[5], jobs = KEYS[6],
   tombs = KEYS[7], accounts = KEYS[8], room = KEYS[9], line = KEYS[10], owners = KEYS[11], meta = KEYS[12],
   done = KEYS[13], early = KEYS[14], table = KEYS[15],
 }
@@ -64,7 +64,7 @@ if not now then
       stepped = true
     elseif now - (quiet or heard) > LONG and reckoned and now - reckoned > SURE then
       stepped, least = true, math.max(reckoned, quiet or heard)
-      if quiet then call('DEL', K.agenda) end -- it was made by a clock that was ahead; see `repair`
+      if quiet then call('DEL', K.timers) end -- it was made by a clock that was ahead; see `repair`
     end
     if stepped then now, skew = least, least - reads end
   end

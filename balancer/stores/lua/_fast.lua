@@ -12,8 +12,8 @@ local function calm()
   if known[2] or not me or stepped or not heard or now - heard >= 1000 or now - heard >= LEASE_TTL / 8 then
     return
   end
-  call('ZADD', K.agenda, now + LEASE_TTL, 'owner:' .. OWNER)
-  local due = tonumber(call('ZRANGE', K.agenda, 0, 0, 'WITHSCORES')[2])
+  call('ZADD', K.timers, now + LEASE_TTL, 'owner:' .. OWNER)
+  local due = tonumber(call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')[2])
   if due <= now then return end
   local since = tonumber(call('ZRANGE', K.loose, 0, 0, 'WITHSCORES')[2])
   return known[1] or 0, due, since < math.huge and math.max(0, now - since) or -1, me

@@ -20,7 +20,7 @@ local function with_room(key, draw, label, me)
   local rank = math.floor(draw * count)
   local id = call('ZRANGE', K.room, rank, rank)[1]
   local account = cjson.decode(call('HGET', K.accounts, id) or 'false')
-  if not account or account.pauses or account.limit or not put_down(key, id, label) then return end
+  if not account or account.cooldowns or account.limit or not put_down(key, id, label) then return end
   local of_account = #id .. ':' .. id
   local live = call('ZLEXCOUNT', K.held, '[' .. of_account .. ':', '(' .. of_account .. ';')
   local runs = live + account.external
@@ -37,12 +37,12 @@ local function as_offered(key, label, then_wants, then_priority, text)
   if then_priority ~= '' or then_wants ~= '' and then_wants ~= '[]' then return end
   local account = cjson.decode(call('HGET', K.accounts, id) or 'false')
   local score = call('ZSCORE', K.room, id)
-  if not account or account.pauses or account.limit or account.spaced then return end
+  if not account or account.cooldowns or account.limit or account.spaced then return end
   if call('ZCOUNT', K.room, '-inf', '(' .. BAND) > 0 then return end
   if not score or score - BAND ~= (LEAST_LOADED and 1 or account.capacity) then return end
   if not put_down(key, id, label) then return end
   call('ZREM', K.held, #id .. ':' .. id .. ':' .. OWNER .. '-offer')
-  call('ZREM', K.agenda, ('offer:%016d:%s'):format(me.offer_place, OWNER))
+  call('ZREM', K.timers, ('offer:%016d:%s'):format(me.offer_place, OWNER))
   me.offer, me.offer_place = nil, nil
   if then_wants == '' then
     me.wants, me.place = nil, nil
@@ -72,7 +72,7 @@ local function fast(
     id = with_room(key, draw, label, me)
   end
   if not id then return end
-  if offered then due = tonumber(call('ZRANGE', K.agenda, 0, 0, 'WITHSCORES')[2]) end
+  if offered then due = tonumber(call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')[2]) end
   return ANSWER:format(version, due - now, loose, cjson.encode(id), now)
 end
 

@@ -7,7 +7,7 @@ local function fast(key)
   if not row or row.state ~= 'held' or row.adverse then return end
   local id = row.account
   local account = cjson.decode(call('HGET', K.accounts, id) or 'false')
-  if not account or account.pauses or account.limit or account.spaced then return end
+  if not account or account.cooldowns or account.limit or account.spaced then return end
   if account.broken or account.draining then return end
   local first = call('ZRANGE', K.line, 0, 0)[1] -- the placeholder, if nobody is in line
   if not first then return end
@@ -31,7 +31,7 @@ local function fast(key)
     call('HSET', K.meta, 'place', heir.offer_place)
     call('HSET', K.owners, first, cjson.encode(heir))
     call('ZREM', K.line, first)
-    call('ZADD', K.agenda, now + OFFER, ('offer:%016d:%s'):format(heir.offer_place, first))
+    call('ZADD', K.timers, now + OFFER, ('offer:%016d:%s'):format(heir.offer_place, first))
     call('ZADD', K.held, 0, of_account .. ':' .. first .. '-offer')
     call('PUBLISH', K.rows:sub(1, -5) .. 'offers:' .. first, id)
     due = math.min(due, now + OFFER)

@@ -34,6 +34,15 @@ local function in_flight(id)
   return call('ZLEXCOUNT', K.held, '[' .. start .. ':', '(' .. start .. ';')
 end
 
+-- Call `act` with each slot that is taken on an account: its key, and the text of its lease unless it is reserved.
+local function each_on(id, act)
+  local start = #id .. ':' .. id
+  for _, slot in ipairs(call('ZRANGEBYLEX', K.held, '[' .. start .. ':', '(' .. start .. ';')) do
+    local key = slot:sub(#start + 2)
+    act(key, call('HGET', K.rows, key))
+  end
+end
+
 -- Jobs that count against the account's bound.
 local function running(id, account)
   return in_flight(id) + account.external
@@ -51,10 +60,10 @@ local function higher(last)
   return math.max((tonumber(last) or 0) + 1, now)
 end
 
--- Whether one of the pauses that concern a job of `scope` keeps jobs away; without scope all do.
+-- Whether one of the cooldowns that concern a job of `scope` keeps jobs away; without scope all do.
 local function blocked(account, scope)
-  for _, pause in ipairs(account.pauses or {}) do
-    if (pause.cooling or pause.probe) and (not scope or not pause.scope or pause.scope == scope) then
+  for _, cooldown in ipairs(account.cooldowns or {}) do
+    if (cooldown.cooling or cooldown.probe) and (not scope or not cooldown.scope or cooldown.scope == scope) then
       return true
     end
   end
@@ -65,12 +74,12 @@ end
 local function retime(id, account)
   local limit, at = account.limit, account.spaced or math.huge
   if limit and not limit.due and not limit.trial then at = math.min(at, limit.next_at) end
-  if at < math.huge then return call('ZADD', K.agenda, at, 'account:' .. id) end
-  call('ZREM', K.agenda, 'account:' .. id)
+  if at < math.huge then return call('ZADD', K.timers, at, 'account:' .. id) end
+  call('ZREM', K.timers, 'account:' .. id)
 end
 
 -- K.room holds the usable accounts by score: those with room by how much runs on them, BAND higher those that
--- are full, 2 * BAND higher those that a pause blocks. By the score it can be told whom a job with max_jobs of
+-- are full, 2 * BAND higher those that a cooldown blocks. By the score it can be told whom a job with max_jobs of
 -- its own fits; so those that have room for a trial only stand BAND lower (unless they go by load), and those
 -- that are full by a limit, or were granted on just now, half a BAND higher.
 local function refile(id, account)
@@ -78,7 +87,7 @@ local function refile(id, account)
   if not account.broken and not account.draining then
     local runs = live + account.external
     local score = LEAST_LOADED and runs / account.capacity or runs
-    if account.pauses and blocked(account) then
+    if account.cooldowns and blocked(account) then
       score = score + 2 * BAND
     elseif account.spaced or runs >= bound(account) then
       score = score + ((account.spaced or account.limit) and 1.5 or 1) * BAND
@@ -91,26 +100,26 @@ local function refile(id, account)
   end
   call('ZREM', K.room, id)
   if account.draining and live == 0 then
-    for _, pause in ipairs(account.pauses or {}) do
-      if pause.cooling then return end
+    for _, cooldown in ipairs(account.cooldowns or {}) do
+      if cooldown.cooling then return end
     end
     call('HDEL', K.accounts, id)
-    call('ZREM', K.agenda, 'account:' .. id)
+    call('ZREM', K.timers, 'account:' .. id)
   end
 end
 
 -- The lease `key` is over, or its job was accepted: if it probed, the probing ends with it.
 local function conclude(id, account, key, well)
-  if account.pauses then
+  if account.cooldowns then
     local kept, changed = {}, false
-    for _, pause in ipairs(account.pauses) do
-      local probed = pause.probe == key
+    for _, cooldown in ipairs(account.cooldowns) do
+      local probed = cooldown.probe == key
       changed = changed or probed
-      if probed then pause.probe = nil end
-      if not (probed and well and not pause.cooling) then kept[#kept + 1] = pause end
+      if probed then cooldown.probe = nil end
+      if not (probed and well and not cooldown.cooling) then kept[#kept + 1] = cooldown end
     end
     if changed then
-      account.pauses = #kept > 0 and kept or nil
+      account.cooldowns = #kept > 0 and kept or nil
       write(K.accounts, id, account)
     end
   end
@@ -136,12 +145,12 @@ end
 -- `key` takes a slot: a lease, or the reservation of an owner.
 local function occupy(id, account, key, scope, spacing)
   call('ZADD', K.held, 0, member(id, key))
-  for _, pause in ipairs(account.pauses or {}) do
-    if not scope or not pause.scope or pause.scope == scope then pause.probe = key end
+  for _, cooldown in ipairs(account.cooldowns or {}) do
+    if not scope or not cooldown.scope or cooldown.scope == scope then cooldown.probe = key end
   end
   if spacing then
     space(id, account, now + spacing)
-  elseif account.pauses or account.limit then
+  elseif account.cooldowns or account.limit then
     write(K.accounts, id, account)
   end
   refile(id, account)
@@ -161,6 +170,6 @@ local function owner_of(key)
 end
 
 -- (The scope is marked, as it may be an empty text.)
-local function pause_name(id, scope)
-  return 'pause:' .. member(id, scope and '=' .. scope or '')
+local function cooldown_name(id, scope)
+  return 'cooldown:' .. member(id, scope and '=' .. scope or '')
 end

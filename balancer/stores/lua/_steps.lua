@@ -19,10 +19,23 @@ local function end_row(key, row)
     call('ZREM', K.owned, key)
   else
     call('ZREM', K.loose, key)
-    call('ZREM', K.agenda, 'lease:' .. key)
+    call('ZREM', K.timers, 'lease:' .. key)
   end
   for _, job in ipairs(running_jobs(row)) do call('HDEL', K.jobs, job) end
   vacate(row.account, key, not row.adverse)
+end
+
+local function set_end(key, row, ends)
+  row.ends = ends
+  call('ZADD', K.timers, ends, 'lease:' .. key)
+end
+
+-- The lease becomes bound or ambiguous.
+local function loosen(key, row, state, ends)
+  row.state, row.state_since = state, now
+  call('ZREM', K.owned, key)
+  call('ZADD', K.loose, now, key)
+  set_end(key, row, ends)
 end
 
 local function gone(key, row)
@@ -56,7 +69,7 @@ end
 local function end_offer(name, owner)
   if not owner.offer then return end
   local id, spaced = owner.offer, owner.spaced
-  call('ZREM', K.agenda, offer_name(name, owner))
+  call('ZREM', K.timers, offer_name(name, owner))
   owner.offer, owner.offer_place, owner.spaced = nil, nil, nil
   vacate(id, name .. '-offer', false, spaced)
 end
@@ -65,26 +78,26 @@ end
 
 -- End what is due. Return whether anything was.
 local function settle()
-  local due = call('ZRANGEBYSCORE', K.agenda, '-inf', now, 'LIMIT', 0, BATCH)
+  local due = call('ZRANGEBYSCORE', K.timers, '-inf', now, 'LIMIT', 0, BATCH)
   if #due == 0 then return false end
 
-  local ends = {}
+  local ends, listed = {}, nil
 
   function ends.lease(key)
     local row = read(K.rows, key)
-    if not row then return call('ZREM', K.agenda, 'lease:' .. key) end
+    if not row then return call('ZREM', K.timers, 'lease:' .. key) end
     expired[#expired + 1] = gone(key, row)
     end_row(key, row)
   end
 
-  function ends.pause(name)
-    call('ZREM', K.agenda, 'pause:' .. name)
+  function ends.cooldown(name)
+    call('ZREM', K.timers, 'cooldown:' .. name)
     local length, rest = name:match('^(%d+):(.*)$')
     local id, scope = rest:sub(1, length), optional(rest:sub(length + 2))
     local account = read(K.accounts, id)
     if not account then return end
-    for _, pause in ipairs(account.pauses or {}) do
-      if pause.scope == scope then pause.cooling = nil end
+    for _, cooldown in ipairs(account.cooldowns or {}) do
+      if cooldown.scope == scope then cooldown.cooling = nil end
     end
     write(K.accounts, id, account)
     refile(id, account)
@@ -92,7 +105,7 @@ local function settle()
 
   function ends.account(id)
     local account = read(K.accounts, id)
-    if not account then return call('ZREM', K.agenda, 'account:' .. id) end
+    if not account then return call('ZREM', K.timers, 'account:' .. id) end
     local limit = account.limit
     if limit and not limit.trial and limit.next_at <= now then limit.due = true end
     space(id, account, account.spaced and account.spaced > now and account.spaced or nil)
@@ -100,7 +113,7 @@ local function settle()
   end
 
   function ends.offer(number_and_name)
-    call('ZREM', K.agenda, 'offer:' .. number_and_name)
+    call('ZREM', K.timers, 'offer:' .. number_and_name)
     local name = number_and_name:match(':(.*)$')
     local owner = read(K.owners, name)
     if not owner then return end
@@ -108,6 +121,27 @@ local function settle()
     owner.place = next_place()
     stand_in_line(name, owner)
     write(K.owners, name, owner)
+  end
+
+  -- Whether the last list shows a job that would be nobody's without this unbound lease: one that names it, or
+  -- one more than other leases explain, unbound ones that were live by then, too.
+  local function may_run(key, row)
+    listed = listed or read(K.meta, 'listed') or {jobs = {}, at = 0}
+    local named, nameless = {}, 0
+    for _, job in pairs(listed.jobs) do
+      if job.account == row.account then
+        if job.lease then named[job.lease] = true else nameless = nameless + 1 end
+      end
+    end
+    if named[key] then return true end
+    local account = nameless > 0 and row.since <= listed.at and read(K.accounts, row.account)
+    if not account then return false end
+    local explained = account.external
+    each_on(row.account, function(other, text)
+      local of = text and other ~= key and not named[other] and cjson.decode(text)
+      if of and of.state ~= 'bound' and of.since <= listed.at then explained = explained + 1 end
+    end)
+    return nameless > explained
   end
 
   -- A dead owner. Its entry stays as long as there are leases of it to end.
@@ -124,27 +158,40 @@ local function settle()
       if #expired >= BATCH then return end
       local row = read(K.rows, key)
       if row then
-        expired[#expired + 1] = gone(key, row)
         row.adverse = true -- its account is no better for that
-        end_row(key, row)
+        if may_run(key, row) then
+          end_trial(row.account, read(K.accounts, row.account), key)
+          row.orphaned = true
+          loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL)
+          write(K.rows, key, row)
+        else
+          expired[#expired + 1] = gone(key, row)
+          end_row(key, row)
+        end
       else
         call('ZREM', K.owned, key)
       end
     end
-    if #keys < BATCH then call('ZREM', K.agenda, 'owner:' .. name) end
+    if #keys < BATCH then call('ZREM', K.timers, 'owner:' .. name) end
   end
 
   function ends.grace()
-    call('ZREM', K.agenda, 'grace:')
+    call('ZREM', K.timers, 'grace:')
     call('HDEL', K.meta, 'closed', 'quiet')
     closed = nil
     for _, name in ipairs(call('ZRANGEBYSCORE', K.line, '-inf', '(inf')) do seekers[name] = true end
   end
 
+  local owners = {} -- last: by then it is known which leases explain a job
   for _, name in ipairs(due) do
     if #expired >= BATCH then break end
     local colon = name:find(':', 1, true)
-    ends[name:sub(1, colon - 1)](name:sub(colon + 1))
+    local what, rest = name:sub(1, colon - 1), name:sub(colon + 1)
+    if what == 'owner' then owners[#owners + 1] = rest else ends[what](rest) end
+  end
+  for _, name in ipairs(owners) do
+    if #expired >= BATCH then break end
+    ends.owner(name)
   end
   return true
 end
@@ -161,7 +208,7 @@ end
 -- Have nothing granted until then.
 local function close_until(ends)
   call('HSET', K.meta, 'closed', ends)
-  call('ZADD', K.agenda, ends, 'grace:')
+  call('ZADD', K.timers, ends, 'grace:')
 end
 
 -- Return what names this run of the server, and for how many ms it runs; nothing if the user may not ask.
@@ -202,9 +249,9 @@ local function repair()
   local lost = call('EXISTS', K.rows) == 0
   if call('EXISTS', K.accounts, K.meta) < 2 then call('DEL', K.accounts, K.meta) end
   if lost then call('DEL', K.owners) end
-  call('DEL', K.held, K.owned, K.agenda, K.loose, K.jobs, K.room, K.line)
+  call('DEL', K.held, K.owned, K.timers, K.loose, K.jobs, K.room, K.line)
   for _, key in ipairs({K.rows, K.jobs, K.accounts, K.owners, K.meta}) do call('HSET', key, '', '') end
-  for _, key in ipairs({K.agenda, K.loose, K.tombs, K.room, K.line}) do call('ZADD', key, '+inf', '') end
+  for _, key in ipairs({K.timers, K.loose, K.tombs, K.room, K.line}) do call('ZADD', key, '+inf', '') end
   for _, key in ipairs({K.held, K.owned}) do call('ZADD', key, 0, '') end
   for_each(K.rows, function(key, row)
     take_in(row.account)
@@ -212,16 +259,16 @@ local function repair()
     for _, job in ipairs(running_jobs(row)) do call('HSET', K.jobs, job, key) end
     if row.state == 'held' then
       call('ZADD', K.owned, 0, key)
-      call('ZADD', K.agenda, now + LEASE_TTL, 'owner:' .. owner_of(key))
+      call('ZADD', K.timers, now + LEASE_TTL, 'owner:' .. owner_of(key))
     else
       call('ZADD', K.loose, row.state_since, key)
-      call('ZADD', K.agenda, row.ends, 'lease:' .. key)
+      call('ZADD', K.timers, row.ends, 'lease:' .. key)
     end
   end)
   for_each(K.accounts, function(id, account)
-    for _, pause in ipairs(account.pauses or {}) do
-      if pause.cooling then call('ZADD', K.agenda, pause.ends, pause_name(id, pause.scope)) end
-      if pause.probe and call('HEXISTS', K.rows, pause.probe) == 0 then pause.probe = nil end
+    for _, cooldown in ipairs(account.cooldowns or {}) do
+      if cooldown.cooling then call('ZADD', K.timers, cooldown.ends, cooldown_name(id, cooldown.scope)) end
+      if cooldown.probe and call('HEXISTS', K.rows, cooldown.probe) == 0 then cooldown.probe = nil end
     end
     local limit = account.limit
     if limit then
@@ -234,7 +281,7 @@ local function repair()
   end)
   for_each(K.owners, function(name, owner)
     owner.offer, owner.offer_place, owner.spaced = nil, nil, nil
-    call('ZADD', K.agenda, now + (owner.ttl or LEASE_TTL), 'owner:' .. name)
+    call('ZADD', K.timers, now + (owner.ttl or LEASE_TTL), 'owner:' .. name)
     stand_in_line(name, owner)
     write(K.owners, name, owner)
   end)
@@ -249,21 +296,21 @@ end
 -- are asked, and those whose time is up are given the time to answer. (A clock that is put right was wrong for
 -- nobody knows how long: calls that waited in front of a stopped server put it right step by step.)
 local function after_silence(gap)
-  local late, silent = call('ZRANGEBYSCORE', K.agenda, '-inf', now + GRACE), false
+  local late, silent = call('ZRANGEBYSCORE', K.timers, '-inf', now + GRACE), false
   for _, entry in ipairs(late) do
     local name = entry:match('^owner:(.*)$')
     if name and name ~= OWNER then
       local owner = read(K.owners, name)
       local keys = call('ZRANGEBYLEX', K.owned, '[' .. name .. '-', '(' .. name .. '.', 'LIMIT', 0, 1)
       if #keys > 0 and gap > (owner and owner.ttl or LEASE_TTL) / 2 then
-        call('ZADD', K.agenda, now + GRACE, entry)
+        call('ZADD', K.timers, now + GRACE, entry)
         silent = true
       end
     end
   end
   if not silent then return end
   for _, entry in ipairs(late) do
-    if entry:find('^lease:') then call('ZADD', K.agenda, now + GRACE, entry) end
+    if entry:find('^lease:') then call('ZADD', K.timers, now + GRACE, entry) end
   end
   call('HSET', K.meta, 'quiet', heard)
   ask_all()
@@ -284,7 +331,7 @@ end
 -- Keys go away by themselves a day after the last use, and after the last end that is to come. (The table is
 -- given to few scripts, and may be good for long.)
 local function keep_keys()
-  local last = call('ZREVRANGEBYSCORE', K.agenda, '(inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local last = call('ZREVRANGEBYSCORE', K.timers, '(inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   local life = math.max((tonumber(last) or now) - now, 0) + DAY
   for _, key in ipairs(KEYS) do
     call('PEXPIRE', key, ('%d'):format(key == K.table and 40 * DAY or life))
@@ -318,11 +365,11 @@ local function enter()
   local life, name = now + LEASE_TTL, 'owner:' .. OWNER
   local me = read(K.owners, OWNER)
   if me then
-    call('ZADD', K.agenda, life, name)
+    call('ZADD', K.timers, life, name)
     if not settle() then return me end
   else
     settle()
-    call('ZADD', K.agenda, life, name)
+    call('ZADD', K.timers, life, name)
   end
   me = read(K.owners, OWNER)
   if not me then
@@ -348,7 +395,7 @@ local function offer()
     owner.offer, owner.offer_place, owner.spaced = id, next_place(), SPACED
     write(K.owners, name, owner)
     call('ZREM', K.line, name)
-    call('ZADD', K.agenda, now + OFFER, offer_name(name, owner))
+    call('ZADD', K.timers, now + OFFER, offer_name(name, owner))
     occupy(id, read(K.accounts, id), name .. '-offer', nil, SPACED and OFFER)
     call('PUBLISH', K.rows:sub(1, -5) .. 'offers:' .. name, id)
   end
@@ -386,7 +433,7 @@ end
 
 local function leave(result)
   offer()
-  local due = tonumber(call('ZRANGE', K.agenda, 0, 0, 'WITHSCORES')[2])
+  local due = tonumber(call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')[2])
   local loose = -1
   if call('ZCARD', K.loose) > 1 then
     loose = math.max(0, now - call('ZRANGE', K.loose, 0, 0, 'WITHSCORES')[2])

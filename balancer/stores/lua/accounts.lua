@@ -1,20 +1,20 @@
 -- What answers, and people, make of an account.
 
--- A longer cooldown wins over a shorter one. `pause` has scope, ends, reason and worth_waiting.
-local function cool_down(id, account, pause)
+-- A longer cooldown wins over a shorter one. `cooldown` has scope, ends, reason and worth_waiting.
+local function cool_down(id, account, cooldown)
   local kept = {}
-  for _, old in ipairs(account.pauses or {}) do
-    if old.scope ~= pause.scope then
+  for _, old in ipairs(account.cooldowns or {}) do
+    if old.scope ~= cooldown.scope then
       kept[#kept + 1] = old
-    elseif old.cooling and old.ends >= pause.ends then
+    elseif old.cooling and old.ends >= cooldown.ends then
       return
     end
   end
-  pause.cooling = true
-  kept[#kept + 1] = pause
-  account.pauses = kept
+  cooldown.cooling = true
+  kept[#kept + 1] = cooldown
+  account.cooldowns = kept
   write(K.accounts, id, account)
-  call('ZADD', K.agenda, pause.ends, pause_name(id, pause.scope))
+  call('ZADD', K.timers, cooldown.ends, cooldown_name(id, cooldown.scope))
   refile(id, account)
 end
 
@@ -34,10 +34,10 @@ local function reset(id)
   enter()
   local account = read(K.accounts, id)
   if not account then return leave() end
-  for _, pause in ipairs(account.pauses or {}) do
-    call('ZREM', K.agenda, pause_name(id, pause.scope))
+  for _, cooldown in ipairs(account.cooldowns or {}) do
+    call('ZREM', K.timers, cooldown_name(id, cooldown.scope))
   end
-  account.pauses, account.limit = nil, nil
+  account.cooldowns, account.limit = nil, nil
   retime(id, account)
   write(K.accounts, id, account)
   refile(id, account)

@@ -45,7 +45,7 @@ local function one_of(ids, draw, max_jobs, scope)
     return call('ZCOUNT', K.room, low, '(' .. high)
   end
 
-  -- The accounts that a pause blocks may still fit a job of another scope.
+  -- The accounts that a cooldown blocks may still fit a job of another scope.
   local function blocked_but_fit()
     local found = {}
     if not scope then return found end
@@ -94,9 +94,9 @@ local function hope(ids, scope)
   for _, id in ipairs(ids) do
     local account = read(K.accounts, id)
     local worth = account and not account.broken and not account.draining
-    for _, pause in ipairs(worth and account.pauses or {}) do
-      local concerns = not scope or not pause.scope or pause.scope == scope
-      if concerns and pause.cooling and not pause.worth_waiting then worth = false end
+    for _, cooldown in ipairs(worth and account.cooldowns or {}) do
+      local concerns = not scope or not cooldown.scope or cooldown.scope == scope
+      if concerns and cooldown.cooling and not cooldown.worth_waiting then worth = false end
     end
     if worth then return true end
   end

@@ -2,13 +2,12 @@
 
 -- If the last list counted the job as one of others, it is none any more.
 local function take_from_others(id, account, job)
-  local text = account.external > 0 and call('HGET', K.meta, 'listed') or ''
-  if not text:find(cjson.encode(job), 1, true) then return end -- which costs less than to decode it all
-  local listed, external = cjson.decode(text), read(K.meta, 'external')
-  if not listed[job] then return end
-  listed[job], account.external = nil, account.external - 1
+  local listed = take_off_list(job)
+  if not listed or account.external == 0 then return end
+  if listed.lease and call('HEXISTS', K.rows, listed.lease) == 1 then return end
+  local external = read(K.meta, 'external')
+  account.external = account.external - 1
   external[id] = account.external
-  write(K.meta, 'listed', listed)
   write(K.meta, 'external', external)
   write(K.accounts, id, account)
 end

@@ -2,7 +2,7 @@
 
 local ended = {}
 
-local function set_external(external, jobs)
+local function set_external(external)
   local old = read(K.meta, 'external') or {}
   for id in pairs(external) do old[id] = old[id] or 0 end
   for id in pairs(old) do
@@ -14,9 +14,17 @@ local function set_external(external, jobs)
     end
   end
   write(K.meta, 'external', external)
-  local listed = {}
-  for _, job in ipairs(jobs) do listed[job] = 1 end
-  write(K.meta, 'listed', listed)
+end
+
+-- Return the jobs by id; nothing, if a lease that one names is gone and nobody has ended it.
+local function by_id(listed)
+  local jobs = {}
+  for _, job in ipairs(listed) do
+    local id, account, lease = unpack(job)
+    if lease ~= '' and call('HEXISTS', K.rows, lease) == 0 and not remembers(K.tombs, lease) then return end
+    jobs[id] = {account = account, lease = lease ~= '' and lease or nil}
+  end
+  return jobs
 end
 
 local function each(keys, state, act)
@@ -38,14 +46,15 @@ local function prolong(key, row)
 end
 
 -- Put into effect what the server's list means, and give the claim back.
--- `external` is {id = jobs of others}, `external_jobs` their ids as far as known, `to_bind` {{key, job}}, `missed`
--- {key = lists that its job is missing from}; the others are lists of keys.
+-- `external` is {id = jobs of others}, `to_bind` {{key, job}}, `listed` {{job, account, key or ""}} of those that no
+-- lease is bound to, `missed` {key = lists that its job is missing from}; the others are lists of keys.
 -- Answer  the keys that ended, or nil if nothing was done
-local function apply(number, external, to_bind, to_prolong, to_reclaim, to_resolve, external_jobs, missed)
+local function apply(number, external, to_bind, to_prolong, to_reclaim, to_resolve, listed, age, missed)
   enter()
-  local claim = valid('survey', number)
-  if not claim then return leave() end
-  set_external(external, external_jobs)
+  local claim, jobs = valid('survey', number), by_id(listed)
+  if not claim or not jobs then return leave() end
+  set_external(external)
+  write(K.meta, 'listed', {at = now - age, jobs = jobs})
   for _, pair in ipairs(to_bind) do
     each({pair[1]}, 'ambiguous', function(key, row)
       if tie(key, row, {pair[2]}, now + JOB_TTL) == 'over' then ended[#ended + 1] = key end

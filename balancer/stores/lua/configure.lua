@@ -8,9 +8,9 @@ local function put(id, capacity, broken, external)
     retime(id, account)
   end
   if healed then
-    for _, pause in ipairs(account.pauses or {}) do
-      pause.cooling = nil
-      call('ZREM', K.agenda, pause_name(id, pause.scope))
+    for _, cooldown in ipairs(account.cooldowns or {}) do
+      cooldown.cooling = nil
+      call('ZREM', K.timers, cooldown_name(id, cooldown.scope))
     end
   end
   account.capacity, account.broken, account.draining = capacity, broken or nil, nil

@@ -13,17 +13,15 @@ local function finish(key, row)
   end_row(key, row)
 end
 
-local function set_end(key, row, ends)
-  row.ends = ends
-  call('ZADD', K.agenda, ends, 'lease:' .. key)
-end
-
--- The lease becomes bound or ambiguous.
-local function loosen(key, row, state, ends)
-  row.state, row.state_since = state, now
-  call('ZREM', K.owned, key)
-  call('ZADD', K.loose, now, key)
-  set_end(key, row, ends)
+-- It is known by now whose the job is, or that it is over. Return what the last list told of it, if it did.
+local function take_off_list(job)
+  local text = call('HGET', K.meta, 'listed')
+  if not text or not text:find(cjson.encode(job), 1, true) then return end -- which costs less than to decode it
+  local listed = cjson.decode(text)
+  local found = listed.jobs[job]
+  listed.jobs[job] = nil
+  if found then write(K.meta, 'listed', listed) end
+  return found
 end
 
 -- It is known by now that the account bears so many jobs.
@@ -54,6 +52,7 @@ local function tie(key, row, jobs, ends)
   for _, job in ipairs(jobs) do
     if not own[job] or (call('HGET', K.jobs, job) or key) ~= key then return 'taken' end
   end
+  for _, job in ipairs(jobs) do take_off_list(job) end
   if not row.job then row.job, row.other_jobs = jobs[1], jobs[2] and {unpack(jobs, 2)} end
   for _, job in ipairs(running_jobs(row)) do
     if remembers(K.early, job) then
@@ -105,6 +104,7 @@ local function release(key, job_id)
     if not key then
       -- A callback may come twice: what ended a lease already frees no later one.
       if not remembers(K.done, job_id) then remember(K.early, job_id, MOST_JOBS) end
+      take_off_list(job_id)
       return leave()
     end
   end

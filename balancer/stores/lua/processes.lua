@@ -24,10 +24,16 @@ local function register(rows)
   local me = enter()
   local buried = {}
   for _, row in ipairs(rows) do
-    local key, id = row.key, row.account
+    local key, id, known = row.key, row.account, read(K.rows, row.key)
     if remembers(K.tombs, key) then
       buried[#buried + 1] = key
-    elseif call('HEXISTS', K.rows, key) == 0 then
+    elseif known and known.orphaned and known.state == 'ambiguous' then
+      known.state, known.state_since, known.ends, known.orphaned, known.adverse = 'held', nil, nil, nil, row.adverse
+      write(K.rows, key, known)
+      call('ZREM', K.loose, key)
+      call('ZREM', K.timers, 'lease:' .. key)
+      call('ZADD', K.owned, 0, key)
+    elseif not known then
       write(K.rows, key, {
         account = id, state = 'held', since = now - row.age, process = ARGV[2], label = row.label, scope = row.scope,
         adverse = row.adverse, accepted = row.accepted, declined = row.declined,

@@ -39,17 +39,14 @@ local function read_some(ids)
   for _, id in ipairs(ids) do
     add(accounts, id, call('HGET', K.accounts, id))
     add(described, id, call('HGET', K.table, id))
-    local start = #id .. ':' .. id
-    for _, slot in ipairs(call('ZRANGEBYLEX', K.held, '[' .. start .. ':', '(' .. start .. ';')) do
-      local key = slot:sub(#start + 2)
-      local row = call('HGET', K.rows, key)
+    each_on(id, function(key, row)
       if row then add(rows, key, row) else offers[id] = (offers[id] or 0) + 1 end
-    end
+    end)
   end
   local first
-  for _, entry in ipairs(call('ZRANGEBYSCORE', K.agenda, '-inf', '(inf', 'LIMIT', 0, BATCH)) do
-    if entry:find('^lease:') or entry:find('^pause:') or entry:find('^account:') then
-      first = math.max(0, call('ZSCORE', K.agenda, entry) - now)
+  for _, entry in ipairs(call('ZRANGEBYSCORE', K.timers, '-inf', '(inf', 'LIMIT', 0, BATCH)) do
+    if entry:find('^lease:') or entry:find('^cooldown:') or entry:find('^account:') then
+      first = math.max(0, call('ZSCORE', K.timers, entry) - now)
       break
     end
   end

@@ -2,12 +2,11 @@
 
 -- Jobs that are known to run beside that of the lease.
 local function jobs_beside(key, id, account)
-  local jobs, start = account.external, #id .. ':' .. id
-  for _, slot in ipairs(call('ZRANGEBYLEX', K.held, '[' .. start .. ':', '(' .. start .. ';')) do
-    local other = slot:sub(#start + 2)
-    local row = other ~= key and read(K.rows, other) -- what is reserved has none
+  local jobs = account.external
+  each_on(id, function(other, text)
+    local row = text and other ~= key and cjson.decode(text)
     if row and not row.declined and row.state ~= 'ambiguous' then jobs = jobs + 1 end
-  end
+  end)
   return jobs
 end
 
@@ -41,7 +40,10 @@ local function report(
   local only_full = teaches and account and not (row and row.accepted) and learn(key, id, account)
   if row then
     if accepted then accept(key, row, account) elseif account then end_trial(id, account, key) end
-    if doubt and row.state ~= 'bound' then loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL) end
+    if doubt and row.state ~= 'bound' then
+      row.orphaned = nil -- its process says so itself
+      loosen(key, row, 'ambiguous', now + AMBIGUOUS_TTL)
+    end
     if not accepted and not doubt then row.declined = not row.accepted or nil end
     if adverse then row.adverse = true end
     write(K.rows, key, row)

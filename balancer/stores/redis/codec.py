@@ -206,7 +206,9 @@ def _state(told: Mapping[str, Any], version: int, now: int) -> ops.State:
         ),
         rows=tuple(ops.LeaseState(key=key, **_read(_LEASE, row, now)) for key, row in leases),
         cooldowns=tuple(
-            _cooldown(id, pause, now) for id, account in accounts for pause in account.get("pauses", ())
+            _cooldown(id, cooldown, now)
+            for id, account in accounts
+            for cooldown in account.get("cooldowns", ())
         ),
         restrictions=tuple(
             _restriction(id, account, now)
@@ -223,13 +225,13 @@ def _state(told: Mapping[str, Any], version: int, now: int) -> ops.State:
     )
 
 
-def _cooldown(id: str, pause: Mapping[str, Any], now: int) -> ops.CooldownState:
-    left = _until(pause["ends"], now)
+def _cooldown(id: str, cooldown: Mapping[str, Any], now: int) -> ops.CooldownState:
+    left = _until(cooldown["ends"], now)
     return ops.CooldownState(
         account=id,
-        scope=pause.get("scope"),
-        left=left if pause.get("cooling") else min(0.0, left),
-        **_read(_COOLDOWN, pause, now),
+        scope=cooldown.get("scope"),
+        left=left if cooldown.get("cooling") else min(0.0, left),
+        **_read(_COOLDOWN, cooldown, now),
     )
 
 
@@ -264,6 +266,7 @@ _KINDS: dict[str, Kind | None] = {
     "tuple[str, ...]": _PARSED,
     "tuple[str, ...] | None": _PARSED,
     "tuple[tuple[str, str], ...]": _PARSED,
+    "tuple[tuple[str, str, str], ...]": _PARSED,
     "Mapping[str, int]": (_object, "parsed({})"),
     "tuple[Account, ...]": (_described, "parsed({})"),
     "tuple[LeaseState, ...]": (_held, "parsed({})"),

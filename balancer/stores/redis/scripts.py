@@ -14,7 +14,7 @@ KEYS = (
     "rows",
     "held",
     "owned",
-    "agenda",
+    "timers",
     "loose",
     "jobs",
     "tombs",
@@ -33,7 +33,7 @@ ALWAYS = 12
 WITH_JOBS = 14
 """Those, and what is remembered of released jobs."""
 
-LAYOUT = 2
+LAYOUT = 3
 """Number of the way in which keys hold what they hold: pools of another do not see each other's."""
 _NAMESPACE = 24
 """Longest namespace that keys spell out: the names are sent with each call."""

@@ -24,7 +24,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 APPLICATION_ID = 0x62616C61
 """Marks a file as ours ("bala")."""
-LAYOUT = 3
+LAYOUT = 4
 """Of the tables; kept as ``user_version``."""
 _BUSY, _BUSY_AGAIN = 0.5, 0.02
 """Seconds to wait for somebody who uses the file but does not queue, such as an operator's shell (less than
