@@ -99,12 +99,13 @@ def test_a_release_asks_as_little_however_many_wait(pools, shelf, never_by_itsel
     with a_crowd(pool, wishes(crowd)) as got:
         begun = len(shelf.calls)
         woken.clear()
+        ours = {*pool._core.store.wait_queue.waiters}
         leases[NAMES[0]].release()
         until(lambda: got)
         at_rest(pool, callers=crowd - 1)
         assert [lease.account.id for lease in got] == [NAMES[0]]
         assert asked(shelf, pool, begun)[ops.Acquire] <= FEW
-        assert len(woken) == 1
+        assert len(ours.intersection(woken)) == 1
 
 
 @pytest.mark.parametrize("crowd", [10, 500])
@@ -180,11 +181,12 @@ def test_an_exhausted_account_wakes_those_alone_who_wait_in_vain(pools, shelf, n
     with a_crowd(pool, [*doomed, *among_three(crowd)]) as got:
         begun = len(shelf.calls)
         woken.clear()
+        ours = {*pool._core.store.wait_queue.waiters}
         leases[NAMES[0]].report(EXHAUSTED)
         until(lambda: len(got) == 2)
         at_rest(pool, callers=crowd)
         assert [type(error) for error in got] == [NoAccounts, NoAccounts]
-        assert len(woken) == 2
+        assert len(ours.intersection(woken)) == 2
         assert sum(asked(shelf, pool, begun).values()) <= 2 * FEW
 
 

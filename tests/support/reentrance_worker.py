@@ -341,7 +341,7 @@ class Striker:
 
     def __init__(self, moment, strike, events=("call", "return", "c_call", "c_return"), where=(PACKAGE,)):
         self.moment, self.strike, self.events, self.seen, self.where = moment, strike, events, 0, where
-        self.thread, self.took = None, 0.0
+        self.thread, self.took, self.ended = None, 0.0, threading.Event()
 
     def __call__(self, frame, event, argument):
         file = frame.f_code.co_filename
@@ -353,8 +353,11 @@ class Striker:
         if self.seen == self.moment:
             sys.setprofile(None)
             begun = time.monotonic()
-            self.strike()
-            self.took = time.monotonic() - begun
+            try:
+                self.strike()
+            finally:
+                self.took = time.monotonic() - begun
+                self.ended.set()
 
 
 def one(store, within, action, moment):
@@ -377,6 +380,8 @@ def one(store, within, action, moment):
             next(steps)
     finally:
         watch(None)
+    if striker.seen >= moment:
+        striker.ended.wait(HANGS / 2)  # in the queue's thread it may outlast the operation
     assert striker.took < AT_ONCE, f"moment {moment}: it waited for {striker.took:.1f} s"
     with contextlib.suppress(PoolClosed):
         for _ in steps:
