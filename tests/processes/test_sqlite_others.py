@@ -45,17 +45,19 @@ def work_as(user, path, name, pipe):
 
 
 @pytest.fixture
+def path(open_folder):
+    """Return where the file will be: other users find it too."""
+    return open_folder / "pool.db"
+
+
+@pytest.fixture
 def other_user(path):
-    """Return a function that starts a process of another user, in a folder that is open to it."""
+    """Return a function that starts a process of another user."""
     if os.geteuid() != 0:
         pytest.skip("only the superuser can become another one")
-    folders = [folder for folder in path.parents if folder.stat().st_mode & 0o005 != 0o005]
-    modes = [(folder, folder.stat().st_mode & 0o7777) for folder in folders]
     started = []
 
     def start(user, name):
-        for folder in folders:
-            folder.chmod(folder.stat().st_mode & 0o7777 | 0o055)
         ours, theirs = START.Pipe()
         process = START.Process(target=work_as, args=(user, path, name, theirs), daemon=True)
         process.start()
@@ -72,8 +74,6 @@ def other_user(path):
     for process in started:
         process.kill()
         process.join()
-    for folder, mode in modes:
-        folder.chmod(mode)
 
 
 @pytest.mark.parametrize("superuser_first", [False, True])

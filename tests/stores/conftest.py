@@ -5,7 +5,7 @@ from __future__ import annotations
 from every_store import empty_redis, store, world
 from fleet_processes import pool, worker
 from shelves import hasty, never_by_itself, often, pools, shelf
-from sqlite_files import backend, path
+from sqlite_files import backend, open_folder, path
 
 __all__ = [
     "backend",
@@ -13,6 +13,7 @@ __all__ = [
     "hasty",
     "never_by_itself",
     "often",
+    "open_folder",
     "path",
     "pool",
     "pools",

@@ -135,29 +135,21 @@ def test_other_layout_is_refused_by_name(connect, path):
     assert re.search(rf"layout is {LAYOUT + 6}\b.*layout {LAYOUT}\b", text)
 
 
-def test_file_that_may_not_be_written_is_left_alone(connect, path, tmp_path):
+def test_file_that_may_not_be_written_is_left_alone(connect, open_folder):
     """Somebody without the right to write is told so, and changes nothing."""
-    configure(connect(), {"a": 1})
-    connect().close()
+    path = open_folder / "pool.db"
+    configure(connect(at=path), {"a": 1})
+    connect(at=path).close()
     path.chmod(0o444)
     for part in ("-lock", "-owners"):
         Path(f"{path}{part}").chmod(0o777)
     before = path.read_bytes()
-    # As root may write everything, another user tries; folders of this test are opened to it meanwhile.
-    folders = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_mode & 0o055 != 0o055]
-    modes = [(folder, stat.S_IMODE(folder.stat().st_mode)) for folder in folders]
     ours, theirs = START.Pipe()
-    try:
-        for folder in folders:
-            folder.chmod(0o777)
-        process = START.Process(target=ask_as_nobody, args=(path, theirs))
-        process.start()
-        theirs.close()
-        said = ours.recv()
-        process.join()
-    finally:
-        for folder, mode in modes:
-            folder.chmod(mode)
+    process = START.Process(target=ask_as_nobody, args=(path, theirs))  # as root may write everything
+    process.start()
+    theirs.close()
+    said = ours.recv()
+    process.join()
     assert str(path) in said
     assert "must be allowed to read and to write" in said
     assert path.read_bytes() == before

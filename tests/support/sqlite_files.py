@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from backends import configure
 from sqlite_workers import connect
 
 from balancer.rules import operations as ops
+
+
+@pytest.fixture
+def open_folder():
+    """Return a folder that every user may enter.
+
+    It is none of pytest's own: each session that begins there takes the rights of others away again.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
 
 
 @pytest.fixture
