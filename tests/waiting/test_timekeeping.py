@@ -155,14 +155,19 @@ def test_a_pool_in_which_callers_only_wait_does_nothing(store, tmp_path):
     where = f"sqlite://{tmp_path}/slots.db" if store == "sqlite" else store
     pool = AccountPool("idle", source={"a": 1}, ttl=1e9, store=where, clock=clock)
     lease = pool.acquire(timeout=10)
-    waiters = [start(pool.acquire, timeout=20) for _ in range(3)]
+
+    def wait():
+        with pool.acquire(timeout=20):
+            pass
+
+    waiters = [start(wait) for _ in range(3)]
     at_rest(pool, callers=3)
     before = next(reads)
     time.sleep(0.5)
     assert next(reads) - before < 100
     lease.release()
     for waiter in waiters:
-        waiter.result(20).release()
+        waiter.result(20)
     pool.close()
 
 
