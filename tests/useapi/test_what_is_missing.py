@@ -198,9 +198,10 @@ def test_stats_and_events_say_the_same(fake_useapi):
     with capture_logs() as events:
         with pytest.raises(InvalidConfiguration):
             pool.refresh()
-        until(lambda: events)
+        until(lambda: any(event["event"] == "configuration_failed" for event in events))
+    [failed] = [event for event in events if event["event"] == "configuration_failed"]
     address = f"GET {fake.url}/v1/flowmusic/accounts: the server answered 418"
-    assert events[0]["error"] == address
+    assert failed["error"] == address
     assert pool.stats().last_error == f"InvalidConfiguration: {address}"
 
 
