@@ -25,6 +25,7 @@ from balancer.rules.records import (
     HELD,
     OUT,
     AccountState,
+    Key,
     LeaseRecord,
     ListedJob,
     SlotRequest,
@@ -366,28 +367,34 @@ class FleetLedger:
             if record.state is HELD and owner_of(record.key) in names
         ]
         held.sort(key=lambda record: (names[owner_of(record.key)], str(record.key)))
-        return [self._gone(record, HELD) for record in held if self._end_orphan(record)]
+        return self._end_orphans(held)
 
-    def _end_orphan(self, record: Any) -> bool:
-        """End a lease that a dead process held, unless its job may run: then it is in doubt."""
-        record.adverse = True  # its account is no better for that
-        if self._may_run(record):
-            ttl = self.settings.ambiguous_ttl
-            self.ledger.doubt(record, self.now + ttl, self.now)
-            self._give(record, ttl)
-            record.orphaned = True
-            return False
-        self.ledger.end(record, self.now)
-        self._note_end(record.key, "expired")
-        return True
+    def _end_orphans(self, held: Iterable[Any]) -> list[ops.EndedLease]:
+        """End what dead processes held; leases whose job may run are in doubt. Return what ended."""
+        named: dict[str, list[Key | None]] = {}  # once, as leases and jobs may both be many
+        for job in self.ledger.listed.values():
+            named.setdefault(job.account, []).append(job.lease)
+        gone = []
+        for record in held:
+            record.adverse = True  # its account is no better for that
+            if self._may_run(record, named.get(record.account_state.id, [])):
+                ttl = self.settings.ambiguous_ttl
+                self.ledger.doubt(record, self.now + ttl, self.now)
+                self._give(record, ttl)
+                record.orphaned = True
+            else:
+                self.ledger.end(record, self.now)
+                self._note_end(record.key, "expired")
+                gone.append(self._gone(record, HELD))
+        return gone
 
-    def _may_run(self, record: LeaseRecord) -> bool:
+    def _may_run(self, record: LeaseRecord, leases: list[Key | None]) -> bool:
         """Whether the last list shows a job that would be nobody's without this unbound lease.
 
         One that names it, or one more than other leases explain: unbound ones that were live by then, too.
+        ``leases``: what each job that it shows on the account names.
         """
         ledger, account_state = self.ledger, record.account_state
-        leases = [job.lease for job in ledger.listed.values() if job.account == account_state.id]
         if record.key in leases:
             return True
         others = sum(
@@ -886,8 +893,7 @@ class FleetLedger:
         ledger = self.ledger
         self.now = seen = self.last_seen  # by the old clock
         shift = min(self.wall_offset - wall_offset, now - seen)
-        for record in [record for record in ledger.records.values() if record.state is HELD]:
-            self._end_orphan(record)
+        self._end_orphans([record for record in ledger.records.values() if record.state is HELD])
         self.now = now
         for process in list(self.processes.values()):
             self.deadlines.drop(("look", process.name))

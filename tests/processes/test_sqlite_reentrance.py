@@ -6,6 +6,8 @@ threads, in a transaction, in the thread that queues. What can be done later is,
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
 import time
 
@@ -16,7 +18,9 @@ from test_reentrance import program, ran
 
 from balancer.rules import operations as ops
 from balancer.stores.base import ReentrantCall
+from balancer.stores.sqlite import database
 
+DATABASE = database.__file__
 REFUSED = {
     "acquire": ops.Acquire(key="one-2"),
     "release": ops.Release(key="one-1"),
@@ -27,6 +31,10 @@ REFUSED = {
     "reset": ops.Reset("a"),
     "read": ops.ReadAll(),
 }
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
 
 
 @pytest.fixture
@@ -47,6 +55,15 @@ def within(backend, strike):
     backend._now = interrupt
     backend.call(ops.Acquire(key="one-1", draw=0.5))
     return said[0]
+
+
+def taken_by_another_thread(backend, key):
+    """Return the account that another thread takes a lease on; nothing if it fails or hangs."""
+    got = []
+    thread = threading.Thread(target=lambda: got.append(take(backend, key)))
+    thread.start()
+    thread.join(30)
+    return got
 
 
 def refused(backend, operation):
@@ -127,9 +144,6 @@ def test_another_thread_waits_for_the_one_that_was_struck(backend):
 def test_an_interrupted_operation_leaves_the_file_to_the_others(backend):
     """An exception from a handler undoes the operation, and no lock stays behind."""
 
-    class Interrupted(BaseException):
-        pass
-
     def strike():
         raise Interrupted
 
@@ -137,11 +151,7 @@ def test_an_interrupted_operation_leaves_the_file_to_the_others(backend):
     with pytest.raises(Interrupted):
         within(backend, strike)
     backend._now = now
-    got = []
-    thread = threading.Thread(target=lambda: got.append(take(backend, "one-2")))
-    thread.start()
-    thread.join(30)
-    assert got == ["a"]
+    assert taken_by_another_thread(backend, "one-2") == ["a"]
     assert take(backend, "one-3") == "a"
 
 
@@ -212,3 +222,37 @@ for each in pools:
     each.close()
 """
     )
+
+
+def interrupt_at(moment, act):
+    """Interrupt ``act()`` where a signal may be seen for the ``moment``-th time. False: it is over before."""
+    left = moment
+
+    def strike(frame, event, _):
+        nonlocal left
+        if event in {"call", "c_return"} and frame.f_code.co_filename == DATABASE:
+            left -= 1
+            if not left:
+                raise Interrupted
+
+    sys.setprofile(strike)
+    try:
+        act()
+    except Interrupted:
+        pass
+    finally:
+        sys.setprofile(None)
+    return left <= 0
+
+
+def test_an_interruption_at_any_moment_leaves_the_file_to_this_thread_and_the_others(backend):
+    """Neither the lock of the threads nor the mark of this one stays behind, however late it comes."""
+    for moment in itertools.count(1):
+        number = 3 * moment
+        struck = interrupt_at(moment, lambda number=number: take(backend, f"one-{number}"))
+        assert taken_by_another_thread(backend, f"one-{number + 1}") == ["a"], f"moment {moment}"
+        for key in (f"one-{number}", f"one-{number + 1}"):
+            backend.call(ops.Release(key=key))
+        if not struck:
+            break
+    assert moment > 5

@@ -81,7 +81,7 @@ local function settle()
   local due = call('ZRANGEBYSCORE', K.timers, '-inf', now, 'LIMIT', 0, BATCH)
   if #due == 0 then return false end
 
-  local ends, listed = {}, nil
+  local ends, shown = {}, nil
 
   function ends.lease(key)
     local row = read(K.rows, key)
@@ -123,23 +123,27 @@ local function settle()
     write(K.owners, name, owner)
   end
 
+  -- What the last list shows, told once: leases and jobs may both be many.
+  local function by_account(listed)
+    local named, nameless = {}, {}
+    for _, job in pairs(listed.jobs) do
+      if job.lease then named[job.lease] = true else nameless[job.account] = (nameless[job.account] or 0) + 1 end
+    end
+    return {named = named, nameless = nameless, at = listed.at}
+  end
+
   -- Whether the last list shows a job that would be nobody's without this unbound lease: one that names it, or
   -- one more than other leases explain, unbound ones that were live by then, too.
   local function may_run(key, row)
-    listed = listed or read(K.meta, 'listed') or {jobs = {}, at = 0}
-    local named, nameless = {}, 0
-    for _, job in pairs(listed.jobs) do
-      if job.account == row.account then
-        if job.lease then named[job.lease] = true else nameless = nameless + 1 end
-      end
-    end
+    if not shown then shown = by_account(read(K.meta, 'listed') or {jobs = {}, at = 0}) end
+    local named, nameless = shown.named, shown.nameless[row.account] or 0
     if named[key] then return true end
-    local account = nameless > 0 and row.since <= listed.at and read(K.accounts, row.account)
+    local account = nameless > 0 and row.since <= shown.at and read(K.accounts, row.account)
     if not account then return false end
     local explained = account.external
     each_on(row.account, function(other, text)
       local of = text and other ~= key and not named[other] and cjson.decode(text)
-      if of and of.state ~= 'bound' and of.since <= listed.at then explained = explained + 1 end
+      if of and of.state ~= 'bound' and of.since <= shown.at then explained = explained + 1 end
     end)
     return nameless > explained
   end

@@ -104,24 +104,28 @@ class Database:
         threads = self.threads
         if here.inside:
             raise ReentrantCall
+        here.inside = True  # first: whoever strikes from here on must not wait for this very thread
         try:
-            here.inside = True  # first: whoever strikes from here on must not wait for this very thread
-            if not threads.acquire(blocking=False):
-                self._queue.wait(lambda seconds: threads.acquire(timeout=seconds), end)
-            self._queue.end = end
-            return act(about)
-        except NoTurn as error:
-            raise self._no_turn(error) from None
-        except (sqlite3.Error, OSError) as error:
-            if getattr(error, "sqlite_errorcode", 0) in _IN_USE:
-                self._queue.stand_still()
-                raise self._unavailable(self._who_is_in_the_way()) from sanitized(error)
-            self._close()
-            raise self._unavailable(str(error)) from sanitized(error)
+            try:
+                if not threads.acquire(blocking=False):
+                    self._queue.wait(lambda seconds: threads.acquire(timeout=seconds), end)
+                self._queue.end = end
+                return act(about)
+            except NoTurn as error:
+                raise self._no_turn(error) from None
+            except (sqlite3.Error, OSError) as error:
+                if getattr(error, "sqlite_errorcode", 0) in _IN_USE:
+                    self._queue.stand_still()
+                    raise self._unavailable(self._who_is_in_the_way()) from sanitized(error)
+                self._close()
+                raise self._unavailable(str(error)) from sanitized(error)
+            finally:
+                try:
+                    threads.release()
+                except RuntimeError:  # it was not had: an interruption, or the others, came before
+                    pass
         finally:
-            if threads._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001  # an interruption may come before
-                threads.release()
-            here.inside = False
+            here.inside = False  # with no call on the way, after which an interruption may come
 
     def aside(self, act: Callable[[sqlite3.Connection], object]) -> None:
         """Read something over a connection of its own, whatever this thread is in the middle of.
