@@ -25,7 +25,6 @@ from balancer.rules.records import (
     HELD,
     OUT,
     AccountState,
-    Key,
     LeaseRecord,
     ListedJob,
     SlotRequest,
@@ -159,6 +158,44 @@ class _Accounts(Ledger):
         """The same for one whose cooldowns or configuration have changed."""
         self.update_hope(account_state)
         self.place(account_state)
+
+
+class _LastList:
+    """What the last list shows of leases whose process was found dead.
+
+    It is told once for all of them: leases and jobs may both be many.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._requested_at = ledger.listed_at
+        self._named = {job.lease for job in ledger.listed.values()}
+        self._nameless = Counter(job.account for job in ledger.listed.values() if job.lease is None)
+        self._explained: dict[str, int] = {}
+        """Account -> how many of those are known to be somebody's."""
+
+    def shows(self, record: LeaseRecord) -> bool:
+        """Whether there is a job that would be nobody's without this unbound lease; if not, the lease ends.
+
+        One that names it, or one more than others explain: unbound leases that were live by then, too.
+        """
+        if record.key in self._named:
+            return True
+        account_state = record.account_state
+        id = account_state.id
+        if not self._nameless[id] or not self._explains(record):
+            return False
+        if id not in self._explained:
+            self._explained[id] = account_state.external + sum(
+                map(self._explains, account_state.held.values())
+            )
+        if self._nameless[id] >= self._explained[id]:
+            return True
+        self._explained[id] -= 1
+        return False
+
+    def _explains(self, record: LeaseRecord) -> bool:
+        unbound = record.state is not BOUND and not record.reserves
+        return unbound and record.held_since <= self._requested_at and record.key not in self._named
 
 
 class FleetLedger:
@@ -371,13 +408,11 @@ class FleetLedger:
 
     def _end_orphans(self, held: Iterable[Any]) -> list[ops.EndedLease]:
         """End what dead processes held; leases whose job may run are in doubt. Return what ended."""
-        named: dict[str, list[Key | None]] = {}  # once, as leases and jobs may both be many
-        for job in self.ledger.listed.values():
-            named.setdefault(job.account, []).append(job.lease)
+        last_list = _LastList(self.ledger)
         gone = []
         for record in held:
             record.adverse = True  # its account is no better for that
-            if self._may_run(record, named.get(record.account_state.id, [])):
+            if last_list.shows(record):
                 ttl = self.settings.ambiguous_ttl
                 self.ledger.doubt(record, self.now + ttl, self.now)
                 self._give(record, ttl)
@@ -387,26 +422,6 @@ class FleetLedger:
                 self._note_end(record.key, "expired")
                 gone.append(self._gone(record, HELD))
         return gone
-
-    def _may_run(self, record: LeaseRecord, leases: list[Key | None]) -> bool:
-        """Whether the last list shows a job that would be nobody's without this unbound lease.
-
-        One that names it, or one more than other leases explain: unbound ones that were live by then, too.
-        ``leases``: what each job that it shows on the account names.
-        """
-        ledger, account_state = self.ledger, record.account_state
-        if record.key in leases:
-            return True
-        others = sum(
-            each.state is not BOUND
-            and not each.reserves
-            and each.held_since <= ledger.listed_at
-            and each.key not in leases
-            for each in account_state.held.values()
-            if each is not record
-        )
-        was_live = record.held_since <= ledger.listed_at and not record.reserves
-        return was_live and leases.count(None) > account_state.external + others
 
     def _void_claims(self, names: Collection[str]) -> None:
         for what, claim in self.claims.items():

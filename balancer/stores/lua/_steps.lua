@@ -129,23 +129,27 @@ local function settle()
     for _, job in pairs(listed.jobs) do
       if job.lease then named[job.lease] = true else nameless[job.account] = (nameless[job.account] or 0) + 1 end
     end
-    return {named = named, nameless = nameless, at = listed.at}
+    return {named = named, nameless = nameless, explained = {}, at = listed.at}
   end
 
   -- Whether the last list shows a job that would be nobody's without this unbound lease: one that names it, or
   -- one more than other leases explain, unbound ones that were live by then, too.
   local function may_run(key, row)
     if not shown then shown = by_account(read(K.meta, 'listed') or {jobs = {}, at = 0}) end
-    local named, nameless = shown.named, shown.nameless[row.account] or 0
-    if named[key] then return true end
-    local account = nameless > 0 and row.since <= shown.at and read(K.accounts, row.account)
-    if not account then return false end
-    local explained = account.external
-    each_on(row.account, function(other, text)
-      local of = text and other ~= key and not named[other] and cjson.decode(text)
-      if of and of.state ~= 'bound' and of.since <= shown.at then explained = explained + 1 end
-    end)
-    return nameless > explained
+    if shown.named[key] then return true end
+    local id = row.account
+    local nameless, explained = shown.nameless[id], shown.explained[id]
+    if not nameless or row.since > shown.at then return false end
+    if not explained then
+      explained = (read(K.accounts, id) or {external = 0}).external
+      each_on(id, function(other, text)
+        local of = text and not shown.named[other] and cjson.decode(text)
+        if of and of.state ~= 'bound' and of.since <= shown.at then explained = explained + 1 end
+      end)
+    end
+    local shows = nameless >= explained
+    shown.explained[id] = shows and explained or explained - 1 -- else it ends
+    return shows
   end
 
   -- A dead owner. Its entry stays as long as there are leases of it to end.
