@@ -209,8 +209,9 @@ class PoolCore:
             with self.store.lock:
                 waiters = list(self.store.wait_queue.waiters)
             self.store.to_wake.extend(waiter for waiter in waiters if waiter.warn_at <= now)
-            later = (waiter.warn_at for waiter in waiters if waiter.warn_at > now)
-            self.long_wait_at = min(self.long_wait_at, min(later, default=math.inf))
+            later = min((waiter.warn_at for waiter in waiters if waiter.warn_at > now), default=math.inf)
+            if later < self.long_wait_at:  # noqa: PLR1730  # min would write what others have set meanwhile
+                self.long_wait_at = later
             self.store.flush()
         return self.long_wait_at
 
