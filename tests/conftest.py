@@ -6,6 +6,7 @@ import faulthandler
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 
@@ -67,8 +68,13 @@ def no_way_out():
 
 
 def pytest_configure(config):
-    """Keep the way to the real standard error, which tests capture."""
+    """Keep the way to the real standard error, which tests capture; and hear Ctrl-C.
+
+    What a shell starts in the background does not, nor would any program that a test starts and interrupts.
+    """
     config.stash[_STDERR] = os.dup(sys.__stderr__.fileno())
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config):
